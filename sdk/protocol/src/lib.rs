@@ -29,7 +29,7 @@ pub use offset::{Offset, OffsetRange};
 
 /// The code generated from `proto/quipu`, laid out as its packages are.
 mod generated {
-    #![allow(missing_docs, clippy::all, clippy::pedantic)]
+    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
 
     pub mod v1 {
         tonic::include_proto!("quipu.v1");
