@@ -1,1 +1,19 @@
-//! To be written.
+//! A node: the assembly of journal, Raft groups and gRPC services, how it is
+//! configured, and what it tells its operator.
+//!
+//! ```text
+//!   quipu serve ──┐                       ┌── Records   append, read, offsets
+//!   simulator   ──┼─▶ Server::start ──────┼── Cluster   logs, nodes, producers
+//!   tests       ──┘    one listener       ├── Peers     between nodes (quipu-raft)
+//!                      one RaftNode       └── grpc.health.v1
+//! ```
+//!
+//! There is exactly one assembly of a node, `Server::start`; what differs
+//! between a process, a test and a simulation is the `NodeEnvironment` that
+//! is passed in. This crate decides nothing about consensus and stores
+//! nothing by itself.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod local_cluster;
+pub mod telemetry;
