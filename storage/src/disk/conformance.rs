@@ -1,0 +1,2 @@
+//! What every [`Disk`](super::Disk) has to hold; run by each implementation's
+//! tests.
