@@ -1,0 +1,65 @@
+//! What a cluster says of its nodes.
+
+use std::time::Duration;
+
+use quipu_protocol::{ClusterId, NodeId};
+
+/// The cluster as the asked node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// Which cluster it is.
+    pub cluster: ClusterId,
+    /// Its nodes, by id.
+    pub nodes: Vec<NodeStatus>,
+    /// How many logs there are.
+    pub logs: u64,
+    /// The node that leads the catalog, if any does now.
+    pub catalog_leader: Option<NodeId>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its number.
+    pub id: NodeId,
+    /// Its address, `host:port`.
+    pub address: String,
+    /// How it is.
+    pub state: NodeState,
+    /// Its software's version; empty when it is down.
+    pub version: String,
+    /// What its journal has done since it started; `None` when it is down.
+    pub journal: Option<JournalCounters>,
+    /// CPU time that its process has used since it started.
+    pub cpu: Duration,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeState {
+    /// Answers its peers.
+    Up,
+    /// Does not answer.
+    Down,
+    /// Has lost its data and is being brought up to date.
+    Resyncing,
+    /// Something that this client does not know yet.
+    Unknown,
+}
+
+/// What a node's journal has done since the node's process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalCounters {
+    /// Group commits.
+    pub commits: u64,
+    /// Calls of fdatasync.
+    pub fsyncs: u64,
+    /// Bytes of entries that users and the cluster wanted stored.
+    pub payload_bytes: u64,
+    /// All bytes that commits wrote.
+    pub written_bytes: u64,
+    /// Bytes written ahead of use to prepare segments.
+    pub prepared_bytes: u64,
+    /// Bytes that RocksDB wrote (flushes and compactions).
+    pub metadata_bytes: u64,
+}
