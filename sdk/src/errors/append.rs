@@ -1,0 +1,114 @@
+//! Errors of appending.
+
+use std::time::Duration;
+
+use quipu_protocol::LogName;
+
+use super::FailedAttempt;
+
+/// Why records were not taken. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// There is no record.
+    #[error("there is nothing to append: a batch has at least one record")]
+    Empty,
+    /// The records cannot fit, however long one waits.
+    #[error("the batch has {actual} bytes where {bound} allows {limit}")]
+    TooLarge {
+        /// The bound's name.
+        bound: &'static str,
+        /// The bound, in bytes.
+        limit: usize,
+        /// What it would take, in bytes.
+        actual: usize,
+    },
+    /// The producer was closed.
+    #[error("the producer is closed")]
+    Closed,
+    /// Somebody else took the producer's id over; make a new producer.
+    #[error("the producer is fenced: its id is in use under epoch {current_epoch}")]
+    Fenced {
+        /// The epoch that the log knows.
+        current_epoch: i32,
+    },
+}
+
+/// Why an append was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The records were not taken.
+    #[error(transparent)]
+    NotTaken(#[from] SendError),
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// The batch is over a bound of the log's.
+    #[error("the batch takes {actual} where {bound} allows {limit}")]
+    TooLarge {
+        /// The bound's name.
+        bound: String,
+        /// The bound, in bytes.
+        limit: u64,
+        /// What the batch takes, in bytes.
+        actual: u64,
+    },
+    /// The log refused the batch for good.
+    #[error("the log refused the batch: {message}")]
+    Refused {
+        /// What it said.
+        message: String,
+    },
+    /// Somebody else took the producer's id over.
+    #[error("the producer is fenced: its id is in use under epoch {current_epoch}")]
+    Fenced {
+        /// The epoch that the log knows.
+        current_epoch: i32,
+    },
+    /// No node could be given the batch in time. It was not sent.
+    #[error("no node took the batch within {waited:?}; nothing was appended")]
+    Unavailable {
+        /// How long it was tried.
+        waited: Duration,
+        /// How the last attempt failed.
+        #[source]
+        last: Option<FailedAttempt>,
+    },
+    /// The batch was sent and its fate is not known: it may have landed, or
+    /// may yet land until the producer's next batch has.
+    #[error("the append may or may not have landed: no node told within {waited:?}")]
+    OutcomeUnknown {
+        /// How long it was tried.
+        waited: Duration,
+        /// How the last attempt failed.
+        #[source]
+        last: Option<FailedAttempt>,
+    },
+}
+
+impl SendError {
+    /// Always false: the same records will not be taken later.
+    pub const fn is_retryable(&self) -> bool {
+        false
+    }
+
+    /// Always true: nothing was sent.
+    pub const fn has_no_side_effects(&self) -> bool {
+        true
+    }
+}
+
+impl AppendError {
+    /// Whether the same append may succeed later. False after an unknown
+    /// outcome: appending again could land the records twice.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether it is certain that nothing was appended.
+    pub const fn has_no_side_effects(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown { .. })
+    }
+}

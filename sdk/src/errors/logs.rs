@@ -1,0 +1,79 @@
+//! Errors of the operations on whole logs.
+
+use quipu_protocol::LogName;
+
+use super::RequestError;
+use crate::LogConfig;
+
+/// Why a log was not created.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CreateLogError {
+    /// It exists with another configuration.
+    #[error("log {log} exists already with another configuration: {config:?}")]
+    Exists {
+        /// The log.
+        log: LogName,
+        /// How it is set up.
+        config: LogConfig,
+    },
+    /// There are fewer nodes than replicas were asked for.
+    #[error("{replicas} replicas were asked for, and there are {nodes} nodes")]
+    TooFewNodes {
+        /// What was asked for.
+        replicas: u32,
+        /// How many nodes there are.
+        nodes: u32,
+    },
+    /// A field of the configuration is not acceptable.
+    #[error("{field} is not acceptable: {reason}")]
+    BadConfig {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl CreateLogError {
+    /// Whether the same call may succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Whether it is certain that nothing was changed.
+    pub const fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Request(error) => error.has_no_side_effects(),
+            Self::Exists { .. } | Self::TooFewNodes { .. } | Self::BadConfig { .. } => true,
+        }
+    }
+}
+
+/// Why a question about a log has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl LogError {
+    /// Whether the same call may succeed later.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Always true: a question changes nothing.
+    pub const fn has_no_side_effects(&self) -> bool {
+        true
+    }
+}
