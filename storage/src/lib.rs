@@ -14,6 +14,7 @@
 
 pub mod disk;
 pub mod identity;
+pub mod journal;
 pub mod kv;
 
 pub use disk::{Access, AlignedBuffer, Completion, Disk, FileId, Lane, MemoryDisk, Operation, Outcome, SystemDisk};
