@@ -1,15 +1,21 @@
-//! `quipu serve`: one node.
+//! `quipu serve`: one node, from flags to exit code.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use quipu_server::config::{ConfigError, Draft, ServerConfig};
+use quipu_server::{Server, system, telemetry};
+
+use super::signals::Signals;
+use super::{REFUSED, USAGE, complain};
 
 /// Run one node of a cluster.
 ///
 /// The node serves until it gets SIGINT or SIGTERM; it then hands its
-/// leaderships over, lets requests finish and exits with 0. Settings come
-/// from the defaults, then the file, then the flags.
+/// leaderships over, lets requests finish and exits with 0. A second signal
+/// ends it at once. Settings come from the defaults, then the file, then the
+/// flags.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
     /// This node's number in the cluster, 1 and up.
@@ -30,7 +36,7 @@ pub(crate) struct ServeArguments {
     /// docs/quipu.example.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change one setting, such as journal.segment_bytes=67108864. Repeatable.
+    /// Change one setting, such as journal.segment_bytes=134217728. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// What to log: error, warn, info, debug, trace, or directives such as
@@ -42,6 +48,106 @@ pub(crate) struct ServeArguments {
     ends_with: Option<i32>,
 }
 
-pub(crate) async fn run(_arguments: ServeArguments) -> ExitCode {
-    todo!()
+impl ServeArguments {
+    fn config(self) -> Result<ServerConfig, ConfigError> {
+        let mut draft = Draft::new();
+        if let Some(file) = &self.config {
+            draft = draft.file(file)?;
+        }
+        if let Some(node) = self.node_id {
+            draft = draft.node(node);
+        }
+        if let Some(listen) = self.listen {
+            draft = draft.listen(listen);
+        }
+        if let Some(peers) = &self.peers {
+            draft = draft.peers_text(peers)?;
+        }
+        if let Some(directory) = self.data_dir {
+            draft = draft.data_directory(directory);
+        }
+        for setting in &self.settings {
+            draft = draft.set_text(setting)?;
+        }
+        draft.validate()
+    }
+}
+
+pub(crate) async fn run(arguments: ServeArguments) -> ExitCode {
+    if let Err(error) = telemetry::start(&arguments.log) {
+        complain(&error.to_string());
+        return ExitCode::from(USAGE);
+    }
+    if let Some(parent) = arguments.ends_with
+        && let Err(error) = end_with(parent)
+    {
+        return refuse(&error);
+    }
+    let config = match arguments.config() {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    match serve(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&*error),
+    }
+}
+
+async fn serve(config: ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(directory) = config.data_directory().map(ToOwned::to_owned) else {
+        return Err(ConfigError::Missing { key: "data_dir", flag: "--data-dir" }.into());
+    };
+    let mut signals = Signals::listen()?;
+    let server = Server::start(config, system::environment(&directory)?).await?;
+    let failure = tokio::select! {
+        biased;
+        failure = server.failed() => Some(failure),
+        signal = signals.next() => {
+            tracing::info!(signal, "asked to end");
+            None
+        }
+    };
+    tokio::select! {
+        biased;
+        () = server.shutdown() => {}
+        signal = signals.next() => tracing::warn!(signal, "asked to end again: ending at once"),
+    }
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
+}
+
+/// A person at a terminal and a machine that reads the log see the same: the
+/// error with all its sources.
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_message = cause.to_string();
+        if !message.contains(&cause_message) {
+            message = format!("{message}: {cause_message}");
+        }
+        source = cause.source();
+    }
+    tracing::error!("{message}");
+    ExitCode::from(REFUSED)
+}
+
+/// Has the kernel kill this process when its parent, which has to be `parent`,
+/// is gone.
+#[cfg(target_os = "linux")]
+fn end_with(parent: i32) -> std::io::Result<()> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have gone before the kernel was told to watch it.
+    match getppid() {
+        Some(pid) if pid.as_raw_nonzero().get() == parent => Ok(()),
+        _ => Err(std::io::Error::other(format!("process {parent}, which this node was to end with, has gone"))),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with(_parent: i32) -> std::io::Result<()> {
+    Ok(())
 }

@@ -1,15 +1,46 @@
-//! A node's configuration.
+//! A node's configuration: drafted in layers, then validated into a type
+//! whose existence proves that it is valid.
+//!
+//! ```text
+//!   defaults ◀─ file (TOML) ◀─ flags        each layer overrides the one before
+//!        └────── Draft ──────┘
+//!                  │ validate: ranges, addresses, contradictions
+//!                  ▼
+//!             ServerConfig
+//! ```
+//!
+//! Unknown keys are refused, with the nearest known one; contradictory values
+//! are refused, with the names of both.
+
+mod draft;
+mod error;
+mod example;
+mod nearest;
+mod settings;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use quipu_protocol::NodeId;
 
-/// A node's configuration, known to be valid.
-#[derive(Clone, Debug)]
+pub use draft::Draft;
+pub use error::ConfigError;
+pub use example::example;
+pub use settings::{SETTINGS, Setting, Settings, Unit};
+
+/// The most nodes that a cluster's configuration lists.
+pub const MAX_NODES: usize = 128;
+
+/// A node's configuration. Invariants: the node is one of the peers, no two
+/// peers share an address, every setting lies in its range, and no two
+/// settings contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
     node: NodeId,
     listen: String,
     peers: BTreeMap<NodeId, String>,
+    data_directory: Option<PathBuf>,
+    settings: Settings,
 }
 
 impl ServerConfig {
@@ -18,13 +49,28 @@ impl ServerConfig {
         self.node
     }
 
-    /// Where it listens.
+    /// Where it listens, `host:port`.
     pub fn listen(&self) -> &str {
         &self.listen
+    }
+
+    /// Where other nodes and clients reach it: its own entry of the peers.
+    pub fn advertised(&self) -> &str {
+        &self.peers[&self.node]
     }
 
     /// Every node of the cluster, this one too, and where it is reached.
     pub fn peers(&self) -> &BTreeMap<NodeId, String> {
         &self.peers
+    }
+
+    /// Where the node keeps everything; none in a simulation.
+    pub fn data_directory(&self) -> Option<&Path> {
+        self.data_directory.as_deref()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 }

@@ -1,0 +1,125 @@
+//! Every setting of a node, in one table: its name, unit, default and range,
+//! and why one would change it. The file format, the flags, the example file
+//! and the checks are all read off it.
+
+/// What a setting counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Milliseconds.
+    Milliseconds,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Milliseconds => "ms",
+            Self::Count => "",
+        }
+    }
+}
+
+/// One setting, as the table describes it.
+pub struct Setting {
+    /// `section.name`, as in the file.
+    pub key: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// What it is when nobody says otherwise.
+    pub default: u64,
+    /// The smallest value.
+    pub least: u64,
+    /// The largest value.
+    pub most: u64,
+    /// What it does, for an operator.
+    pub about: &'static str,
+    slot: fn(&mut Settings) -> &mut u64,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Declares [`Settings`] and [`SETTINGS`] from one list, so that no field can
+/// be without its row.
+macro_rules! settings {
+    ($($field:ident = $key:literal, $unit:ident, $default:expr, $least:expr => $most:expr, $about:literal;)*) => {
+        /// The value of every setting.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Settings {
+            $(#[doc = $about] pub $field: u64,)*
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        /// The table of all settings, in the order of the example file.
+        pub const SETTINGS: &[Setting] = &[
+            $(Setting {
+                key: $key,
+                unit: Unit::$unit,
+                default: $default,
+                least: $least,
+                most: $most,
+                about: $about,
+                slot: |settings| &mut settings.$field,
+            },)*
+        ];
+
+        $(const _: () = assert!($least <= $default && $default <= $most, "a default lies in its range");)*
+    };
+}
+
+settings! {
+    heartbeat_ms = "raft.heartbeat_ms", Milliseconds, 150, 10 => 10_000,
+        "How often a leader tells its followers that it is there.";
+    election_timeout_min_ms = "raft.election_timeout_min_ms", Milliseconds, 500, 50 => 60_000,
+        "A follower that heard of no leader for a time drawn from this to raft.election_timeout_max_ms stands for election. At least twice raft.heartbeat_ms.";
+    election_timeout_max_ms = "raft.election_timeout_max_ms", Milliseconds, 1_000, 100 => 120_000,
+        "See raft.election_timeout_min_ms, which has to be less.";
+    max_batch_bytes = "log.max_batch_bytes", Bytes, MIB, KIB => 64 * MIB,
+        "The largest batch that an append may carry, for logs created without saying so themselves.";
+    largest_max_batch_bytes = "log.largest_max_batch_bytes", Bytes, 64 * MIB, KIB => 64 * MIB,
+        "The largest max_batch_bytes that a log may be created with. At least log.max_batch_bytes.";
+    append_queue_bytes = "log.append_queue_bytes", Bytes, 128 * MIB, MIB => 4 * GIB,
+        "How many bytes of appends may wait on one log before further ones are refused as overloaded. At least log.largest_max_batch_bytes.";
+    segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,
+        "The length of one journal file, pre-written before use. A multiple of 1 MiB, at least 1 MiB more than log.largest_max_batch_bytes.";
+    tail_cache_bytes = "journal.tail_cache_bytes", Bytes, 64 * MIB, MIB => 64 * GIB,
+        "How many bytes of the newest entries are kept in memory for readers at the tail and for followers.";
+    max_connections = "server.max_connections", Count, 4_096, 8 => 1_000_000,
+        "How many connections are open at a time; further ones are closed at once.";
+    append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,
+        "How many appends of one Append stream are in flight; the stream is read no further meanwhile.";
+    append_stream_bytes = "server.append_stream_bytes", Bytes, 64 * MIB, KIB => 4 * GIB,
+        "How many bytes of batches of one Append stream are in flight; a single batch always fits.";
+    read_response_bytes = "server.read_response_bytes", Bytes, MIB, KIB => 64 * MIB,
+        "How many bytes of batches one answer of a Read stream holds when the reader does not say, and at most; a single batch always fits.";
+    shutdown_grace_ms = "server.shutdown_grace_ms", Milliseconds, 10_000, 0 => 600_000,
+        "How long requests may take to finish, and leaderships to be handed over, when the node is asked to end.";
+}
+
+impl Setting {
+    /// The setting's value in `settings`.
+    pub fn get(&self, settings: &Settings) -> u64 {
+        // The slot wants a mutable place; a copy serves.
+        *(self.slot)(&mut settings.clone())
+    }
+
+    pub(super) fn set(&self, settings: &mut Settings, value: u64) {
+        *(self.slot)(settings) = value;
+    }
+
+    /// The setting of that name.
+    pub fn find(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
