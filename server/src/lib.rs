@@ -8,12 +8,16 @@
 //!                      one RaftNode       └── grpc.health.v1
 //! ```
 //!
-//! There is exactly one assembly of a node, `Server::start`; what differs
-//! between a process, a test and a simulation is the `NodeEnvironment` that
+//! There is exactly one assembly of a node, [`Server::start`]; what differs
+//! between a process, a test and a simulation is the [`NodeEnvironment`] that
 //! is passed in. This crate decides nothing about consensus and stores
 //! nothing by itself.
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod local_cluster;
+mod server;
+pub mod system;
 pub mod telemetry;
+
+pub use server::{Failure, KvFactory, NodeEnvironment, Server, StartError};

@@ -2,6 +2,7 @@
 //! exit code.
 
 mod serve;
+mod signals;
 mod up;
 
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use clap::{Parser, Subcommand};
 
 /// The request, the input or the configuration was refused; nothing changed.
 const REFUSED: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
 
 /// A replicated commit log.
 #[derive(Debug, Parser)]

@@ -49,7 +49,10 @@ fn values_of_the_wrong_kind_or_range_are_refused_by_name() {
     check("[raft]\nheartbeat_ms = \"soon\"", "raft.heartbeat_ms = \"soon\": a number that is not negative is expected");
     check("[raft]\nheartbeat_ms = -1", "raft.heartbeat_ms = -1: a number that is not negative is expected");
     check("[raft]\nheartbeat_ms = 5", "raft.heartbeat_ms = 5: 10 to 10000 ms is allowed");
-    check("[journal]\nsegment_bytes = 268435457", "journal.segment_bytes = 268435457: a multiple of 1 MiB (1048576) is expected");
+    check(
+        "[journal]\nsegment_bytes = 268435457",
+        "journal.segment_bytes = 268435457: a multiple of 1 MiB (1048576) is expected",
+    );
     check("node_id = 0", "node_id = 0: a number from 1 on is expected");
     check("listen = 7001", "listen = 7001: a text is expected");
     check("listen = \"7001\"", "listen = \"7001\": host:port, such as 127.0.0.1:7001, is expected");
