@@ -4,10 +4,35 @@
 //!
 //! ```text
 //! let cluster = Cluster::start(3).await;
+//! let appender = cluster.keeps_appending_to("orders").await;
 //! cluster.leader_of("orders").await.kill();
-//! cluster.each_replica_reads("orders").await.equals(&acknowledged);
+//! let ledger = appender.stop().await;
+//! cluster.each_replica_reads("orders").await.holds(&ledger);
 //! ```
 //!
 //! It reaches a cluster as a stranger would: through the binary's command
-//! line, the wire, and the files of a stopped node.
+//! line, the wire, and the files of a stopped node. What a test waits for is a
+//! state of the cluster, looked at again and again within [`PATIENCE`]; no
+//! test waits for time to pass, but for those that watch something *not*
+//! happen.
 #![forbid(unsafe_code)]
+
+mod appender;
+mod binary;
+mod cluster;
+mod command;
+mod copies;
+mod node;
+mod ports;
+mod shim;
+mod waiting;
+
+pub use appender::{Appender, Ledger};
+pub use binary::quipu;
+pub use cluster::{Cluster, ClusterShape};
+pub use command::{Command, Finished};
+pub use copies::Copies;
+pub use node::Node;
+pub use ports::Ports;
+pub use shim::Stall;
+pub use waiting::{PATIENCE, eventually};

@@ -159,10 +159,9 @@ impl BatchError {
             Self::Crc { .. } => Reason::Crc,
             Self::Count { .. } => Reason::Count,
             Self::Codec { .. } => Reason::Codec,
-            Self::Compression { .. }
-            | Self::Record { .. }
-            | Self::TrailingBytes { .. }
-            | Self::MaxTimestamp { .. } => Reason::Records,
+            Self::Compression { .. } | Self::Record { .. } | Self::TrailingBytes { .. } | Self::MaxTimestamp { .. } => {
+                Reason::Records
+            }
             Self::Control => Reason::Control,
             Self::Attributes { .. } => Reason::Attributes,
             Self::Sequence { .. } => Reason::Sequence,

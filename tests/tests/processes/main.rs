@@ -1,0 +1,14 @@
+//! Stories over real `quipu serve` processes and a real disk.
+//!
+//! One binary, since linking it is what takes time; a module a theme. Run one
+//! theme with `cargo test --release -p quipu-tests --test processes failover::`.
+#![forbid(unsafe_code)]
+
+mod command_line;
+mod data_directory;
+mod disk_loss;
+mod durability;
+mod failover;
+mod refusals;
+mod shutdown;
+mod up;
