@@ -1,6 +1,6 @@
 //! A cluster of real processes on this machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -12,9 +12,10 @@ use tempfile::TempDir;
 use crate::binary::scratch;
 use crate::{Appender, Command, Copies, Ledger, Node, Ports, Stall, eventually};
 
-/// Segments of the journal are this small, so that a test's data spans many
-/// of them and starting a node writes little ahead.
-const SEGMENT_BYTES: u32 = 1 << 20;
+/// Settings of every node, unless a test says otherwise: segments of the
+/// journal are so small that a test's data spans many of them and that a
+/// starting node writes little ahead. A segment holds the largest batch.
+const SETTINGS: [(&str, u64); 2] = [("journal.segment_bytes", 4 << 20), ("log.largest_max_batch_bytes", 2 << 20)];
 
 /// A cluster under test. Dropping it kills its nodes and removes their data.
 pub struct Cluster {
@@ -28,15 +29,15 @@ pub struct Cluster {
 /// What a cluster is to be like.
 pub struct ClusterShape {
     nodes: u16,
-    settings: Vec<String>,
+    settings: BTreeMap<String, u64>,
     stallable: bool,
 }
 
 impl ClusterShape {
-    /// Adds a setting of every node: `KEY=VALUE` as `quipu serve --set` takes it.
+    /// A setting of every node, as `quipu serve --set` takes it.
     #[must_use]
-    pub fn setting(mut self, setting: &str) -> Self {
-        self.settings.push(setting.to_owned());
+    pub fn setting(mut self, key: &str, value: u64) -> Self {
+        self.settings.insert(key.to_owned(), value);
         self
     }
 
@@ -65,9 +66,8 @@ impl ClusterShape {
                 .map(OsString::from)
                 .chain(["--peers".into(), peers.join(",").into(), "--data-dir".into(), data.into()])
                 .collect();
-            let settings = [format!("journal.segment_bytes={SEGMENT_BYTES}")];
-            for setting in settings.iter().chain(&self.settings) {
-                arguments.extend(["--set".into(), setting.into()]);
+            for (key, value) in &self.settings {
+                arguments.extend(["--set".into(), format!("{key}={value}").into()]);
             }
             let variables = stalls.get(usize::from(i)).map(Stall::variables).unwrap_or_default();
             Node::new(id, address(i), directory.path(), arguments, variables)
@@ -89,7 +89,8 @@ impl ClusterShape {
 impl Cluster {
     /// A cluster of so many nodes, yet to be started.
     pub fn of(nodes: u16) -> ClusterShape {
-        ClusterShape { nodes, settings: Vec::new(), stallable: false }
+        let settings = SETTINGS.iter().map(|&(key, value)| (key.to_owned(), value)).collect();
+        ClusterShape { nodes, settings, stallable: false }
     }
 
     /// So many nodes that serve.

@@ -80,7 +80,8 @@ async fn a_batch_over_the_bound_is_refused_by_the_bounds_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_batch_goes_through() {
-    let cluster = Cluster::start(3).await;
+    let large = Cluster::of(3).setting("log.largest_max_batch_bytes", 64 << 20);
+    let cluster = large.setting("journal.segment_bytes", 80 << 20).start().await;
     let config = LogConfig { max_batch_bytes: Some(64 << 20), ..LogConfig::default() };
     cluster.create_with("large", config).await;
     let value = "x".repeat((64 << 20) - 200);
@@ -127,7 +128,7 @@ async fn a_log_that_exists_otherwise_is_left_as_it_is() {
 
     cluster.quipu(["log", "create", "orders", "--replicas", "1"]).is_refused().await.complains_of("orders");
     let name: LogName = "orders".parse().expect("a name");
-    let other = LogConfig { max_batch_bytes: Some(4 << 20), ..LogConfig::default() };
+    let other = LogConfig { max_batch_bytes: Some(2 << 20), ..LogConfig::default() };
     match cluster.client().create_log(&name, other).await {
         Err(CreateLogError::Exists { config, .. }) => {
             assert_eq!(config, before.config, "the error carries the configuration")
@@ -141,7 +142,7 @@ async fn a_log_that_exists_otherwise_is_left_as_it_is() {
 async fn a_log_config_out_of_bounds_is_refused_by_its_field() {
     let cluster = Cluster::start(3).await;
     let config = |replicas, max_batch_bytes| v1::LogConfig { replicas, max_batch_bytes };
-    for (config, field) in [(config(3, 1023), "max_batch_bytes"), (config(3, (64 << 20) + 1), "max_batch_bytes")] {
+    for (config, field) in [(config(3, 1023), "max_batch_bytes"), (config(3, (2 << 20) + 1), "max_batch_bytes")] {
         match create(&cluster, "orders", config).await.expect_err(field).kind {
             Some(Kind::InvalidArgument(invalid)) => assert!(invalid.field.ends_with(field), "{invalid:?}"),
             other => panic!("{config:?}: {other:?}"),

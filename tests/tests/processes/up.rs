@@ -99,7 +99,7 @@ impl Up {
         let directory = scratch.directory().to_str().expect("a path in UTF-8");
         let port = scratch.ports().first().to_string();
         let mut line = vec!["up", "--nodes", "3", "--data-dir", directory, "--base-port", &port];
-        line.extend(["--set", "journal.segment_bytes=1048576"]);
+        line.extend(["--set", "journal.segment_bytes=4194304", "--set", "log.largest_max_batch_bytes=2097152"]);
         line.extend(arguments);
         let mut child = Command::new(line).spawn();
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
