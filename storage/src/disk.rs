@@ -16,6 +16,7 @@
 mod buffer;
 pub mod conformance;
 mod memory;
+mod request;
 mod system;
 mod whole_file;
 
@@ -45,8 +46,7 @@ pub enum Access {
 ///
 /// Paths are relative to the data directory and `/`-separated; the empty path
 /// is the data directory itself. A path that would leave it (`..`, a leading
-/// `/`, a symbolic link in between) is refused with
-/// [`io::ErrorKind::InvalidInput`].
+/// `/`) is refused with [`io::ErrorKind::InvalidInput`].
 ///
 /// Offsets and lengths of reads and writes are multiples of [`ALIGNMENT`],
 /// however the file was opened; others are refused with `InvalidInput`.
