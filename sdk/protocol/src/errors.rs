@@ -1,125 +1,297 @@
-//! Errors on the wire.
+//! Errors on the wire: how a [`v1::Error`] is made, and how it travels in a
+//! gRPC status.
+//!
+//! ```text
+//!   status.code      for proxies and generic clients, see `code`
+//!   status.message   for people
+//!   status.details   google.rpc.Status { details: [Any { quipu.v1.Error }] }
+//! ```
+//!
+//! Clients decide by the error's kind alone. The code is chosen so that a
+//! generic client that knows nothing of kinds does no harm: only what may be
+//! sent again unchanged, to the same node, is UNAVAILABLE or
+//! RESOURCE_EXHAUSTED.
 
-use tonic::Status;
+use prost::Message;
+use tonic::{Code, Status};
 
 use crate::batch::BatchError;
-use crate::{LogNameError, v1};
+use crate::v1::error::Kind;
+use crate::{LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, v1};
+
+const TYPE_URL: &str = "type.googleapis.com/quipu.v1.Error";
+
+/// A message is cut after so many bytes: it travels in a header, and headers
+/// are bounded (16 KiB by default in most gRPC implementations).
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// The gRPC code of a kind.
+const fn code(kind: Option<&Kind>) -> Code {
+    match kind {
+        Some(Kind::UnknownLog(_)) => Code::NotFound,
+        Some(Kind::LogExists(_)) => Code::AlreadyExists,
+        Some(Kind::InvalidArgument(_) | Kind::BadBatch(_) | Kind::TooLarge(_)) => Code::InvalidArgument,
+        Some(Kind::OutOfRange(_)) => Code::OutOfRange,
+        // The same node would refuse the same request again, until something
+        // else has been done first.
+        Some(Kind::NotLeader(_) | Kind::NoSuchReplica(_) | Kind::TooFewNodes(_) | Kind::UnknownProducer(_)) => {
+            Code::FailedPrecondition
+        }
+        // A sequencer said no, as google.rpc.Code has it.
+        Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_)) => Code::Aborted,
+        Some(Kind::Overloaded(_)) => Code::ResourceExhausted,
+        Some(Kind::Unavailable(_)) => Code::Unavailable,
+        Some(Kind::Damaged(_)) => Code::DataLoss,
+        Some(Kind::OutcomeUnknown(_)) | None => Code::Unknown,
+    }
+}
 
 impl From<v1::Error> for Status {
     fn from(error: v1::Error) -> Self {
-        let _ = error;
-        todo!()
+        let code = code(error.kind.as_ref());
+        let message = error.message.clone();
+        let detail = prost_types::Any { type_url: TYPE_URL.to_owned(), value: error.encode_to_vec() };
+        let status = tonic_types::Status { code: code.into(), message: message.clone(), details: vec![detail] };
+        Self::with_details(code, message, status.encode_to_vec().into())
     }
 }
 
 impl From<BatchError> for v1::Error {
     fn from(error: BatchError) -> Self {
-        let _ = error;
-        todo!()
+        let kind = match error {
+            BatchError::TooLarge { bound, limit, actual } => {
+                Kind::TooLarge(v1::TooLarge { bound: bound.to_owned(), limit, actual })
+            }
+            ref malformed => {
+                let reason = malformed.reason().unwrap_or_default();
+                Kind::BadBatch(v1::BadBatch { reason: reason.into() })
+            }
+        };
+        Self::new(error, kind)
     }
 }
 
 impl From<LogNameError> for v1::Error {
     fn from(error: LogNameError) -> Self {
-        let _ = error;
-        todo!()
+        Self::invalid_argument("log", error)
     }
 }
 
 impl v1::Error {
-    /// The error that `status` carries, if it carries one.
+    /// The error that `status` carries, if it carries one. Details that make
+    /// no sense count as none.
     pub fn from_status(status: &Status) -> Option<Self> {
-        let _ = status;
-        todo!()
+        let status = tonic_types::Status::decode(status.details()).ok()?;
+        let detail = status.details.into_iter().find(|detail| detail.type_url == TYPE_URL)?;
+        Self::decode(detail.value.as_slice()).ok()
     }
 
     /// Another node has to be asked: `leader`, or one of `replicas`.
     pub fn not_leader(leader: Option<v1::Peer>, replicas: Vec<v1::Peer>) -> Self {
-        let _ = (leader, replicas);
-        todo!()
+        let message = match &leader {
+            Some(leader) => format!("node {} at {} leads the log", leader.node, leader.address),
+            None => "this node does not lead the log and knows of no leader".to_owned(),
+        };
+        let v1::Peer { node, address } = leader.unwrap_or_default();
+        Self::new(message, Kind::NotLeader(v1::NotLeader { node, address, replicas }))
     }
 
     /// There is no log of that name.
     pub fn unknown_log(name: &str) -> Self {
-        let _ = name;
-        todo!()
+        Self::new(format!("there is no log {name:?}"), Kind::UnknownLog(v1::UnknownLog { name: name.to_owned() }))
     }
 
     /// A log of that name exists with another configuration.
     pub fn log_exists(name: &str, config: v1::LogConfig) -> Self {
-        let _ = (name, config);
-        todo!()
+        let message = format!(
+            "log {name:?} exists with another configuration: replicas {}, max_batch_bytes {}",
+            config.replicas, config.max_batch_bytes
+        );
+        Self::new(message, Kind::LogExists(v1::LogExists { name: name.to_owned(), config: Some(config) }))
     }
 
     /// A field is not acceptable.
     pub fn invalid_argument(field: &str, reason: impl ToString) -> Self {
-        let _ = (field, reason.to_string());
-        todo!()
+        let reason = bounded(reason.to_string());
+        let message = format!("{field}: {reason}");
+        Self::new(message, Kind::InvalidArgument(v1::InvalidArgument { field: field.to_owned(), reason }))
     }
 
     /// Over the bound `bound`.
     pub fn too_large(bound: &str, limit: u64, actual: u64) -> Self {
-        let _ = (bound, limit, actual);
-        todo!()
+        let message = format!("{actual} is over {bound}, which is {limit}");
+        Self::new(message, Kind::TooLarge(v1::TooLarge { bound: bound.to_owned(), limit, actual }))
     }
 
     /// The queue bounded by `bound` is full.
     pub fn overloaded(bound: &str, limit: u64) -> Self {
-        let _ = (bound, limit);
-        todo!()
+        let message = format!("{bound} ({limit}) is used up: try again later");
+        Self::new(message, Kind::Overloaded(v1::Overloaded { bound: bound.to_owned(), limit }))
     }
 
     /// `offset` lies outside of `range`.
-    pub fn out_of_range(offset: crate::Offset, range: crate::OffsetRange) -> Self {
-        let _ = (offset, range);
-        todo!()
+    pub fn out_of_range(offset: Offset, range: OffsetRange) -> Self {
+        let (start, end) = (range.start().get(), range.end().get());
+        let message = if offset < range.start() {
+            format!("offset {offset} is below the log's start, which is {start}")
+        } else {
+            format!("offset {offset} is above the log's end, which is {end}")
+        };
+        Self::new(message, Kind::OutOfRange(v1::OutOfRange { start, end }))
     }
 
     /// More replicas than nodes.
     pub fn too_few_nodes(replicas: u32, nodes: u32) -> Self {
-        let _ = (replicas, nodes);
-        todo!()
+        let message = format!("{replicas} replicas need as many nodes, the cluster has {nodes}");
+        Self::new(message, Kind::TooFewNodes(v1::TooFewNodes { replicas, nodes }))
     }
 
     /// The log does not know the producer.
-    pub fn unknown_producer(id: crate::ProducerId) -> Self {
-        let _ = id;
-        todo!()
+    pub fn unknown_producer(id: ProducerId) -> Self {
+        let message = format!(
+            "the log does not know producer {id} (any more): it has to start at sequence 0, soon after its id was allotted"
+        );
+        Self::new(message, Kind::UnknownProducer(v1::UnknownProducer { producer_id: id.get() }))
     }
 
     /// The producer id is in use under a newer epoch.
-    pub fn producer_fenced(id: crate::ProducerId, current: crate::ProducerEpoch) -> Self {
-        let _ = (id, current);
-        todo!()
+    pub fn producer_fenced(id: ProducerId, current: ProducerEpoch) -> Self {
+        let message = format!("producer {id} is fenced: its epoch is {current} now");
+        let kind = v1::ProducerFenced { producer_id: id.get(), current_epoch: current.get().into() };
+        Self::new(message, Kind::ProducerFenced(kind))
     }
 
     /// The batch does not follow the producer's last one.
-    pub fn out_of_sequence(id: crate::ProducerId, expected: crate::Sequence, actual: crate::Sequence) -> Self {
-        let _ = (id, expected, actual);
-        todo!()
+    pub fn out_of_sequence(id: ProducerId, expected: Sequence, actual: Sequence) -> Self {
+        let message = format!("producer {id} sent sequence {actual} where {expected} is next");
+        let kind = v1::OutOfSequence { producer_id: id.get(), expected: expected.get(), actual: actual.get() };
+        Self::new(message, Kind::OutOfSequence(kind))
     }
 
     /// The append may or may not have landed; `why` says what happened to it.
     pub fn outcome_unknown(why: impl ToString) -> Self {
-        let _ = why.to_string();
-        todo!()
+        Self::new(why, Kind::OutcomeUnknown(v1::OutcomeUnknown {}))
     }
 
     /// No answer is possible now; `why` says what is missing.
     pub fn unavailable(why: impl ToString) -> Self {
-        let _ = why.to_string();
-        todo!()
+        Self::new(why, Kind::Unavailable(v1::Unavailable {}))
     }
 
     /// The copy on `node` is damaged.
-    pub fn damaged(node: crate::NodeId, why: impl ToString) -> Self {
-        let _ = (node, why.to_string());
-        todo!()
+    pub fn damaged(node: NodeId, why: impl ToString) -> Self {
+        Self::new(why, Kind::Damaged(v1::Damaged { node: node.get() }))
     }
 
     /// `node` has no replica of the log.
-    pub fn no_such_replica(node: crate::NodeId, replicas: Vec<v1::Peer>) -> Self {
-        let _ = (node, replicas);
-        todo!()
+    pub fn no_such_replica(node: NodeId, replicas: Vec<v1::Peer>) -> Self {
+        let message = format!("node {node} has no replica of the log");
+        Self::new(message, Kind::NoSuchReplica(v1::NoSuchReplica { node: node.get(), replicas }))
+    }
+
+    fn new(message: impl ToString, kind: Kind) -> Self {
+        Self { message: bounded(message.to_string()), kind: Some(kind) }
+    }
+}
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    fn peer(node: u64) -> v1::Peer {
+        v1::Peer { node, address: format!("127.0.0.1:700{node}") }
+    }
+
+    fn one_of_each_kind() -> Vec<(v1::Error, Code)> {
+        let range = OffsetRange::new(Offset::new(5), Offset::new(9));
+        vec![
+            (v1::Error::not_leader(Some(peer(2)), vec![peer(1), peer(2)]), Code::FailedPrecondition),
+            (v1::Error::unknown_log("orders"), Code::NotFound),
+            (v1::Error::log_exists("orders", v1::LogConfig { replicas: 3, max_batch_bytes: 1024 }), Code::AlreadyExists),
+            (v1::Error::invalid_argument("replicas", "0 is none"), Code::InvalidArgument),
+            (BatchError::Empty.into(), Code::InvalidArgument),
+            (v1::Error::too_large("max_batch_bytes", 10, 11), Code::InvalidArgument),
+            (v1::Error::overloaded("append_queue_bytes", 10), Code::ResourceExhausted),
+            (v1::Error::out_of_range(Offset::ZERO, range), Code::OutOfRange),
+            (v1::Error::too_few_nodes(5, 3), Code::FailedPrecondition),
+            (v1::Error::unknown_producer(ProducerId::new(7)), Code::FailedPrecondition),
+            (v1::Error::producer_fenced(ProducerId::new(7), ProducerEpoch::new(2)), Code::Aborted),
+            (v1::Error::out_of_sequence(ProducerId::new(7), Sequence::new(3), Sequence::new(5)), Code::Aborted),
+            (v1::Error::outcome_unknown("the leader was lost"), Code::Unknown),
+            (v1::Error::unavailable("no leader"), Code::Unavailable),
+            (v1::Error::damaged(NodeId::new(1), "entry 7 fails its checksum"), Code::DataLoss),
+            (v1::Error::no_such_replica(NodeId::new(4), vec![peer(1)]), Code::FailedPrecondition),
+        ]
+    }
+
+    #[test]
+    fn every_kind_travels_in_a_status_and_comes_back() {
+        for (error, code) in one_of_each_kind() {
+            let status = Status::from(error.clone());
+            assert_eq!(status.code(), code, "{error:?}");
+            assert_eq!(status.message(), error.message);
+            assert!(!error.message.is_empty());
+            assert_eq!(v1::Error::from_status(&status), Some(error));
+        }
+    }
+
+    #[test]
+    fn an_error_below_the_start_names_the_start() {
+        let range = OffsetRange::new(Offset::new(5), Offset::new(9));
+        let below = v1::Error::out_of_range(Offset::new(2), range);
+        assert_eq!(below.message, "offset 2 is below the log's start, which is 5");
+        let above = v1::Error::out_of_range(Offset::new(12), range);
+        assert_eq!(above.message, "offset 12 is above the log's end, which is 9");
+    }
+
+    #[test]
+    fn a_batch_error_keeps_its_reason() {
+        let error = v1::Error::from(BatchError::Codec { codec: 2 });
+        assert!(error.message.contains("snappy"), "{}", error.message);
+        let reason = v1::bad_batch::Reason::Codec.into();
+        assert_eq!(error.kind, Some(Kind::BadBatch(v1::BadBatch { reason })));
+
+        let error = v1::Error::from(BatchError::TooLarge { bound: "max_batch_bytes", limit: 10, actual: 11 });
+        assert!(matches!(error.kind, Some(Kind::TooLarge(v1::TooLarge { limit: 10, actual: 11, .. }))));
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let status = Status::from(v1::Error::unavailable("é".repeat(100_000)));
+        assert!(status.message().len() <= MAX_MESSAGE_BYTES + '…'.len_utf8());
+        assert!(status.details().len() < 4 * MAX_MESSAGE_BYTES);
+    }
+
+    #[test]
+    fn a_status_without_details_carries_no_error() {
+        assert_eq!(v1::Error::from_status(&Status::unavailable("gone")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_details_are_no_error_and_no_panic(details: Vec<u8>) {
+            let status = Status::with_details(Code::Unknown, "", details.into());
+            let _ = v1::Error::from_status(&status);
+        }
+
+        #[test]
+        fn damaged_details_are_no_panic(which in 0_usize..16, at: prop::sample::Index, bits: u8) {
+            let (error, _) = one_of_each_kind().swap_remove(which);
+            let mut details = Status::from(error).details().to_vec();
+            let at = at.index(details.len());
+            details[at] ^= bits;
+            let _ = v1::Error::from_status(&Status::with_details(Code::Unknown, "", details.into()));
+        }
     }
 }

@@ -25,7 +25,7 @@ mod validate;
 mod varint;
 
 pub use builder::BatchBuilder;
-pub use compression::Compression;
+pub use compression::{Compression, UnknownCompression};
 pub use error::{BatchError, RecordFault};
 pub use header::{BatchHeader, HEADER_BYTES, Producer, patch_position, with_position};
 pub use record::{Header, Record};

@@ -1,8 +1,14 @@
 //! What a server makes sure of before it accepts a batch.
+//!
+//! ```text
+//!   size ─► length, format ─► CRC ─► header's fields ─► records
+//! ```
+//!
+//! In this order, so that damage on the way is called damage and not whatever
+//! the damaged field would have meant, and so that the cheap checks come first.
 
-use bytes::Bytes;
-
-use super::{BatchError, BatchHeader};
+use super::header::checksum;
+use super::{BatchError, BatchHeader, HEADER_BYTES, compression, records};
 
 /// What a batch may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +23,26 @@ pub struct BatchLimits {
 }
 
 /// Checks one whole batch from a client.
-pub fn validate(batch: &Bytes, limits: &BatchLimits) -> Result<BatchHeader, BatchError> {
-    let _ = (batch, limits);
-    todo!()
+pub fn validate(batch: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchError> {
+    if batch.len() > limits.max_batch_bytes {
+        return Err(BatchError::TooLarge {
+            bound: "max_batch_bytes",
+            limit: limits.max_batch_bytes as u64,
+            actual: batch.len() as u64,
+        });
+    }
+    let fields = BatchHeader::frame(batch)?;
+    let claimed = BatchHeader::claimed_checksum(fields);
+    let actual = checksum(batch);
+    if claimed != actual {
+        return Err(BatchError::Crc { claimed, actual });
+    }
+    let header = BatchHeader::fields(fields)?;
+    if limits.check_records {
+        let body = &batch[HEADER_BYTES..];
+        compression::with_plain(header.compression, body, limits.max_decompressed_bytes, |plain| {
+            records::check(&header, plain)
+        })?;
+    }
+    Ok(header)
 }
