@@ -196,7 +196,8 @@ impl v1::Error {
 
 fn bounded(mut message: String) -> String {
     if message.len() > MAX_MESSAGE_BYTES {
-        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        let cut = (0..=MAX_MESSAGE_BYTES).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+        message.truncate(cut);
         message.push('…');
     }
     message
@@ -218,7 +219,10 @@ mod tests {
         vec![
             (v1::Error::not_leader(Some(peer(2)), vec![peer(1), peer(2)]), Code::FailedPrecondition),
             (v1::Error::unknown_log("orders"), Code::NotFound),
-            (v1::Error::log_exists("orders", v1::LogConfig { replicas: 3, max_batch_bytes: 1024 }), Code::AlreadyExists),
+            (
+                v1::Error::log_exists("orders", v1::LogConfig { replicas: 3, max_batch_bytes: 1024 }),
+                Code::AlreadyExists,
+            ),
             (v1::Error::invalid_argument("replicas", "0 is none"), Code::InvalidArgument),
             (BatchError::Empty.into(), Code::InvalidArgument),
             (v1::Error::too_large("max_batch_bytes", 10, 11), Code::InvalidArgument),

@@ -68,13 +68,21 @@ pub struct AddressError {
     pub address: String,
 }
 
+/// After a failed accept the next one waits so long: what made it fail (too
+/// many open files, say) does not go away by asking again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// The connections that arrive at `listener`, for tonic's
-/// `serve_with_incoming`. A failed accept (too many open files, say) is passed
-/// on; tonic logs it and goes on.
+/// `serve_with_incoming`. A failed accept is passed on; tonic logs it and goes
+/// on.
 pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Incoming>> + Send + 'static {
-    futures_util::stream::unfold(listener, |mut listener| async move {
+    futures_util::stream::unfold((listener, false), |(mut listener, failed)| async move {
+        if failed {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         let accepted = listener.accept().await.map(|(connection, _)| Incoming { connection });
-        Some((accepted, listener))
+        let failed = accepted.is_err();
+        Some((accepted, (listener, failed)))
     })
 }
 
@@ -118,5 +126,139 @@ impl AsyncWrite for Incoming {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.connection).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+
+    use tokio::io::DuplexStream;
+    use tokio::sync::mpsc;
+    use tonic::Code;
+    use tonic::service::Routes;
+    use tonic::transport::Server;
+
+    use super::*;
+    use crate::Timestamp;
+    use crate::environment::{BoxFuture, Clock, Network, Random, Spawn, Task};
+    use crate::v1::StatusRequest;
+    use crate::v1::cluster_client::ClusterClient;
+
+    /// One address, `node:1`, whose connections arrive at one listener.
+    struct OneNode {
+        arrivals: mpsc::UnboundedSender<DuplexStream>,
+        listener: Mutex<Option<mpsc::UnboundedReceiver<DuplexStream>>>,
+    }
+
+    impl OneNode {
+        fn new() -> Self {
+            let (arrivals, listener) = mpsc::unbounded_channel();
+            Self { arrivals, listener: Mutex::new(Some(listener)) }
+        }
+    }
+
+    impl Network for OneNode {
+        fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Connection>>> {
+            Box::pin(async move {
+                if address != "node:1" {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("nobody is at {address}")));
+                }
+                let (ours, theirs) = tokio::io::duplex(4096);
+                self.arrivals.send(theirs).expect("the listener is there");
+                Ok(Box::new(ours) as Box<dyn Connection>)
+            })
+        }
+
+        fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+            let listener = self.listener.lock().expect("not poisoned").take().expect("listened to once");
+            Box::pin(async move { Ok(Box::new(Arrivals(listener)) as Box<dyn Listener>) })
+        }
+    }
+
+    struct Arrivals(mpsc::UnboundedReceiver<DuplexStream>);
+
+    impl Listener for Arrivals {
+        fn local_address(&self) -> io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Connection>, SocketAddr)>> {
+            Box::pin(async {
+                let arrived = self.0.recv().await.ok_or(io::ErrorKind::BrokenPipe)?;
+                Ok((Box::new(arrived) as Box<dyn Connection>, ([127, 0, 0, 1], 2).into()))
+            })
+        }
+    }
+
+    /// What a channel does not use.
+    struct Unused;
+
+    impl Clock for Unused {
+        fn monotonic(&self) -> Duration {
+            unreachable!("a channel reads no clock")
+        }
+
+        fn wall(&self) -> Timestamp {
+            unreachable!("a channel reads no clock")
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+            unreachable!("a channel reads no clock")
+        }
+    }
+
+    impl Random for Unused {
+        fn next(&self) -> u64 {
+            unreachable!("a channel draws no number")
+        }
+    }
+
+    impl Spawn for Unused {
+        fn spawn(&self, _: &'static str, _: BoxFuture<'static, ()>) -> Task {
+            unreachable!("a channel starts no task of ours")
+        }
+    }
+
+    fn environment() -> Environment {
+        Environment {
+            clock: Arc::new(Unused),
+            random: Arc::new(Unused),
+            tasks: Arc::new(Unused),
+            network: Arc::new(OneNode::new()),
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_go_through_the_environment_s_network_alone() {
+        let environment = environment();
+        let listener = environment.network.listen("node:1").await.expect("a listener");
+        let server = Server::builder().add_routes(Routes::default()).serve_with_incoming(incoming(listener));
+        let calls = async {
+            let channel = channel(&environment, "node:1", ChannelOptions::default()).expect("an address");
+            let answer = ClusterClient::new(channel).status(StatusRequest {}).await;
+            answer.expect_err("the server has no services").code()
+        };
+        tokio::select! {
+            biased;
+            code = calls => assert_eq!(code, Code::Unimplemented),
+            ended = server => panic!("the server ended: {ended:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_not_there_is_unavailable() {
+        let channel = channel(&environment(), "elsewhere:1", ChannelOptions::default()).expect("an address");
+        let error = ClusterClient::new(channel).status(StatusRequest {}).await.expect_err("nobody is there");
+        assert_eq!(error.code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_refused() {
+        for address in ["", "host", "host:", ":1", "host:1/path", "host:99999", "a b:1"] {
+            let refused = channel(&environment(), address, ChannelOptions::default()).map(drop);
+            assert_eq!(refused, Err(AddressError { address: address.to_owned() }));
+        }
     }
 }

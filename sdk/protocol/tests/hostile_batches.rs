@@ -114,7 +114,7 @@ fn within_bounds(batch: Vec<u8>) -> Result<BatchHeader, BatchError> {
 fn sealed(codec: u8, count: i32, body: &[u8]) -> Vec<u8> {
     let mut batch = vec![0; HEADER_BYTES];
     batch.extend_from_slice(body);
-    let following = batch.len() as i32 - 12;
+    let following = i32::try_from(batch.len() - 12).expect("a small batch");
     batch[8..12].copy_from_slice(&following.to_be_bytes());
     batch[16] = 2;
     batch[22] = codec;

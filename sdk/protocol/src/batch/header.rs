@@ -84,8 +84,7 @@ impl BatchHeader {
 
     pub(super) fn fields(header: &[u8; HEADER_BYTES]) -> Result<Self, BatchError> {
         let base_offset = i64::from_be_bytes(field(header, BASE_OFFSET));
-        let base_offset =
-            Offset::new(u64::try_from(base_offset).map_err(|_| BatchError::BaseOffset { base_offset })?);
+        let base_offset = Offset::new(u64::try_from(base_offset).map_err(|_| BatchError::BaseOffset { base_offset })?);
 
         let attributes = u16::from_be_bytes(field(header, ATTRIBUTES));
         if attributes & CONTROL != 0 {
@@ -160,11 +159,7 @@ impl Producer {
         if id < 0 || epoch < 0 || sequence < 0 {
             return Err(BatchError::Sequence { id, epoch, sequence });
         }
-        Ok(Some(Self {
-            id: ProducerId::new(id),
-            epoch: ProducerEpoch::new(epoch),
-            sequence: Sequence::new(sequence),
-        }))
+        Ok(Some(Self { id: ProducerId::new(id), epoch: ProducerEpoch::new(epoch), sequence: Sequence::new(sequence) }))
     }
 
     const fn fields(self) -> (i64, i16, i32) {

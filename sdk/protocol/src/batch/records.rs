@@ -85,8 +85,8 @@ pub(super) fn check(header: &BatchHeader, body: &[u8]) -> Result<(), BatchError>
     let mut at = 0;
     let mut newest = Timestamp::new(i64::MIN);
     for position in 0..header.count {
-        let raw = RawRecord::read(body, &mut at, position)
-            .map_err(|fault| BatchError::Record { record: position, fault })?;
+        let raw =
+            RawRecord::read(body, &mut at, position).map_err(|fault| BatchError::Record { record: position, fault })?;
         newest = newest.max(raw.timestamp(header));
     }
     nothing_follows(body, at, header.count)?;

@@ -17,3 +17,26 @@ impl dyn Random {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Random;
+
+    struct Always(u64);
+
+    impl Random for Always {
+        fn next(&self) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn numbers_lie_below_their_bound_and_reach_it() {
+        let draw = |bits, bound| (&Always(bits) as &dyn Random).below(bound);
+        for bound in [1, 2, 3, 1000, u64::MAX] {
+            assert_eq!(draw(0, bound), 0);
+            assert_eq!(draw(u64::MAX, bound), bound - 1);
+        }
+        assert_eq!(draw(1 << 63, 10), 5);
+    }
+}

@@ -47,3 +47,50 @@ impl Drop for Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::Task;
+
+    /// A task that waits for the sender, and whose receiver tells when it has
+    /// ended.
+    #[expect(clippy::disallowed_methods, reason = "this is how an environment starts a task")]
+    fn waiting() -> (Task, oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let (go, gone) = oneshot::channel();
+        let (held, ended) = oneshot::channel::<()>();
+        let task = Task::new(tokio::task::spawn(async move {
+            let _held = held;
+            let _ = gone.await;
+        }));
+        (task, go, ended)
+    }
+
+    #[tokio::test]
+    async fn a_dropped_task_ends() {
+        let (task, _go, ended) = waiting();
+        drop(task);
+        ended.await.expect_err("dropped with the task, never sent");
+    }
+
+    #[tokio::test]
+    async fn a_detached_task_goes_on() {
+        let (task, go, ended) = waiting();
+        task.detach();
+        go.send(()).expect("the task still waits");
+        ended.await.expect_err("dropped with the task, never sent");
+    }
+
+    #[tokio::test]
+    async fn joining_tells_a_panic_from_an_end() {
+        let (task, go, _ended) = waiting();
+        assert!(!task.is_finished());
+        go.send(()).expect("the task still waits");
+        assert!(task.join().await);
+
+        #[expect(clippy::disallowed_methods, reason = "this is how an environment starts a task")]
+        let panics = Task::new(tokio::task::spawn(async { panic!("as this test wants") }));
+        assert!(!panics.join().await);
+    }
+}
