@@ -1,1 +1,27 @@
-//! To be written.
+//! Agreement between replicas: the only crate that names openraft.
+//!
+//! ```text
+//!   LogReplica          append queue, reads           catalog
+//!        └──── Group ──────────────────────────────────┘
+//!               ├ MachineStore   a Machine, applied and kept in Kv
+//!               ├ LogStore       one replica's share of the journal
+//!               └ openraft       who leads, what is committed
+//! ```
+//!
+//! A [`Machine`] is pure: the same commands give the same state on every
+//! replica. Everything with an edge (journal, [`Kv`](quipu_storage::Kv),
+//! network, clock) is passed in by whoever starts a [`Group`].
+#![forbid(unsafe_code)]
+
+mod entry;
+pub mod group;
+pub mod log;
+mod log_store;
+pub mod machine;
+pub mod types;
+
+pub use group::{Group, GroupOptions, GroupStatus, InitializeError, ProposeError, Role, StartError, StopReason};
+pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError};
+pub use log_store::LogStore;
+pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
+pub use types::{BatchOutcome, Command, Member, Raft, Reply, Runtime, TypeConfig};

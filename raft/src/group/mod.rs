@@ -1,0 +1,260 @@
+//! One running replica of one group.
+//!
+//! ```text
+//!   propose ─▶ openraft ─▶ LogStore ─▶ journal
+//!                 │
+//!                 └ committed ─▶ MachineStore ─▶ view
+//! ```
+//!
+//! Owns the handle to openraft and watches over it: a storage error or a
+//! panic stops the replica, and [`Group::stopped`] says why; it never limps
+//! on. Starts and ends; does not choose who the members are.
+
+mod errors;
+mod options;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{
+    ClientWriteError, Fatal, InitializeError as RaftInitializeError, LinearizableReadError, RaftError,
+};
+use openraft::impls::ProgressResponder;
+use openraft::network::NetSnapshot;
+use openraft::{RaftNetworkFactory, ReadPolicy};
+use quipu_protocol::environment::{Environment, Random, Task};
+use quipu_protocol::{NodeId, ReplicaId};
+use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
+use quipu_storage::{Kv, KvError};
+use tokio::sync::watch;
+
+use crate::log_store::LogStore;
+use crate::machine::{Machine, MachineStore, Shared, restore};
+use crate::types::{Command, Member, Raft, Reply, TypeConfig, scope};
+
+pub use errors::{BarrierError, InitializeError, ProposeError, StartError, StopReason};
+pub use options::{GroupOptions, OptionsError};
+pub use status::{GroupStatus, Membership, Role};
+
+/// One running replica. Clones are handles to the same one; the replica
+/// stops by [`shutdown`](Self::shutdown) or when the last handle is dropped.
+pub struct Group<M: Machine> {
+    inner: Arc<Inner<M>>,
+}
+
+impl<M: Machine> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+struct Inner<M: Machine> {
+    key: ReplicaKey,
+    raft: Raft<M>,
+    shared: Arc<Shared<M>>,
+    journal: Journal,
+    random: Arc<dyn Random>,
+    stopped: watch::Receiver<Option<StopReason>>,
+    _supervisor: Task,
+}
+
+impl<M: Machine> Group<M> {
+    /// Starts the replica `key` from what its journal and Kv hold, `machine`
+    /// being one that has applied nothing.
+    ///
+    /// # Errors
+    /// [`StartError::Damaged`] and [`StartError::MetadataAhead`] are for
+    /// good: the replica has to be replaced by one with a new id.
+    pub async fn start<N>(
+        key: ReplicaKey,
+        machine: M,
+        journal: Journal,
+        kv: Arc<dyn Kv>,
+        environment: &Environment,
+        network: N,
+        options: GroupOptions,
+    ) -> Result<Self, StartError>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: NetSnapshot<TypeConfig, SnapshotData = Bytes>,
+    {
+        let config = Arc::new(options.config()?);
+        if let Some(damage) = journal.damage(key) {
+            return Err(StartError::Damaged(damage));
+        }
+        let log_store = LogStore::new(key, journal.clone(), options.replication_bytes);
+        let shared = restore(key, machine, journal.clone(), kv, log_store.durable(), options.checkpoint_bytes)?;
+        let random = Arc::clone(&environment.random);
+        let store = MachineStore::new(Arc::clone(&shared));
+        let raft = scope(&random, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+        let (tell, stopped) = watch::channel(None);
+        let supervisor = environment.tasks.spawn("group-supervisor", Box::pin(supervise(raft.clone(), key, tell)));
+        Ok(Self { inner: Arc::new(Inner { key, raft, shared, journal, random, stopped, _supervisor: supervisor }) })
+    }
+
+    /// Which replica this is.
+    pub fn key(&self) -> ReplicaKey {
+        self.inner.key
+    }
+
+    /// openraft's handle, for what peers ask of this replica. Call it inside
+    /// [`scope`](Self::scope).
+    pub fn raft(&self) -> &Raft<M> {
+        &self.inner.raft
+    }
+
+    /// Runs `future` with the seed that every call into [`raft`](Self::raft)
+    /// needs.
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F, M> {
+        scope(&self.inner.random, future)
+    }
+
+    /// Proposes a command and waits for its answer. Has no deadline: while a
+    /// leader is cut off from its majority, neither outcome is known.
+    ///
+    /// # Errors
+    /// Whoever gives up waiting must take the outcome for unknown.
+    pub async fn propose(&self, command: Bytes) -> Result<Reply, ProposeError> {
+        self.submit(command).await?.await
+    }
+
+    /// Hands a command over, in order with other calls, and returns a future
+    /// of its answer. An error here means that nothing was proposed.
+    pub(crate) async fn submit(
+        &self,
+        command: Bytes,
+    ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<M>, ProposeError> {
+        let (responder, answer) = ProgressResponder::complete_only();
+        let sent = self.inner.raft.client_write_ff(Command(command), Some(responder)).await;
+        sent.map_err(|fatal| ProposeError::Stopped(stop_reason(&fatal)))?;
+        Ok(async move {
+            match answer.await {
+                Ok(Ok(written)) => Ok(written.data),
+                // openraft refuses with this error before it appends, never
+                // after.
+                Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+                    Err(ProposeError::NotLeader { leader: status::forwarded(&forward) })
+                }
+                // Appended here and displaced by another leader's log, or the
+                // replica stopped before it could say.
+                Ok(Err(_)) | Err(_) => Err(ProposeError::OutcomeUnknown),
+            }
+        })
+    }
+
+    /// Looks at the applied state. Keep `look` short: applying waits for it.
+    pub fn view<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        self.inner.shared.view(look)
+    }
+
+    /// The last applied entry, and notice of every later one. The state seen
+    /// by [`view`](Self::view) is at least as new.
+    pub fn applied(&self) -> watch::Receiver<Option<EntryId>> {
+        self.inner.shared.applied()
+    }
+
+    /// Waits until this replica has applied everything that was acknowledged
+    /// anywhere before the call. Only the leader can: it makes sure of a
+    /// majority first.
+    pub async fn barrier(&self) -> Result<(), BarrierError> {
+        let raft = &self.inner.raft;
+        let linearizer =
+            self.scope(raft.get_read_linearizer(ReadPolicy::ReadIndex)).await.map_err(|error| match error {
+                RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+                    BarrierError::NotLeader { leader: status::forwarded(&forward) }
+                }
+                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => BarrierError::Unavailable,
+                RaftError::Fatal(fatal) => BarrierError::Stopped(stop_reason(&fatal)),
+            })?;
+        let ready = self.scope(linearizer.await_ready(raft)).await;
+        ready.map(drop).map_err(|fatal| BarrierError::Stopped(stop_reason(&fatal)))
+    }
+
+    /// What this replica knows of its group now.
+    pub fn status(&self) -> GroupStatus {
+        let state = self.inner.journal.replica(self.inner.key);
+        let durable = self.inner.journal.durable(self.inner.key);
+        let applied = *self.inner.shared.applied().borrow();
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        GroupStatus::of(&metrics, state.and_then(|state| state.last), durable, applied)
+    }
+
+    /// Writes the group's first membership at index 0 and campaigns. Safe to
+    /// repeat, and on several replicas, with equal members.
+    pub async fn initialize(&self, members: &BTreeMap<ReplicaId, NodeId>) -> Result<(), InitializeError> {
+        let members: BTreeMap<u64, Member> =
+            members.iter().map(|(replica, node)| (replica.get(), Member { node: *node })).collect();
+        match self.scope(self.inner.raft.initialize(members)).await {
+            // Not allowed: the log is not empty, so it was done before.
+            Ok(()) | Err(RaftError::APIError(RaftInitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(RaftInitializeError::NotInMembers(_))) => {
+                Err(InitializeError::NotAMember(self.inner.key.replica))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(InitializeError::Stopped(stop_reason(&fatal))),
+        }
+    }
+
+    /// Writes the machine's state to Kv as far as the journal's stable
+    /// storage allows it now. The node calls this when a segment is sealed,
+    /// so that Kv does not fall behind what a restart would have to apply.
+    ///
+    /// # Errors
+    /// When Kv fails. The replica will find that out by itself and stop.
+    pub fn checkpoint(&self) -> Result<(), KvError> {
+        self.inner.shared.checkpoint()
+    }
+
+    /// Stops the replica and writes its machine's state to Kv.
+    pub async fn shutdown(&self) {
+        // The only error is that openraft's task was gone already.
+        let _ = self.scope(self.inner.raft.shutdown()).await;
+        if let Err(error) = self.inner.shared.settle().await {
+            let ReplicaKey { group, replica } = self.inner.key;
+            tracing::warn!(%group, %replica, %error, "the machine's state was not saved; the next start applies more");
+        }
+    }
+
+    /// Resolves once the replica runs no more, with the reason.
+    pub fn stopped(&self) -> impl Future<Output = StopReason> + Send + use<M> {
+        let mut stopped = self.inner.stopped.clone();
+        async move {
+            match stopped.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or(StopReason::Panicked),
+                // The supervisor ended without a word.
+                Err(_) => StopReason::Panicked,
+            }
+        }
+    }
+}
+
+/// Waits until openraft's core has ended and tells why.
+async fn supervise<M: Machine>(raft: Raft<M>, key: ReplicaKey, tell: watch::Sender<Option<StopReason>>) {
+    let mut server = raft.server_metrics();
+    let metrics = raft.metrics();
+    // The handle would keep the core alive.
+    drop(raft);
+    while server.changed().await.is_ok() {}
+    let reason = match &metrics.borrow_watched().running_state {
+        Err(fatal) => stop_reason(fatal),
+        // The core ended without setting its state.
+        Ok(()) => StopReason::Panicked,
+    };
+    if reason != StopReason::Shutdown {
+        tracing::error!(group = %key.group, replica = %key.replica, %reason, "replica stopped");
+    }
+    tell.send_replace(Some(reason));
+}
+
+fn stop_reason(fatal: &Fatal<TypeConfig>) -> StopReason {
+    match fatal {
+        Fatal::StorageError(error) => StopReason::Storage(error.to_string()),
+        Fatal::Panicked => StopReason::Panicked,
+        Fatal::Stopped => StopReason::Shutdown,
+    }
+}

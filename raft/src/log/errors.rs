@@ -1,0 +1,92 @@
+//! What can go wrong with a log, by operation.
+
+use std::sync::Arc;
+
+use quipu_protocol::{NodeId, OffsetRange, ProducerEpoch, ReplicaId, Sequence};
+
+use crate::group::StopReason;
+
+/// A batch was not appended, or perhaps was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Another replica has to be asked. Nothing was changed.
+    #[error("another replica leads: {leader:?}")]
+    NotLeader {
+        /// Which, as far as this one knows.
+        leader: Option<(ReplicaId, NodeId)>,
+    },
+    /// The queue is full. Nothing was changed.
+    #[error("the log's append queue is full: {bound} is {limit}")]
+    Overloaded {
+        /// Which bound.
+        bound: &'static str,
+        /// What it is, in its unit.
+        limit: u64,
+    },
+    /// The batch is larger than any entry may be. Nothing was changed.
+    #[error("the batch has {actual} bytes: {bound} is {limit}")]
+    TooLarge {
+        /// Which bound.
+        bound: &'static str,
+        /// What it is, in bytes.
+        limit: u64,
+        /// How large the batch is, in bytes.
+        actual: u64,
+    },
+    /// Its producer id is in use under a newer epoch. Nothing was changed.
+    #[error("the producer is fenced by epoch {current}")]
+    ProducerFenced {
+        /// That epoch.
+        current: ProducerEpoch,
+    },
+    /// It neither follows its producer's last append nor repeats a
+    /// remembered one. Nothing was changed.
+    #[error("the batch is out of sequence: {expected} would follow")]
+    OutOfSequence {
+        /// What would follow.
+        expected: Sequence,
+    },
+    /// The log does not know the producer. Nothing was changed.
+    #[error("the log does not know the producer")]
+    UnknownProducer,
+    /// Its header cannot be read: it was not validated. Nothing was changed.
+    #[error("the batch's header cannot be read")]
+    Malformed,
+    /// It waited in vain for a majority, and was never proposed. Nothing was
+    /// changed.
+    #[error("no majority answers")]
+    Unavailable,
+    /// It was proposed, and it is not known whether it landed or will.
+    #[error("whether the append landed is not known")]
+    OutcomeUnknown,
+    /// The replica has stopped. Nothing was changed.
+    #[error("the replica stopped: {0}")]
+    Stopped(StopReason),
+}
+
+impl AppendError {
+    /// Whether the batch has not landed and never will by this call.
+    pub fn has_no_side_effects(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown)
+    }
+}
+
+/// Records were not read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is not from start to end inclusive.
+    #[error("the log has {range} here")]
+    OutOfRange {
+        /// What this replica has.
+        range: OffsetRange,
+    },
+    /// The replica's storage failed or is not what was written.
+    #[error("the log cannot be read: {0}")]
+    Storage(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl ReadError {
+    pub(super) fn storage(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Storage(Arc::new(error))
+    }
+}

@@ -1,0 +1,259 @@
+//! A log's state: a pure function of its committed entries.
+//!
+//! Of each batch, in this order: is it a repeat, does it follow its
+//! producer's last one; only then is the end its base offset. Fences and
+//! expected ends will be checked between the two. No other place gives a
+//! record its offset.
+//!
+//! # Invariants
+//! - Offsets are contiguous: every accepted batch starts at the end.
+//! - Time is the log's own: the largest stamp that a leader put into a
+//!   command. No clock is read.
+
+use bytes::Bytes;
+use prost::Message;
+use quipu_protocol::batch::BatchHeader;
+use quipu_protocol::{Offset, OffsetRange, ProducerId, Timestamp, stored};
+use quipu_storage::journal::EntryId;
+
+use super::offsets::{OffsetRow, RecentRows};
+use super::producers::Producers;
+use crate::machine::{Floor, Machine, MachineError, Row};
+use crate::types::{self, BatchOutcome, Reply};
+
+/// The state of one log.
+#[derive(Debug, Default)]
+pub struct LogMachine {
+    start: Offset,
+    end: Offset,
+    time: Timestamp,
+    producers: Producers,
+    rows: RecentRows,
+}
+
+impl LogMachine {
+    /// A log that has never been appended to.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The records that can be read.
+    pub fn range(&self) -> OffsetRange {
+        OffsetRange::new(self.start, self.end)
+    }
+
+    /// Log time: never goes back.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    pub(super) fn recent_rows(&self) -> &RecentRows {
+        &self.rows
+    }
+
+    fn append(&mut self, id: EntryId, batches: &[Bytes]) -> Vec<BatchOutcome> {
+        let base = self.end;
+        let mut skipped = Vec::new();
+        let mut outcomes = Vec::with_capacity(batches.len());
+        for (ordinal, batch) in (0..).zip(batches) {
+            let outcome = self.append_batch(batch);
+            if let BatchOutcome::Appended(range) = outcome {
+                assert_eq!(range.start(), self.end, "a batch starts at the end");
+                self.end = range.end();
+            } else {
+                skipped.push(ordinal);
+            }
+            outcomes.push(outcome);
+        }
+        if self.end > base {
+            self.rows.push(OffsetRow { entry: id, base, records: self.end.since(base), skipped });
+        }
+        outcomes
+    }
+
+    fn append_batch(&mut self, batch: &Bytes) -> BatchOutcome {
+        let Ok(header) = BatchHeader::parse(batch) else {
+            return BatchOutcome::Malformed;
+        };
+        match header.producer {
+            Some(producer) => self.producers.append(producer, header.count, self.end, self.time),
+            None => BatchOutcome::Appended(types::range(self.end, header.count.into())),
+        }
+    }
+}
+
+impl Machine for LogMachine {
+    const FLOOR: Floor = Floor::Origin;
+
+    fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
+        use stored::log_command::Command;
+        let refuse = |reason: &dyn ToString| MachineError::new("a log's command", reason.to_string());
+        let command = stored::LogCommand::decode(command.clone()).map_err(|error| refuse(&error))?;
+        self.time = self.time.max(Timestamp::new(command.stamp));
+        self.producers.expire(self.time);
+        match command.command {
+            Some(Command::Append(append)) => Ok(Reply::Append(self.append(id, &append.batches))),
+            None => Err(refuse(&"it is of a kind unknown to this version")),
+        }
+    }
+
+    fn image(&self) -> Bytes {
+        stored::LogState {
+            start: self.start.get(),
+            end: self.end.get(),
+            time: self.time.get(),
+            producers: self.producers.image(),
+            forgotten_producer: self.producers.forgotten().get(),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    fn install(&mut self, image: &Bytes) -> Result<(), MachineError> {
+        let refuse = |reason: String| MachineError::new("a log's image", reason);
+        let state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
+        if state.start > state.end {
+            return Err(refuse(format!("start {} is past end {}", state.start, state.end)));
+        }
+        *self = Self {
+            start: Offset::new(state.start),
+            end: Offset::new(state.end),
+            time: Timestamp::new(state.time),
+            producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
+            rows: RecentRows::default(),
+        };
+        Ok(())
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.rows.unsaved()
+    }
+
+    fn saved(&mut self, applied: EntryId) {
+        self.rows.saved(applied.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record};
+    use quipu_protocol::{Index, ProducerEpoch, Sequence, Term};
+
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000_000;
+
+    fn batch(records: usize, producer: Option<Producer>) -> Bytes {
+        let mut builder = BatchBuilder::new(Compression::None);
+        for n in 0..records {
+            let value = Bytes::from(format!("record {n}"));
+            builder.push(&Record::new(Timestamp::new(NOW), value)).unwrap();
+        }
+        builder.finish(producer).unwrap()
+    }
+
+    fn producer(sequence: i32) -> Option<Producer> {
+        let id = ProducerId::new(NOW << 20);
+        Some(Producer { id, epoch: ProducerEpoch::new(0), sequence: Sequence::new(sequence) })
+    }
+
+    fn command(stamp: i64, batches: Vec<Bytes>) -> Bytes {
+        let append = stored::AppendBatches { batches };
+        let command = Some(stored::log_command::Command::Append(append));
+        stored::LogCommand { stamp, command }.encode_to_vec().into()
+    }
+
+    fn id(index: u64) -> EntryId {
+        EntryId { term: Term::new(1), index: Index::new(index) }
+    }
+
+    fn apply(machine: &mut LogMachine, index: u64, stamp: i64, batches: Vec<Bytes>) -> Vec<BatchOutcome> {
+        match machine.apply(id(index), &command(stamp, batches)).unwrap() {
+            Reply::Append(outcomes) => outcomes,
+            reply => panic!("an append is answered by {reply:?}"),
+        }
+    }
+
+    fn range(start: u64, end: u64) -> OffsetRange {
+        OffsetRange::new(Offset::new(start), Offset::new(end))
+    }
+
+    #[test]
+    fn batches_of_an_entry_get_offsets_one_after_the_other() {
+        let mut machine = LogMachine::new();
+        let outcomes = apply(&mut machine, 1, NOW, vec![batch(3, None), batch(2, None)]);
+        assert_eq!(outcomes, [BatchOutcome::Appended(range(0, 3)), BatchOutcome::Appended(range(3, 5))]);
+        assert_eq!(machine.range(), range(0, 5));
+    }
+
+    #[test]
+    fn refused_and_repeated_batches_take_no_offset_and_are_skipped_by_readers() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(3, producer(0))]);
+        let batches = vec![batch(1, producer(7)), batch(2, None), batch(3, producer(0)), batch(1, producer(3))];
+        let outcomes = apply(&mut machine, 4, NOW, batches);
+        assert_eq!(
+            outcomes,
+            [
+                BatchOutcome::OutOfSequence { expected: Sequence::new(3) },
+                BatchOutcome::Appended(range(3, 5)),
+                BatchOutcome::Duplicate(range(0, 3)),
+                BatchOutcome::Appended(range(5, 6)),
+            ]
+        );
+        let rows = machine.recent_rows().from(Offset::new(3), 9).unwrap();
+        assert_eq!(rows, [OffsetRow { entry: id(4), base: Offset::new(3), records: 3, skipped: vec![0, 2] }]);
+    }
+
+    #[test]
+    fn entry_without_an_accepted_batch_leaves_no_row() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(1, producer(5))]);
+        assert_eq!(machine.recent_rows().first(), None);
+        assert!(machine.range().is_empty());
+    }
+
+    #[test]
+    fn malformed_batch_is_refused_and_changes_nothing() {
+        let mut machine = LogMachine::new();
+        let outcomes = apply(&mut machine, 1, NOW, vec![Bytes::from_static(b"not a batch")]);
+        assert_eq!(outcomes, [BatchOutcome::Malformed]);
+        assert!(machine.range().is_empty());
+    }
+
+    #[test]
+    fn log_time_never_goes_back() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(1, None)]);
+        apply(&mut machine, 2, NOW - 60_000, vec![batch(1, None)]);
+        assert_eq!(machine.time(), Timestamp::new(NOW));
+        apply(&mut machine, 3, NOW + 1, vec![batch(1, None)]);
+        assert_eq!(machine.time(), Timestamp::new(NOW + 1));
+    }
+
+    #[test]
+    fn unknown_command_stops_the_replica() {
+        let mut machine = LogMachine::new();
+        let unknown = stored::LogCommand { stamp: NOW, command: None }.encode_to_vec();
+        machine.apply(id(1), &unknown.into()).unwrap_err();
+        machine.apply(id(1), &Bytes::from_static(&[0xff; 4])).unwrap_err();
+    }
+
+    #[test]
+    fn image_restores_the_same_state() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(3, producer(0)), batch(1, None)]);
+        let mut restored = LogMachine::new();
+        restored.install(&machine.image()).unwrap();
+        assert_eq!(restored.image(), machine.image());
+        assert_eq!(restored.range(), range(0, 4));
+        let outcomes = apply(&mut restored, 2, NOW, vec![batch(3, producer(0))]);
+        assert_eq!(outcomes, [BatchOutcome::Duplicate(range(0, 3))]);
+    }
+
+    #[test]
+    fn image_that_contradicts_itself_is_refused() {
+        let image = stored::LogState { start: 5, end: 4, ..Default::default() }.encode_to_vec();
+        LogMachine::new().install(&image.into()).unwrap_err();
+    }
+}

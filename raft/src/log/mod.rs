@@ -1,0 +1,147 @@
+//! A log's replica: appended to through a queue, read from the journal.
+//!
+//! ```text
+//!   append ─▶ AppendQueue ─▶ one entry for all that waits ─▶ Group
+//!                                                             │ applied
+//!   read  ◀── journal's tail cache ◀── rows (offset → entry) ◀┘
+//! ```
+//!
+//! Offsets are given where entries are applied, nowhere else; a read serves
+//! what this replica has applied.
+
+mod errors;
+mod machine;
+mod offsets;
+mod producers;
+mod queue;
+mod read;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::RaftNetworkFactory;
+use openraft::network::NetSnapshot;
+use quipu_protocol::environment::{Clock, Environment, Task};
+use quipu_protocol::{Offset, OffsetRange};
+use quipu_storage::Kv;
+use quipu_storage::journal::{Journal, ReplicaKey};
+
+use crate::group::{BarrierError, Group, GroupOptions, StartError, StopReason};
+use crate::types::TypeConfig;
+
+pub use errors::{AppendError, ReadError};
+pub use machine::LogMachine;
+pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
+pub use queue::LogOptions;
+pub use read::ReadChunk;
+
+/// What an acknowledged append got. A majority of the replicas has it on
+/// stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its records' offsets.
+    pub range: OffsetRange,
+    /// Whether it repeats an append that had landed before.
+    pub duplicate: bool,
+}
+
+/// A running replica of a log; clones are handles to the same one.
+#[derive(Clone)]
+pub struct LogReplica {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    group: Group<LogMachine>,
+    queue: Arc<queue::AppendQueue>,
+    journal: Journal,
+    kv: Arc<dyn Kv>,
+    clock: Arc<dyn Clock>,
+    _proposer: Task,
+}
+
+impl LogReplica {
+    /// Starts the replica `key` from what its journal and Kv hold.
+    ///
+    /// # Errors
+    /// See [`Group::start`].
+    #[expect(clippy::too_many_arguments, reason = "each is one of the edges a replica is given")]
+    pub async fn start<N>(
+        key: ReplicaKey,
+        journal: Journal,
+        kv: Arc<dyn Kv>,
+        environment: &Environment,
+        network: N,
+        group: GroupOptions,
+        log: LogOptions,
+    ) -> Result<Self, StartError>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: NetSnapshot<TypeConfig, SnapshotData = Bytes>,
+    {
+        let machine = LogMachine::new();
+        let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
+        let queue = Arc::new(queue::AppendQueue::new(log));
+        let clock = Arc::clone(&environment.clock);
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), Arc::clone(&clock));
+        let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
+        Ok(Self { inner: Arc::new(Inner { group, queue, journal, kv, clock, _proposer: proposer }) })
+    }
+
+    /// Its group: leader, members, shutting down.
+    pub fn group(&self) -> &Group<LogMachine> {
+        &self.inner.group
+    }
+
+    /// Appends a validated batch. Proposed in the order of the calls, not of
+    /// the polls; several may wait at once.
+    ///
+    /// Has no deadline: whoever gives up waiting must take the outcome for
+    /// unknown.
+    pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
+        self.inner.queue.push(batch, &*self.inner.clock)
+    }
+
+    /// What can be read here, as far as this replica has applied.
+    pub fn range(&self) -> OffsetRange {
+        self.inner.group.view(LogMachine::range)
+    }
+
+    /// What can be read anywhere: at least everything that was acknowledged
+    /// before the call. Only the leader can say.
+    pub async fn linearizable_range(&self) -> Result<OffsetRange, BarrierError> {
+        self.inner.group.barrier().await?;
+        Ok(self.range())
+    }
+
+    /// Batches from the one that holds `from` on, about `max_bytes` of them
+    /// and at least one; none at the end. What this replica has applied.
+    pub async fn read(&self, from: Offset, max_bytes: u64) -> Result<ReadChunk, ReadError> {
+        let Inner { group, journal, kv, .. } = &*self.inner;
+        read::read(group, journal, &**kv, from, max_bytes).await
+    }
+
+    /// Resolves once the record at `offset` can be read here; an error once
+    /// this replica will apply nothing more.
+    pub async fn wait_past(&self, offset: Offset) -> Result<(), StopReason> {
+        let mut applied = self.inner.group.applied();
+        let stopped = self.inner.group.stopped();
+        let mut stopped = std::pin::pin!(stopped);
+        loop {
+            applied.mark_unchanged();
+            if self.range().end() > offset {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                reason = &mut stopped => return Err(reason),
+                changed = applied.changed() => changed.map_err(|_| StopReason::Panicked)?,
+            }
+        }
+    }
+
+    /// Refuses further appends, stops the replica and saves its state.
+    pub async fn shutdown(&self) {
+        self.inner.group.shutdown().await;
+    }
+}

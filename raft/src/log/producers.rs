@@ -1,0 +1,233 @@
+//! What makes a retried append land once.
+//!
+//! Per producer id a log keeps the epoch and the last appends. In order:
+//!
+//! ```text
+//!   unknown id                  sequence 0, allotted lately and
+//!                               after every forgotten id       │ else unknown
+//!   lower epoch                 fenced
+//!   higher epoch                sequence 0                     │ else out of sequence
+//!   equals a remembered append  its first answer again
+//!   follows the last append     accepted                       │ else out of sequence
+//! ```
+//!
+//! Stricter than Kafka, which takes any sequence from an unknown id: there,
+//! after an expiry, 5 can land before 0 and a retry can land twice.
+//!
+//! # Invariant
+//! Everything here is a function of the log's commands: expiry goes by log
+//! time, eviction by (log time, id), and the bounds are constants. A replica
+//! with other bounds would accept what its peers refuse, so changing one is
+//! a change of the format.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use quipu_protocol::batch::Producer;
+use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, stored};
+
+use crate::machine::MachineError;
+use crate::types::{self, BatchOutcome};
+
+/// How many appends of a producer are remembered; at most so many may be in
+/// flight under one producer id.
+pub const REMEMBERED_APPENDS: usize = 64;
+
+/// How long after its last append a producer is forgotten, and how long after
+/// its allotment an id may first be used, in milliseconds of log time (24 h).
+/// A client must give up retrying sooner than that.
+pub const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How many producers a log remembers. One more, and the one that appended
+/// longest ago is forgotten.
+pub const MAX_PRODUCERS: usize = 4096;
+
+/// How many of a producer id's low bits tell apart the ids of a millisecond.
+const COUNTER_BITS: u32 = 20;
+
+/// The smallest id the catalog may allot at `now`, when `next` is the
+/// smallest that it has not allotted.
+///
+/// An id carries the time of its allotment, so that a log can refuse one that
+/// it may have known and forgotten: milliseconds since 1970 in the high bits,
+/// a counter in the low 20. Ids only grow, whatever the clock does, so none
+/// is ever reused. They stay positive until the year 2248.
+pub fn next_producer_id(next: ProducerId, now: Timestamp) -> ProducerId {
+    let earliest = now.get().clamp(0, i64::MAX >> COUNTER_BITS) << COUNTER_BITS;
+    // Never 0: an id has to be positive.
+    ProducerId::new(next.get().max(earliest).max(1))
+}
+
+/// When `id` was allotted.
+pub fn allotted_at(id: ProducerId) -> Timestamp {
+    Timestamp::new(id.get() >> COUNTER_BITS)
+}
+
+/// The producers of one log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Producers {
+    known: BTreeMap<ProducerId, Known>,
+    /// The same producers by the log time of their last append.
+    by_time: BTreeSet<(Timestamp, ProducerId)>,
+    /// The newest id ever forgotten. Ids are allotted in order, so refusing
+    /// the unknown up to here refuses every one that may have appended before,
+    /// whatever the clocks said.
+    forgotten: ProducerId,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    epoch: ProducerEpoch,
+    last_append: Timestamp,
+    /// The last appends of this epoch, oldest first; never empty.
+    appends: VecDeque<Remembered>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remembered {
+    first: Sequence,
+    last: Sequence,
+    base: Offset,
+}
+
+impl Producers {
+    /// Forgets those whose last append was too long ago at log time `now`.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        while let Some((last_append, id)) = self.by_time.first().copied()
+            && now.get().saturating_sub(last_append.get()) > PRODUCER_EXPIRY_MS
+        {
+            self.forget(last_append, id);
+        }
+    }
+
+    fn forget(&mut self, last_append: Timestamp, id: ProducerId) {
+        self.by_time.remove(&(last_append, id));
+        self.known.remove(&id);
+        self.forgotten = self.forgotten.max(id);
+    }
+
+    /// Accepts `count` records from `producer` at offset `base`, or says why
+    /// not, changing nothing.
+    pub(crate) fn append(&mut self, producer: Producer, count: u32, base: Offset, now: Timestamp) -> BatchOutcome {
+        debug_assert!(count > 0, "a batch has records");
+        let append = Remembered { first: producer.sequence, last: producer.sequence.advance(count - 1), base };
+        let starts = producer.sequence == Sequence::new(0);
+        match self.known.get_mut(&producer.id) {
+            None => {
+                let age = now.get().saturating_sub(allotted_at(producer.id).get());
+                if !starts || age > PRODUCER_EXPIRY_MS || producer.id <= self.forgotten {
+                    return BatchOutcome::UnknownProducer;
+                }
+                self.make_room();
+                let known = Known { epoch: producer.epoch, last_append: now, appends: VecDeque::from([append]) };
+                self.known.insert(producer.id, known);
+            }
+            Some(known) if producer.epoch < known.epoch => {
+                return BatchOutcome::ProducerFenced { current: known.epoch };
+            }
+            Some(known) if producer.epoch > known.epoch => {
+                if !starts {
+                    return BatchOutcome::OutOfSequence { expected: Sequence::new(0) };
+                }
+                self.by_time.remove(&(known.last_append, producer.id));
+                *known = Known { epoch: producer.epoch, last_append: now, appends: VecDeque::from([append]) };
+            }
+            Some(known) => {
+                let same = |earlier: &&Remembered| (earlier.first, earlier.last) == (append.first, append.last);
+                if let Some(earlier) = known.appends.iter().rev().find(same) {
+                    return BatchOutcome::Duplicate(types::range(earlier.base, count.into()));
+                }
+                let expected = known.next();
+                if producer.sequence != expected {
+                    return BatchOutcome::OutOfSequence { expected };
+                }
+                if known.appends.len() == REMEMBERED_APPENDS {
+                    known.appends.pop_front();
+                }
+                known.appends.push_back(append);
+                self.by_time.remove(&(known.last_append, producer.id));
+                known.last_append = now;
+            }
+        }
+        self.by_time.insert((now, producer.id));
+        assert_eq!(self.known.len(), self.by_time.len(), "every producer known is in the order of times once");
+        BatchOutcome::Appended(types::range(base, count.into()))
+    }
+
+    fn make_room(&mut self) {
+        while self.known.len() >= MAX_PRODUCERS
+            && let Some((last_append, id)) = self.by_time.first().copied()
+        {
+            self.forget(last_append, id);
+        }
+    }
+
+    /// The newest id ever forgotten; part of an image.
+    pub(crate) fn forgotten(&self) -> ProducerId {
+        self.forgotten
+    }
+
+    /// The producers as an image holds them, by id.
+    pub(crate) fn image(&self) -> Vec<stored::Producer> {
+        let appends = |known: &Known| {
+            let remembered = |append: &Remembered| stored::Remembered {
+                first_sequence: append.first.get(),
+                last_sequence: append.last.get(),
+                base_offset: append.base.get(),
+            };
+            known.appends.iter().map(remembered).collect()
+        };
+        self.known
+            .iter()
+            .map(|(id, known)| stored::Producer {
+                id: id.get(),
+                epoch: known.epoch.get().into(),
+                last_append: known.last_append.get(),
+                appends: appends(known),
+            })
+            .collect()
+    }
+
+    /// The producers of an image.
+    pub(crate) fn from_image(image: &[stored::Producer], forgotten: ProducerId) -> Result<Self, MachineError> {
+        let refuse = |reason: String| MachineError::new("a producer of a log's image", reason);
+        let mut producers = Self { forgotten, ..Self::default() };
+        for producer in image {
+            let id = ProducerId::new(producer.id);
+            let epoch = i16::try_from(producer.epoch).map_err(|_| refuse(format!("epoch {}", producer.epoch)))?;
+            if producer.appends.is_empty() || producer.appends.len() > REMEMBERED_APPENDS {
+                return Err(refuse(format!("{} appends", producer.appends.len())));
+            }
+            let mut appends = VecDeque::with_capacity(producer.appends.len());
+            for append in &producer.appends {
+                if append.first_sequence < 0 || append.last_sequence < 0 {
+                    return Err(refuse("a negative sequence".to_owned()));
+                }
+                appends.push_back(Remembered {
+                    first: Sequence::new(append.first_sequence),
+                    last: Sequence::new(append.last_sequence),
+                    base: Offset::new(append.base_offset),
+                });
+            }
+            let last_append = Timestamp::new(producer.last_append);
+            let known = Known { epoch: ProducerEpoch::new(epoch), last_append, appends };
+            if producers.known.insert(id, known).is_some() {
+                return Err(refuse(format!("producer {id} twice")));
+            }
+            producers.by_time.insert((last_append, id));
+        }
+        if producers.known.len() > MAX_PRODUCERS {
+            return Err(refuse(format!("{} producers", producers.known.len())));
+        }
+        Ok(producers)
+    }
+}
+
+impl Known {
+    /// The sequence that follows its last append.
+    fn next(&self) -> Sequence {
+        self.appends.back().expect("a known producer has appended").last.advance(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The appends of one log on their way to its Raft log.
+//!
+//! ```text
+//!   callers ─▶ waiting (bounded) ─▶ one entry of all that waits, up to
+//!                                   entry_bytes ─▶ in flight (bounded)
+//! ```
+//!
+//! A busy log pays one round of consensus for many callers; an idle one
+//! pays no waiting. Entries are proposed in the order of the calls, several
+//! before the first is committed.
+//!
+//! # Invariant
+//! An append is told that it did not land only if it was never handed to
+//! openraft, or openraft refused it before appending.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use prost::Message;
+use quipu_protocol::environment::Clock;
+use quipu_protocol::{Timestamp, stored};
+use tokio::sync::{Notify, oneshot};
+
+use super::{AppendError, Appended, LogMachine};
+use crate::group::{Group, ProposeError, StopReason};
+use crate::types::{BatchOutcome, Reply};
+
+/// How a log's appends are bounded and batched.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The most bytes of batches that may wait; one batch always may.
+    pub append_queue_bytes: u64,
+    /// The most batches that may wait.
+    pub append_queue_batches: usize,
+    /// The most bytes of batches in one entry, unless one batch alone has
+    /// more.
+    pub entry_bytes: u64,
+    /// The most bytes one batch may have: what fits into an entry of the
+    /// journal.
+    pub max_batch_bytes: u64,
+    /// The most entries proposed and not yet answered.
+    pub entries_in_flight: usize,
+    /// How long an append waits to be proposed while earlier ones get no
+    /// answer.
+    pub patience: Duration,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            append_queue_bytes: 32 << 20,
+            append_queue_batches: 8192,
+            entry_bytes: 1 << 20,
+            max_batch_bytes: 64 << 20,
+            entries_in_flight: 4,
+            patience: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Answers one append.
+type Answer = oneshot::Sender<Result<Appended, AppendError>>;
+
+struct Waiting {
+    batch: Bytes,
+    since: Duration,
+    answer: Answer,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    bytes: u64,
+    closed: Option<StopReason>,
+}
+
+/// Appends that wait to be proposed.
+pub(super) struct AppendQueue {
+    options: LogOptions,
+    queue: Mutex<Queue>,
+    arrived: Notify,
+}
+
+impl AppendQueue {
+    pub(super) fn new(options: LogOptions) -> Self {
+        Self { options, queue: Mutex::default(), arrived: Notify::new() }
+    }
+
+    /// Adds a batch at the end, now, and returns a future of its outcome.
+    pub(super) fn push(
+        &self,
+        batch: Bytes,
+        clock: &dyn Clock,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
+        let outcome = self.try_push(batch, clock.monotonic());
+        async move {
+            match outcome?.await {
+                Ok(outcome) => outcome,
+                // The proposer ended with the append in its hands.
+                Err(_) => Err(AppendError::OutcomeUnknown),
+            }
+        }
+    }
+
+    fn try_push(
+        &self,
+        batch: Bytes,
+        now: Duration,
+    ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
+        let options = &self.options;
+        let bytes = batch.len() as u64;
+        if bytes > options.max_batch_bytes {
+            let limit = options.max_batch_bytes;
+            return Err(AppendError::TooLarge { bound: "max_batch_bytes", limit, actual: bytes });
+        }
+        let (answer, outcome) = oneshot::channel();
+        {
+            let mut queue = self.lock();
+            if let Some(reason) = &queue.closed {
+                return Err(AppendError::Stopped(reason.clone()));
+            }
+            if queue.waiting.len() >= options.append_queue_batches {
+                let limit = options.append_queue_batches as u64;
+                return Err(AppendError::Overloaded { bound: "append_queue_batches", limit });
+            }
+            if !queue.waiting.is_empty() && queue.bytes + bytes > options.append_queue_bytes {
+                let limit = options.append_queue_bytes;
+                return Err(AppendError::Overloaded { bound: "append_queue_bytes", limit });
+            }
+            queue.bytes += bytes;
+            queue.waiting.push_back(Waiting { batch, since: now, answer });
+        }
+        self.arrived.notify_one();
+        Ok(outcome)
+    }
+
+    /// Waits until there is something to take.
+    async fn arrival(&self) {
+        while self.lock().waiting.is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Takes the batches of the next entry; none if nobody waits for one any
+    /// more.
+    fn take(&self) -> Vec<Waiting> {
+        let mut queue = self.lock();
+        let mut bytes = 0;
+        let mut taken = Vec::new();
+        while let Some(next) = queue.waiting.front() {
+            let size = next.batch.len() as u64;
+            if !taken.is_empty() && bytes + size > self.options.entry_bytes {
+                break;
+            }
+            let waiting = queue.pop();
+            // Not proposed and nobody waits: as good as never called.
+            if !waiting.answer.is_closed() {
+                bytes += size;
+                taken.push(waiting);
+            }
+        }
+        taken
+    }
+
+    /// Gives up on those who came before `since`.
+    fn expire(&self, since: Duration) {
+        let mut queue = self.lock();
+        while queue.waiting.front().is_some_and(|waiting| waiting.since < since) {
+            let _ = queue.pop().answer.send(Err(AppendError::Unavailable));
+        }
+    }
+
+    /// Refuses who waits and whoever comes.
+    fn close(&self, reason: StopReason) {
+        let mut queue = self.lock();
+        while !queue.waiting.is_empty() {
+            let _ = queue.pop().answer.send(Err(AppendError::Stopped(reason.clone())));
+        }
+        queue.closed = Some(reason);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        // Every change under the lock is whole before anything can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn pop(&mut self) -> Waiting {
+        let waiting = self.waiting.pop_front().expect("somebody waits");
+        self.bytes -= waiting.batch.len() as u64;
+        waiting
+    }
+}
+
+/// Proposes what waits in `queue` until the group stops.
+pub(super) async fn propose(queue: Arc<AppendQueue>, group: Group<LogMachine>, clock: Arc<dyn Clock>) {
+    let AppendQueue { options, .. } = &*queue;
+    let mut in_flight = FuturesUnordered::new();
+    let mut stopped = std::pin::pin!(group.stopped());
+    let mut patience = clock.sleep(options.patience);
+    loop {
+        let full = in_flight.len() >= options.entries_in_flight;
+        tokio::select! {
+            biased;
+            Some(()) = in_flight.next() => {}
+            reason = &mut stopped => {
+                queue.close(reason);
+                break;
+            }
+            () = queue.arrival(), if !full => {
+                let (batches, answers): (Vec<_>, Vec<_>) =
+                    queue.take().into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
+                if batches.is_empty() {
+                    continue;
+                }
+                match group.submit(command(clock.wall(), batches)).await {
+                    Ok(reply) => in_flight.push(async move { answer(answers, reply.await) }),
+                    Err(error) => answer(answers, Err(error)),
+                }
+            }
+            () = &mut patience, if full => {
+                queue.expire(clock.monotonic().saturating_sub(options.patience));
+                patience = clock.sleep(options.patience);
+            }
+        }
+    }
+    // Each was proposed: its answer is known, or known to be unknown.
+    while in_flight.next().await.is_some() {}
+}
+
+fn command(now: Timestamp, batches: Vec<Bytes>) -> Bytes {
+    let append = stored::log_command::Command::Append(stored::AppendBatches { batches });
+    stored::LogCommand { stamp: now.get(), command: Some(append) }.encode_to_vec().into()
+}
+
+/// Tells each append of an entry what became of it.
+fn answer(answers: Vec<Answer>, reply: Result<Reply, ProposeError>) {
+    let outcomes = match reply {
+        Ok(Reply::Append(outcomes)) => {
+            assert_eq!(outcomes.len(), answers.len(), "every batch of an entry has an outcome");
+            outcomes.into_iter().map(outcome).collect()
+        }
+        Ok(reply) => unreachable!("an append was answered by {reply:?}"),
+        Err(ProposeError::NotLeader { leader }) => vec![Err(AppendError::NotLeader { leader }); answers.len()],
+        Err(ProposeError::OutcomeUnknown) => vec![Err(AppendError::OutcomeUnknown); answers.len()],
+        Err(ProposeError::Stopped(reason)) => vec![Err(AppendError::Stopped(reason)); answers.len()],
+    };
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // Whoever does not wait any more takes the outcome for unknown.
+        let _ = answer.send(outcome);
+    }
+}
+
+fn outcome(outcome: BatchOutcome) -> Result<Appended, AppendError> {
+    match outcome {
+        BatchOutcome::Appended(range) => Ok(Appended { range, duplicate: false }),
+        BatchOutcome::Duplicate(range) => Ok(Appended { range, duplicate: true }),
+        BatchOutcome::ProducerFenced { current } => Err(AppendError::ProducerFenced { current }),
+        BatchOutcome::OutOfSequence { expected } => Err(AppendError::OutOfSequence { expected }),
+        BatchOutcome::UnknownProducer => Err(AppendError::UnknownProducer),
+        BatchOutcome::Malformed => Err(AppendError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What Kv keeps of a replica's machine.
+//!
+//! ```text
+//!   State    group, replica           MachineState: image as of `applied`
+//!   Offsets  group, replica, row key  a row of the machine's
+//! ```
+//!
+//! Numbers in keys are big-endian, so a replica's rows lie together and in
+//! order. All that changes at once is one batch: the rows, the image and the
+//! applied id are of the same moment whatever a crash takes back.
+
+use bytes::Bytes;
+use openraft::StoredMembership as RaftStoredMembership;
+use prost::Message;
+use quipu_protocol::{Index, Term, stored};
+use quipu_storage::journal::{EntryId, ReplicaKey};
+use quipu_storage::{Batch, Kv, KvError, Space};
+
+use super::{MachineError, Row};
+use crate::entry;
+use crate::types::{self, StoredMembership};
+
+/// The layout of images and rows that this version reads and writes.
+const VERSION: u32 = 1;
+
+/// A machine's state as of an entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    pub(crate) applied: EntryId,
+    pub(crate) membership: StoredMembership,
+    pub(crate) image: Bytes,
+}
+
+/// The key under which a replica's rows lie, followed by a row's own.
+pub(crate) fn row_key(key: ReplicaKey, row: [u8; 8]) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..16].copy_from_slice(&state_key(key));
+    bytes[16..].copy_from_slice(&row);
+    bytes
+}
+
+fn state_key(key: ReplicaKey) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&key.group.get().to_be_bytes());
+    bytes[8..].copy_from_slice(&key.replica.get().to_be_bytes());
+    bytes
+}
+
+impl Saved {
+    /// What Kv keeps of `key`, if anything.
+    pub(crate) fn load(kv: &dyn Kv, key: ReplicaKey) -> Result<Result<Option<Self>, MachineError>, KvError> {
+        let value = kv.get(Space::State, &state_key(key))?;
+        Ok(value.map(Self::decode).transpose())
+    }
+
+    /// Adds the state and `rows` to `batch`.
+    pub(crate) fn write(&self, key: ReplicaKey, rows: Vec<Row>, batch: &mut Batch) {
+        for row in rows {
+            batch.put(row.space, row_key(key, row.key).to_vec(), row.value);
+        }
+        batch.put(Space::State, state_key(key).to_vec(), self.encode());
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let id = |id: EntryId| stored::EntryId { term: id.term.get(), index: id.index.get() };
+        stored::MachineState {
+            version: VERSION,
+            applied: Some(id(self.applied)),
+            membership: Some(entry::stored_membership(self.membership.membership())),
+            membership_set_at: self.membership.log_id().as_ref().map(|set_at| id(types::entry_id(set_at))),
+            image: self.image.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    fn decode(value: Bytes) -> Result<Self, MachineError> {
+        let refuse = |reason: String| MachineError::new("the saved state of a replica", reason);
+        let state = stored::MachineState::decode(value).map_err(|error| refuse(error.to_string()))?;
+        if state.version != VERSION {
+            return Err(refuse(format!("it is of version {}, this is version {VERSION}", state.version)));
+        }
+        let id = |id: stored::EntryId| EntryId { term: Term::new(id.term), index: Index::new(id.index) };
+        let applied = state.applied.map(id).ok_or_else(|| refuse("it names no entry".to_owned()))?;
+        let membership = state.membership.unwrap_or_default();
+        let set_at = state.membership_set_at.map(|set_at| types::log_id(id(set_at)));
+        let membership = match set_at {
+            // openraft's own default has no voters, which no entry may have.
+            None => StoredMembership::default(),
+            Some(set_at) => RaftStoredMembership::new(Some(set_at), entry::membership_of(&membership).map_err(refuse)?),
+        };
+        Ok(Self { applied, membership, image: state.image })
+    }
+}
+
+/// Removes everything that is kept of `key`.
+pub(crate) fn forget(key: ReplicaKey, batch: &mut Batch) {
+    batch.delete(Space::State, state_key(key).to_vec());
+    forget_rows(key, batch);
+}
+
+/// Removes the rows that are kept of `key`.
+pub(crate) fn forget_rows(key: ReplicaKey, batch: &mut Batch) {
+    for space in [Space::Offsets] {
+        let mut end = row_key(key, [0xff; 8]).to_vec();
+        // One past the last row.
+        end.push(0);
+        batch.delete_range(space, row_key(key, [0; 8]).to_vec(), end);
+    }
+}

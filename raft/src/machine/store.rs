@@ -1,0 +1,312 @@
+//! A machine as openraft drives it, kept in Kv.
+//!
+//! # Invariants
+//! - What reaches Kv reflects only entries that this replica's own disk has
+//!   fsynced. Applying may run ahead of the local disk (a majority elsewhere
+//!   is enough to commit); were Kv ahead of the journal after a crash,
+//!   start-up would take the journal's tail for purged.
+//! - A snapshot stands at the machine's [`Floor`].
+
+use std::io;
+use std::sync::{Arc, Mutex, RwLock};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, StoredMembership as RaftStoredMembership};
+use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
+use quipu_storage::{Batch, Kv, KvError};
+use tokio::sync::watch;
+
+use super::saved::{self, Saved};
+use super::{Floor, Machine};
+use crate::group::StartError;
+use crate::log_store::Durable;
+use crate::types::{self, LogId, Reply, StoredMembership, TypeConfig};
+
+/// What an entry costs to apply again, on top of its bytes: bounds how many
+/// small entries, and rows in memory, lie between two checkpoints.
+const ENTRY_COST: u64 = 512;
+
+/// A replica's machine, shared by openraft's worker and those who look at it.
+pub(crate) struct Shared<M> {
+    key: ReplicaKey,
+    journal: Journal,
+    kv: Arc<dyn Kv>,
+    checkpoint_bytes: u64,
+    state: RwLock<State<M>>,
+    applied: watch::Sender<Option<EntryId>>,
+    durable: watch::Receiver<Durable>,
+    /// Written by one at a time, so that Kv sees states in their order.
+    saving: Mutex<Saving>,
+}
+
+struct State<M> {
+    machine: M,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    /// The image before the first entry.
+    origin: Bytes,
+    /// What was applied since the last state was taken for saving.
+    unsaved: u64,
+}
+
+#[derive(Default)]
+struct Saving {
+    /// As of when Kv is.
+    saved: Option<EntryId>,
+    /// A state that waits for its entries to be on stable storage.
+    pending: Option<(EntryId, Batch)>,
+}
+
+/// Brings `machine`, which has applied nothing, to what Kv keeps of `key`.
+pub(crate) fn restore<M: Machine>(
+    key: ReplicaKey,
+    mut machine: M,
+    journal: Journal,
+    kv: Arc<dyn Kv>,
+    durable: watch::Receiver<Durable>,
+    checkpoint_bytes: u64,
+) -> Result<Arc<Shared<M>>, StartError> {
+    let origin = machine.image();
+    let saved = Saved::load(&*kv, key)??;
+    let mut membership = StoredMembership::default();
+    let applied = saved.as_ref().map(|saved| saved.applied);
+    if let Some(saved) = saved {
+        let there = journal.entry_id(key, saved.applied.index)?;
+        if there != Some(saved.applied) {
+            let last = journal.replica(key).and_then(|state| state.last);
+            return Err(StartError::MetadataAhead { applied: saved.applied, last });
+        }
+        machine.install(&saved.image)?;
+        machine.saved(saved.applied);
+        membership = saved.membership;
+    }
+    let state = State { machine, applied: applied.map(types::log_id), membership, origin, unsaved: 0 };
+    Ok(Arc::new(Shared {
+        key,
+        journal,
+        kv,
+        checkpoint_bytes,
+        state: RwLock::new(state),
+        applied: watch::channel(applied).0,
+        durable,
+        saving: Mutex::new(Saving { saved: applied, pending: None }),
+    }))
+}
+
+/// What is told to whoever finds a lock poisoned: there is no state to trust.
+const POISONED: &str = "the machine panicked while it was applied";
+
+impl<M: Machine> Shared<M> {
+    pub(crate) fn view<T>(&self, look: impl FnOnce(&M) -> T) -> T {
+        look(&self.state.read().expect(POISONED).machine)
+    }
+
+    pub(crate) fn applied(&self) -> watch::Receiver<Option<EntryId>> {
+        self.applied.subscribe()
+    }
+
+    /// Writes the state to Kv as far as stable storage allows. A state that
+    /// has to wait is written by a later call.
+    pub(crate) fn checkpoint(&self) -> Result<(), KvError> {
+        let mut saving = self.saving.lock().expect(POISONED);
+        // Twice: a state that had waited first, then what came since.
+        for _ in 0..2 {
+            if saving.pending.is_none() {
+                saving.pending = self.take(saving.saved);
+            }
+            let Some((applied, _)) = saving.pending else { return Ok(()) };
+            if !self.is_durable(applied) {
+                return Ok(());
+            }
+            let (_, batch) = saving.pending.take().expect("a state is pending");
+            self.kv.write(batch)?;
+            assert!(saving.saved < Some(applied), "saved {:?} went back to {applied:?}", saving.saved);
+            saving.saved = Some(applied);
+            self.state.write().expect(POISONED).machine.saved(applied);
+        }
+        Ok(())
+    }
+
+    /// The state to save, unless it is what was saved.
+    fn take(&self, saved: Option<EntryId>) -> Option<(EntryId, Batch)> {
+        let mut state = self.state.write().expect(POISONED);
+        let applied = state.applied.as_ref().map(types::entry_id)?;
+        if saved == Some(applied) {
+            return None;
+        }
+        state.unsaved = 0;
+        let image = state.machine.image();
+        let rows = state.machine.rows();
+        let mut batch = Batch::new();
+        Saved { applied, membership: state.membership.clone(), image }.write(self.key, rows, &mut batch);
+        Some((applied, batch))
+    }
+
+    /// Whether this replica's disk holds everything through `applied`.
+    ///
+    /// A log whose last entry is of that entry's term or a newer one, at its
+    /// index or a later one, contains it: it is committed.
+    fn is_durable(&self, applied: EntryId) -> bool {
+        let durable = self.journal.durable(self.key);
+        durable.is_some_and(|durable| durable.term >= applied.term && durable.index >= applied.index)
+    }
+
+    /// Checkpoints, waiting for stable storage to allow it.
+    pub(crate) async fn settle(&self) -> io::Result<()> {
+        let mut durable = self.durable.clone();
+        loop {
+            if let Err(error) = &*durable.borrow_and_update() {
+                return Err(io::Error::other(error.clone()));
+            }
+            self.checkpoint().map_err(io::Error::other)?;
+            if self.saving.lock().expect(POISONED).pending.is_none() {
+                return Ok(());
+            }
+            if durable.changed().await.is_err() {
+                return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the log store is gone"));
+            }
+        }
+    }
+
+    /// Checkpoints if enough was applied since, or a state waits.
+    fn checkpoint_if_due(&self) -> Result<(), KvError> {
+        let due = self.state.read().expect(POISONED).unsaved >= self.checkpoint_bytes;
+        if due || self.saving.lock().expect(POISONED).pending.is_some() { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn apply(&self, entry: types::Entry) -> io::Result<Reply> {
+        let mut state = self.state.write().expect(POISONED);
+        let log_id = entry.log_id();
+        let next = state.applied.as_ref().map_or(0, |applied| applied.index + 1);
+        assert_eq!(log_id.index, next, "entries are applied one after the other");
+        let reply = match entry.payload {
+            EntryPayload::Blank => Reply::None,
+            EntryPayload::Membership(membership) => {
+                state.membership = RaftStoredMembership::new(Some(log_id), membership);
+                Reply::None
+            }
+            EntryPayload::Normal(command) => {
+                state.unsaved += command.0.len() as u64;
+                state.machine.apply(types::entry_id(&log_id), &command.0).map_err(io::Error::other)?
+            }
+        };
+        state.unsaved += ENTRY_COST;
+        state.applied = Some(log_id);
+        Ok(reply)
+    }
+
+    /// Replaces the state by a snapshot, in memory and in Kv.
+    fn install(&self, meta: &SnapshotMetaOf, image: &Bytes) -> io::Result<()> {
+        let mut saving = self.saving.lock().expect(POISONED);
+        let mut state = self.state.write().expect(POISONED);
+        state.machine.install(image).map_err(io::Error::other)?;
+        state.applied = meta.last_log_id;
+        state.membership = meta.last_membership.clone();
+        state.unsaved = 0;
+        let applied = meta.last_log_id.as_ref().map(types::entry_id);
+        let mut batch = Batch::new();
+        saved::forget(self.key, &mut batch);
+        if let Some(applied) = applied {
+            let saved = Saved { applied, membership: state.membership.clone(), image: image.clone() };
+            saved.write(self.key, Vec::new(), &mut batch);
+        }
+        // openraft purges the log up to here next: from then on only Kv knows.
+        self.kv.write(batch).and_then(|()| self.kv.flush()).map_err(io::Error::other)?;
+        *saving = Saving { saved: applied, pending: None };
+        self.applied.send_replace(applied);
+        Ok(())
+    }
+
+    /// The snapshot at the machine's floor.
+    fn snapshot(&self) -> SnapshotOf {
+        let state = self.state.read().expect(POISONED);
+        match M::FLOOR {
+            Floor::Origin => Snapshot { meta: SnapshotMeta::default(), snapshot: state.origin.clone() },
+            Floor::Applied => Snapshot {
+                meta: SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() },
+                snapshot: state.machine.image(),
+            },
+        }
+    }
+}
+
+type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+type SnapshotOf = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
+
+/// A [`Machine`] as openraft drives it.
+pub struct MachineStore<M> {
+    shared: Arc<Shared<M>>,
+}
+
+impl<M: Machine> MachineStore<M> {
+    pub(crate) fn new(shared: Arc<Shared<M>>) -> Self {
+        Self { shared }
+    }
+}
+
+impl<M: Machine> RaftStateMachine<TypeConfig> for MachineStore<M> {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder<M>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.shared.state.read().expect(POISONED);
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut applied = None;
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            applied = Some(types::entry_id(&entry.log_id()));
+            let reply = self.shared.apply(entry)?;
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        if applied.is_some() {
+            self.shared.applied.send_replace(applied);
+        }
+        self.shared.checkpoint_if_due().map_err(io::Error::other)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        SnapshotBuilder { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf, snapshot: Bytes) -> Result<(), io::Error> {
+        self.shared.install(meta, &snapshot)
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
+        let snapshot = self.shared.snapshot();
+        // Before the first entry there is nothing that a snapshot could spare
+        // a receiver.
+        Ok(snapshot.meta.last_log_id.is_some().then_some(snapshot))
+    }
+}
+
+/// Builds a snapshot at the machine's floor.
+pub struct SnapshotBuilder<M> {
+    shared: Arc<Shared<M>>,
+}
+
+impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
+        let snapshot = self.shared.snapshot();
+        if snapshot.meta.last_log_id.is_some() {
+            // The log may be purged up to here next: from then on only Kv
+            // knows what the entries did.
+            self.shared.settle().await?;
+            self.shared.kv.flush().map_err(io::Error::other)?;
+        }
+        Ok(snapshot)
+    }
+}

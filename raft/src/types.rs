@@ -1,0 +1,134 @@
+//! The types every group is made of.
+//!
+//! One configuration serves logs and catalog alike: a command is opaque bytes
+//! that the group's machine understands, so peers, log store and reconciler
+//! are written once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::impls::leader_id_std;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use openraft_rt_tokio::TokioRuntime;
+use quipu_protocol::environment::Random;
+use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term};
+use quipu_storage::journal::EntryId;
+
+use crate::machine::MachineStore;
+
+/// The runtime openraft runs on: tokio's, with random numbers that derive
+/// from a seed. Everything that calls into [`Raft`] has to run inside
+/// [`scope`], or openraft panics for want of the seed.
+pub type Runtime = DeterministicRng<TokioRuntime>;
+
+openraft::declare_raft_types!(
+    /// What all groups have in common. A node of openraft's is a replica
+    /// here: its `NodeId` is the number of a
+    /// [`ReplicaId`](quipu_protocol::ReplicaId).
+    ///
+    /// Leader ids are the standard ones, one leader a term: then a (term,
+    /// index) names one entry, and the index-0 membership that several
+    /// replicas write is the same.
+    pub TypeConfig:
+        D = Command,
+        R = Reply,
+        NodeId = u64,
+        Node = Member,
+        Term = u64,
+        LeaderId = leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
+);
+
+/// A handle to a running replica.
+pub type Raft<M> = openraft::Raft<TypeConfig, MachineStore<M>>;
+/// The id of an entry, as openraft has it.
+pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+/// A vote, as openraft has it.
+pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+/// An entry, as openraft has it.
+pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+/// A membership with the entry that set it, as openraft has it.
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+
+/// Runs `future` with a seed drawn from `random`, as every call into
+/// [`Raft`] must.
+pub fn scope<F: Future>(random: &Arc<dyn Random>, future: F) -> impl Future<Output = F::Output> + use<F> {
+    Runtime::scope(random.next(), future)
+}
+
+/// A command to a group's machine, encoded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command(pub Bytes);
+
+// A command may be a megabyte: diagnostics get its length.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({} B)", self.0.len())
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Where a replica lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its node. The node's address is the catalog's to know.
+    pub node: NodeId,
+}
+
+/// What applying an entry answers to its proposer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A blank or a membership: there is nothing to say.
+    None,
+    /// A log's answer to each batch of the entry, in their order.
+    Append(Vec<BatchOutcome>),
+    /// The catalog's answer, encoded as the catalog chooses.
+    Catalog(Bytes),
+}
+
+/// What became of one batch when its entry was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// Its records have these offsets.
+    Appended(OffsetRange),
+    /// It repeats a remembered append, whose records have these offsets.
+    Duplicate(OffsetRange),
+    /// Its producer id is in use under a newer epoch.
+    ProducerFenced {
+        /// That epoch.
+        current: ProducerEpoch,
+    },
+    /// It neither follows its producer's last append nor repeats a
+    /// remembered one.
+    OutOfSequence {
+        /// The sequence that would follow.
+        expected: Sequence,
+    },
+    /// The log does not know its producer, and it does not start at sequence
+    /// 0 soon after the id was allotted.
+    UnknownProducer,
+    /// Its header cannot be read. Appends are validated before they are
+    /// proposed, so this is a proposer's error; it changes nothing.
+    Malformed,
+}
+
+/// `id` as openraft has it.
+pub(crate) fn log_id(id: EntryId) -> LogId {
+    LogId::new_term_index(id.term.get(), id.index.get())
+}
+
+/// openraft's `id` as ours.
+pub(crate) fn entry_id(id: &LogId) -> EntryId {
+    EntryId { term: Term::new(id.leader_id.term), index: quipu_protocol::Index::new(id.index) }
+}
+
+/// The offsets `base..base + count`.
+pub(crate) fn range(base: Offset, count: u64) -> OffsetRange {
+    OffsetRange::new(base, base.advance(count))
+}
