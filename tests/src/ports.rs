@@ -29,7 +29,7 @@ impl Ports {
         let directory = scratch().join("ports");
         std::fs::create_dir_all(&directory).expect("the scratch directory can be written");
         // Processes begin at different blocks, so that they rarely meet.
-        let begin = (std::process::id() % u32::from(BLOCKS)) as u16;
+        let begin = u16::try_from(std::process::id() % u32::from(BLOCKS)).expect("a remainder below a u16");
         for step in 0..BLOCKS {
             let first = FIRST + (begin + step) % BLOCKS * BLOCK;
             let lock = File::create(directory.join(first.to_string())).expect("the scratch directory can be written");

@@ -103,7 +103,7 @@ async fn a_contradictory_configuration_is_refused_by_its_reason() {
         (&["--peers", "1=nowhere"], "nowhere"),
         (&["--config", "/nonexistent/quipu.toml"], "/nonexistent/quipu.toml"),
     ] {
-        serve(node, arguments).await.is_refused_for(reason);
+        serve(node, arguments).await.must_be_refused_for(reason);
         assert!(!node.data_directory().exists(), "{arguments:?}: nothing was made");
     }
 
@@ -114,7 +114,7 @@ async fn a_contradictory_configuration_is_refused_by_its_reason() {
         ("[journal]\nsegment_bytes = \"x\"\n", "segment_bytes"),
     ] {
         fs::write(&file, text).expect("a configuration");
-        serve(node, &["--config", file.to_str().expect("a path in UTF-8")]).await.is_refused_for(reason);
+        serve(node, &["--config", file.to_str().expect("a path in UTF-8")]).await.must_be_refused_for(reason);
         assert!(!node.data_directory().exists(), "{text:?}: nothing was made");
     }
 }
@@ -137,12 +137,12 @@ async fn serve(node: &Node, arguments: &[&str]) -> Finished {
 }
 
 trait Refusal {
-    fn is_refused_for(self, reason: &str);
+    fn must_be_refused_for(self, reason: &str);
 }
 
 impl Refusal for Finished {
     /// Usage (2) where the arguments alone show it, else refused (1).
-    fn is_refused_for(self, reason: &str) {
+    fn must_be_refused_for(self, reason: &str) {
         assert!(matches!(self.code(), Some(1 | 2)), "{self}");
         let _ = self.complains_of(reason);
     }

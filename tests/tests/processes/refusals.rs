@@ -131,7 +131,7 @@ async fn a_log_that_exists_otherwise_is_left_as_it_is() {
     let other = LogConfig { max_batch_bytes: Some(2 << 20), ..LogConfig::default() };
     match cluster.client().create_log(&name, other).await {
         Err(CreateLogError::Exists { config, .. }) => {
-            assert_eq!(config, before.config, "the error carries the configuration")
+            assert_eq!(config, before.config, "the error carries the configuration");
         }
         other => panic!("{other:?}"),
     }
@@ -276,7 +276,7 @@ async fn leader(cluster: &Cluster, log: &str) -> Channel {
 async fn append(cluster: &Cluster, log: &str, batch: Bytes) -> Result<(u64, u64), v1::Error> {
     for _ in 0..100 {
         let mut records = RecordsClient::new(leader(cluster, log).await).max_encoding_message_size(usize::MAX);
-        let request = v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone().into() };
+        let request = v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone() };
         let status = match records.append_one(request).await {
             Ok(answer) => match answer.into_inner().outcome.expect("an outcome") {
                 v1::append_response::Outcome::Appended(appended) => return Ok((appended.start, appended.end)),
