@@ -160,7 +160,7 @@ fn refused(change: impl FnOnce(&mut Vec<u8>), error: &BatchError) {
 
 #[test]
 fn each_lie_of_a_header_is_refused_by_name() {
-    assert_eq!(validate(b"", &LIMITS), Err(BatchError::Empty));
+    assert_eq!(validate(b"", &LIMITS), Err(BatchError::Truncated { bytes: 0 }));
     assert_eq!(validate(&golden()[..60], &LIMITS), Err(BatchError::Truncated { bytes: 60 }));
     refused(|batch| batch.truncate(batch.len() - 1), &BatchError::Length { claimed: 81, actual: 80 });
     refused(|batch| batch[8] = 0x80, &BatchError::Length { claimed: i32::MIN + 81, actual: 81 });
@@ -201,7 +201,8 @@ fn each_lie_of_a_record_is_refused_by_name() {
         }
     };
     refused(count(1), &BatchError::TrailingBytes { bytes: 15, count: 1 });
-    refused(count(3), &record(2, RecordFault::CutOff));
+    refused(count(3), &BatchError::MissingRecords { count: 3, found: 2 });
+    refused(|batch| batch[78] = 30, &record(1, RecordFault::CutOff));
     refused(|batch| batch[61] = 34, &record(0, RecordFault::Length));
     refused(|batch| batch[61] = 30, &record(0, RecordFault::Length));
     refused(|batch| batch[61] = 0x7e, &record(0, RecordFault::CutOff));

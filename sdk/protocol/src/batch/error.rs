@@ -70,6 +70,14 @@ pub enum BatchError {
         /// What is wrong with it.
         fault: RecordFault,
     },
+    /// The records end before the count is reached.
+    #[error("the batch counts {count} records and has {found}")]
+    MissingRecords {
+        /// How many the header counts.
+        count: u32,
+        /// How many there are.
+        found: u32,
+    },
     /// The records go on after the last one that is counted.
     #[error("{bytes} bytes follow the {count} records that the batch counts")]
     TrailingBytes {
@@ -157,11 +165,9 @@ impl BatchError {
             Self::Magic { .. } => Reason::Magic,
             Self::BaseOffset { .. } => Reason::BaseOffset,
             Self::Crc { .. } => Reason::Crc,
-            Self::Count { .. } => Reason::Count,
+            Self::Count { .. } | Self::MissingRecords { .. } | Self::TrailingBytes { .. } => Reason::Count,
             Self::Codec { .. } => Reason::Codec,
-            Self::Compression { .. } | Self::Record { .. } | Self::TrailingBytes { .. } | Self::MaxTimestamp { .. } => {
-                Reason::Records
-            }
+            Self::Compression { .. } | Self::Record { .. } | Self::MaxTimestamp { .. } => Reason::Records,
             Self::Control => Reason::Control,
             Self::Attributes { .. } => Reason::Attributes,
             Self::Sequence { .. } => Reason::Sequence,

@@ -64,9 +64,6 @@ impl BatchHeader {
     /// Makes sure that `batch` is as long as it says and of this format: what
     /// has to hold before its CRC means anything.
     pub(super) fn frame(batch: &[u8]) -> Result<&[u8; HEADER_BYTES], BatchError> {
-        if batch.is_empty() {
-            return Err(BatchError::Empty);
-        }
         let Some(header) = batch.first_chunk() else {
             return Err(BatchError::Truncated { bytes: batch.len() });
         };

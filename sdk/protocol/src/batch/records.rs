@@ -47,8 +47,7 @@ impl Records {
 
     fn read(&mut self) -> Result<(Offset, Record), BatchError> {
         let position = self.next;
-        let raw = RawRecord::read(&self.body, &mut self.at, position)
-            .map_err(|fault| BatchError::Record { record: position, fault })?;
+        let raw = RawRecord::read(&self.header, &self.body, &mut self.at, position)?;
         self.next += 1;
         if self.next == self.header.count {
             nothing_follows(&self.body, self.at, self.header.count)?;
@@ -85,8 +84,7 @@ pub(super) fn check(header: &BatchHeader, body: &[u8]) -> Result<(), BatchError>
     let mut at = 0;
     let mut newest = Timestamp::new(i64::MIN);
     for position in 0..header.count {
-        let raw =
-            RawRecord::read(body, &mut at, position).map_err(|fault| BatchError::Record { record: position, fault })?;
+        let raw = RawRecord::read(header, body, &mut at, position)?;
         newest = newest.max(raw.timestamp(header));
     }
     nothing_follows(body, at, header.count)?;
@@ -116,7 +114,14 @@ struct RawRecord<'a> {
 impl<'a> RawRecord<'a> {
     /// The record at `at`, which is moved behind it; `position` is what its
     /// offset delta has to be.
-    fn read(body: &'a [u8], at: &mut usize, position: u32) -> Result<Self, RecordFault> {
+    fn read(header: &BatchHeader, body: &'a [u8], at: &mut usize, position: u32) -> Result<Self, BatchError> {
+        if *at == body.len() {
+            return Err(BatchError::MissingRecords { count: header.count, found: position });
+        }
+        Self::framed(body, at, position).map_err(|fault| BatchError::Record { record: position, fault })
+    }
+
+    fn framed(body: &'a [u8], at: &mut usize, position: u32) -> Result<Self, RecordFault> {
         let mut outer = Cursor::new(body, *at);
         let length = outer.length()?;
         let start = outer.at();
