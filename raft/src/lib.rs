@@ -13,15 +13,19 @@
 //! network, clock) is passed in by whoever starts a [`Group`].
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 mod entry;
 pub mod group;
 pub mod log;
 mod log_store;
 pub mod machine;
+pub mod node;
+mod peers;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, InitializeError, ProposeError, Role, StartError, StopReason};
 pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError};
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
+pub use node::{NodeConfig, RaftNode};
 pub use types::{BatchOutcome, Command, Member, Raft, Reply, Runtime, TypeConfig};

@@ -102,6 +102,11 @@ impl LogReplica {
         self.inner.queue.push(batch, &*self.inner.clock)
     }
 
+    /// The most bytes that a batch may have here.
+    pub fn max_batch_bytes(&self) -> u64 {
+        self.inner.queue.options().max_batch_bytes
+    }
+
     /// What can be read here, as far as this replica has applied.
     pub fn range(&self) -> OffsetRange {
         self.inner.group.view(LogMachine::range)

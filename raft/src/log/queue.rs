@@ -89,6 +89,10 @@ impl AppendQueue {
         Self { options, queue: Mutex::default(), arrived: Notify::new() }
     }
 
+    pub(super) fn options(&self) -> &LogOptions {
+        &self.options
+    }
+
     /// Adds a batch at the end, now, and returns a future of its outcome.
     pub(super) fn push(
         &self,

@@ -1,0 +1,253 @@
+//! What each command does to the catalog.
+//!
+//! A command is refused in its reply, with nothing changed, or takes effect
+//! whole. Only one that a newer version must have written stops the replica.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::Message;
+use quipu_protocol::peer::{CatalogReply, Joined, LogCreated, ProducersAllotted, Refusal, catalog_reply, refusal};
+use quipu_protocol::stored::catalog_command::Command;
+use quipu_protocol::{
+    BootCount, ClusterId, Incarnation, LogId, LogName, NodeId, ProducerId, ReplicaId, Timestamp, stored, v1,
+};
+use quipu_storage::journal::EntryId;
+
+use super::{
+    Catalog, CatalogLog, CatalogNode, DEFAULT_REPLICAS, FIRST_ALLOTTED_REPLICA, FLOOR, MAX_BATCH_BYTES, MAX_LOGS,
+    MAX_NODES, MAX_PRODUCER_BLOCK, MIN_BATCH_BYTES, Place, catalog_voters,
+};
+use crate::log::next_producer_id;
+use crate::machine::{Floor, Machine, MachineError};
+use crate::types::Reply;
+
+impl Machine for Catalog {
+    const FLOOR: Floor = FLOOR;
+
+    fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
+        let unreadable = |reason: String| MachineError::new("a command to the catalog", reason);
+        let command = stored::CatalogCommand::decode(command.clone())
+            .map_err(|error| unreadable(format!("entry {id:?}: {error}")))?;
+        self.time = self.time.max(Timestamp::new(command.stamp));
+        let outcome = match command.command {
+            Some(Command::Found(found)) => self.found(found),
+            Some(Command::RegisterNode(registration)) => self.register(registration),
+            Some(Command::CreateLog(creation)) => self.create_log(creation),
+            Some(Command::AllocateProducers(request)) => self.allocate_producers(request),
+            None => return Err(unreadable(format!("entry {id:?} holds a command of a newer version"))),
+        };
+        let reply = CatalogReply { version: self.version, outcome: Some(outcome) };
+        Ok(Reply::Catalog(reply.encode_to_vec().into()))
+    }
+
+    fn image(&self) -> Bytes {
+        self.to_image()
+    }
+
+    fn install(&mut self, image: &Bytes) -> Result<(), MachineError> {
+        *self = Self::from_image(image)?;
+        Ok(())
+    }
+}
+
+type Outcome = catalog_reply::Outcome;
+
+impl Catalog {
+    fn found(&mut self, found: stored::Found) -> Outcome {
+        if self.cluster().is_none() {
+            self.cluster = ClusterId::new(found.cluster_id);
+            let founders = found.nodes.into_iter();
+            self.nodes = founders.map(|node| (NodeId::new(node.id), CatalogNode::from_stored(node))).collect();
+            self.version += 1;
+        }
+        Outcome::Done(true)
+    }
+
+    fn register(&mut self, registration: stored::RegisterNode) -> Outcome {
+        let id = NodeId::new(registration.id);
+        let incarnation = Incarnation::new(registration.incarnation);
+        if self.cluster().is_none() {
+            return refuse(refusal::Reason::NotNow, "the cluster is being founded");
+        }
+        if registration.id == 0 || registration.id >= FIRST_ALLOTTED_REPLICA || registration.incarnation == 0 {
+            return refuse(refusal::Reason::Malformed, "a node is numbered from 1 to 1048575 and has an incarnation");
+        }
+        let nodes = self.nodes.len() as u64;
+        let outcome = match self.nodes.get_mut(&id) {
+            Some(node) if node.incarnation == incarnation => node.started(&registration),
+            Some(node) if node.retired.contains(&incarnation) => {
+                Err(format!("node {id} has had another disk since this one"))
+            }
+            Some(_) => {
+                self.replace_disk(id, &registration);
+                Ok(true)
+            }
+            None if nodes >= MAX_NODES => {
+                return Outcome::Error(v1::Error::too_large("max_nodes", MAX_NODES, MAX_NODES + 1));
+            }
+            None => {
+                self.add_node(id, &registration);
+                Ok(true)
+            }
+        };
+        match outcome {
+            Ok(changed) => {
+                self.version += u64::from(changed);
+                let catalog_replica = self.nodes[&id].catalog_replica.get();
+                Outcome::Joined(Joined { cluster_id: self.cluster.get(), catalog_replica, nodes: self.peers() })
+            }
+            Err(why) => refuse(refusal::Reason::OlderDisk, &why),
+        }
+    }
+
+    fn add_node(&mut self, id: NodeId, registration: &stored::RegisterNode) {
+        let catalog_replica = self.next_replica();
+        let node = CatalogNode {
+            address: registration.address.clone(),
+            incarnation: Incarnation::new(registration.incarnation),
+            boot_count: BootCount::new(registration.boot_count),
+            boot: registration.boot,
+            catalog_replica,
+            catalog_voter: false,
+            retired: BTreeSet::new(),
+        };
+        self.nodes.insert(id, node);
+        // More nodes may mean more voters; the lowest numbers come first.
+        let mut missing = catalog_voters(self.nodes.len()) - self.nodes.values().filter(|it| it.catalog_voter).count();
+        for node in self.nodes.values_mut() {
+            if missing > 0 && !node.catalog_voter {
+                node.catalog_voter = true;
+                missing -= 1;
+            }
+        }
+    }
+
+    /// Every replica that was on the old disk gets a new id, so that the node
+    /// never speaks, and above all never votes, in the old one's name.
+    fn replace_disk(&mut self, id: NodeId, registration: &stored::RegisterNode) {
+        let catalog_replica = self.next_replica();
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.retired.insert(node.incarnation);
+            node.address.clone_from(&registration.address);
+            node.incarnation = Incarnation::new(registration.incarnation);
+            node.boot_count = BootCount::new(registration.boot_count);
+            node.boot = registration.boot;
+            node.catalog_replica = catalog_replica;
+        }
+        let mut next = self.next_replica;
+        for place in self.logs.values_mut().flat_map(|log| &mut log.wanted).filter(|place| place.node == id) {
+            place.replica = ReplicaId::new(next);
+            next += 1;
+        }
+        self.next_replica = next;
+    }
+
+    fn create_log(&mut self, creation: stored::CreateLog) -> Outcome {
+        let name: LogName = match creation.name.parse() {
+            Ok(name) => name,
+            Err(error) => return Outcome::Error(error.into()),
+        };
+        let asked = creation.config.unwrap_or_default();
+        if let Some((id, log)) = self.log_named(&name) {
+            // Whoever leaves a choice to the cluster agrees with what it chose.
+            let replicas_agree = asked.replicas == 0 || asked.replicas == log.config.replicas;
+            let agree = replicas_agree && asked.max_batch_bytes == log.config.max_batch_bytes;
+            return match agree {
+                true => Outcome::LogCreated(LogCreated { log: self.summary(id), created: false }),
+                false => Outcome::Error(v1::Error::log_exists(name.as_str(), log.config)),
+            };
+        }
+        match self.config(asked) {
+            Ok(config) => self.add_log(name, config, &creation.reachable),
+            Err(error) => Outcome::Error(error),
+        }
+    }
+
+    /// `asked` with what it left open filled in.
+    fn config(&self, asked: v1::LogConfig) -> Result<v1::LogConfig, v1::Error> {
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let replicas = if asked.replicas == 0 { DEFAULT_REPLICAS.min(nodes) } else { asked.replicas };
+        if replicas > nodes || nodes == 0 {
+            return Err(v1::Error::too_few_nodes(replicas, nodes));
+        }
+        if !(MIN_BATCH_BYTES..=MAX_BATCH_BYTES).contains(&asked.max_batch_bytes) {
+            let reason = format!("{} is not from {MIN_BATCH_BYTES} to {MAX_BATCH_BYTES}", asked.max_batch_bytes);
+            return Err(v1::Error::invalid_argument("max_batch_bytes", reason));
+        }
+        if self.logs.len() as u64 >= MAX_LOGS {
+            return Err(v1::Error::too_large("max_logs", MAX_LOGS, MAX_LOGS + 1));
+        }
+        Ok(v1::LogConfig { replicas, ..asked })
+    }
+
+    fn add_log(&mut self, name: LogName, config: v1::LogConfig, reachable: &[u64]) -> Outcome {
+        let reachable = reachable.iter().copied().map(NodeId::new).collect();
+        let nodes = self.place(config.replicas as usize, &reachable);
+        let founders: Vec<Place> = nodes.into_iter().map(|node| Place { replica: self.next_replica(), node }).collect();
+        let id = LogId::new(self.next_log);
+        self.next_log += 1;
+        self.names.insert(name.clone(), id);
+        self.logs.insert(id, CatalogLog { name, config, wanted: founders.clone(), founders });
+        self.version += 1;
+        Outcome::LogCreated(LogCreated { log: self.summary(id), created: true })
+    }
+
+    fn allocate_producers(&mut self, request: stored::AllocateProducers) -> Outcome {
+        if !(1..=MAX_PRODUCER_BLOCK).contains(&request.count) {
+            let limit = u64::from(MAX_PRODUCER_BLOCK);
+            return Outcome::Error(v1::Error::too_large("max_producer_block", limit, request.count.into()));
+        }
+        let first = next_producer_id(ProducerId::new(self.next_producer), self.time).get();
+        let Some(next) = first.checked_add(request.count.into()) else {
+            return Outcome::Error(v1::Error::unavailable("all producer ids have been allotted"));
+        };
+        self.next_producer = next;
+        Outcome::Producers(ProducersAllotted { first, count: request.count, allotted_at: self.time.get() })
+    }
+
+    fn next_replica(&mut self) -> ReplicaId {
+        let id = ReplicaId::new(self.next_replica);
+        self.next_replica += 1;
+        id
+    }
+}
+
+impl CatalogNode {
+    /// The disk it has was started again. Whether that changes anything that
+    /// other nodes act upon; or why the disk is not the one it claims to be.
+    fn started(&mut self, registration: &stored::RegisterNode) -> Result<bool, String> {
+        let (count, boot) = (BootCount::new(registration.boot_count), registration.boot);
+        if count < self.boot_count || (count == self.boot_count && boot != self.boot && self.boot != 0) {
+            return Err(format!(
+                "this disk was started {count} times, and {} times are remembered: it is an old copy",
+                self.boot_count
+            ));
+        }
+        let moved = self.address != registration.address;
+        self.address.clone_from(&registration.address);
+        (self.boot_count, self.boot) = (count, boot);
+        Ok(moved)
+    }
+}
+
+fn refuse(reason: refusal::Reason, message: &str) -> Outcome {
+    Outcome::Refusal(Refusal { reason: reason.into(), message: message.to_owned(), leader: 0 })
+}
+
+/// The founders as the first command registers them: catalog replicas numbered
+/// like their nodes, the lowest numbers voting.
+pub(crate) fn founding_nodes(founders: &BTreeMap<NodeId, (Incarnation, String)>) -> Vec<stored::Node> {
+    let voters = catalog_voters(founders.len());
+    let node = |(position, (id, (incarnation, address))): (usize, (&NodeId, &(Incarnation, String)))| stored::Node {
+        id: id.get(),
+        address: address.clone(),
+        incarnation: incarnation.get(),
+        catalog_replica: id.get(),
+        catalog_voter: position < voters,
+        boot_count: 0,
+        boot: 0,
+        retired: Vec::new(),
+    };
+    founders.iter().enumerate().map(node).collect()
+}

@@ -1,0 +1,134 @@
+//! What can go wrong with a node, by operation.
+
+use quipu_protocol::{NodeId, v1};
+use quipu_storage::identity::IdentityError;
+use quipu_storage::journal::OpenError;
+
+use super::ConfigError;
+
+/// A node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeStartError {
+    /// Its configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its data directory says what it is in a way that cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data directory is another node's.
+    #[error("the data directory belongs to node {owner}, and this is node {node}")]
+    OtherNode {
+        /// Whose it is.
+        owner: NodeId,
+        /// Who wanted it.
+        node: NodeId,
+    },
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// A peer's address is none.
+    #[error(transparent)]
+    Address(#[from] quipu_protocol::transport::AddressError),
+}
+
+/// Why a node cannot go on. The process should end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// The journal failed: what is on its disk is not known any more. Never
+    /// retried.
+    #[error("the journal failed: {reason}")]
+    Journal {
+        /// What the journal said.
+        reason: String,
+    },
+    /// The journal or the identity could not be opened or written.
+    #[error("opening the data directory: {reason}")]
+    Storage {
+        /// What failed.
+        reason: String,
+    },
+    /// The cluster does not take this node; it will not by itself, either.
+    #[error("node {by} refuses this one: {reason}")]
+    Refused {
+        /// Who said so.
+        by: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// This node's replica of the catalog stopped.
+    #[error("the catalog's replica stopped: {reason}")]
+    Catalog {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A log could not be created.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CreateLogError {
+    /// The request is refused; nothing was changed. Says which bound or reason.
+    #[error("{}", .0.message)]
+    Refused(v1::Error),
+    /// The catalog could not be reached in time. Creating again is safe.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// The catalog could not be changed or asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// No leader of the catalog answered in time. Whether the change landed is
+    /// not known; every change may be repeated.
+    #[error("the catalog has no leader that answers: {reason}")]
+    Unavailable {
+        /// What was tried last.
+        reason: String,
+    },
+}
+
+/// A producer id could not be allotted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AllocateProducerError {
+    /// The catalog could not be reached in time.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The catalog has none left.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// There is no replica of the log to be used here.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LogLookupError {
+    /// There is no log of that name.
+    #[error("there is no log {name:?}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The log has its replicas on other nodes.
+    #[error("this node has no replica of the log")]
+    NoReplicaHere {
+        /// Which nodes have.
+        replicas: Vec<v1::Peer>,
+    },
+    /// This node's replica has damaged entries.
+    #[error("this node's replica is damaged: {reason}")]
+    Damaged {
+        /// What is damaged.
+        reason: String,
+        /// The nodes that have a replica.
+        replicas: Vec<v1::Peer>,
+    },
+    /// This node's replica is not running yet, or not any more.
+    #[error("this node's replica is not running: {reason}")]
+    Starting {
+        /// What it waits for.
+        reason: String,
+        /// The nodes that have a replica.
+        replicas: Vec<v1::Peer>,
+    },
+}

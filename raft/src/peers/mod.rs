@@ -1,0 +1,180 @@
+//! All groups between two nodes over two connections in each direction.
+//!
+//! ```text
+//!   node 1                                              node 2
+//!   group A ┐                  control                  ┌ group A
+//!   group B ├─ network ─ link ═════════ session ─ registry ┤ group B
+//!   group C ┘                ╚═════════╝                └ group C
+//!                               data
+//! ```
+//!
+//! *Control* carries what must never wait: votes, heartbeats, transfers of
+//! leadership. *Data* carries entries and snapshots, in pieces that take turns.
+//! Each is a gRPC stream on a connection of its own; a link opens it when it
+//! is needed and again, after a pause, when it broke. A break fails what was
+//! under way: openraft decides what to repeat.
+//!
+//! Both ends introduce themselves first, and a node that is not who it should
+//! be gets no further (invariant 7 of the architecture). A message names the
+//! group and the replica that it is for; a replica never answers for another.
+
+pub(crate) mod bounds;
+mod convert;
+mod link;
+mod memory;
+mod network;
+mod pieces;
+mod registry;
+mod service;
+mod session;
+mod unary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use quipu_protocol::environment::Environment;
+use quipu_protocol::peer::{Introduction, Refusal};
+use quipu_protocol::{BootCount, ClusterId, Incarnation, NodeId, v1};
+use tonic::transport::Channel;
+
+use link::{Lane, Link};
+use memory::Memory;
+
+pub(crate) use memory::refusal;
+pub(crate) use network::GroupNetwork;
+pub(crate) use registry::{Endpoint, Registry};
+pub use service::PeersService;
+pub(crate) use unary::UnaryError;
+
+const POISONED: &str = "a holder of this lock panicked";
+
+/// How long peers are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// A control request gets its answer within this time or fails: less than
+    /// an election timeout, so that a lost vote request leaves time for more.
+    pub(crate) control: Duration,
+    /// A data request fails when it makes no progress for this long.
+    pub(crate) data: Duration,
+}
+
+/// This node among its peers: who it is, where they are, what is on the way.
+pub(crate) struct Peers {
+    environment: Environment,
+    deadlines: Deadlines,
+    me: RwLock<Introduction>,
+    addresses: RwLock<BTreeMap<NodeId, String>>,
+    memory: Mutex<Memory>,
+    links: Mutex<BTreeMap<(NodeId, Lane), Link>>,
+    /// For the calls that stand alone, by address.
+    channels: Mutex<BTreeMap<String, Channel>>,
+    registry: Registry,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        environment: Environment,
+        deadlines: Deadlines,
+        me: Introduction,
+        addresses: BTreeMap<NodeId, String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry: Registry::new(Arc::clone(&environment.clock)),
+            environment,
+            deadlines,
+            me: RwLock::new(me),
+            addresses: RwLock::new(addresses),
+            memory: Mutex::default(),
+            links: Mutex::default(),
+            channels: Mutex::default(),
+        })
+    }
+
+    /// What this node says of itself.
+    pub(crate) fn me(&self) -> Introduction {
+        self.me.read().expect(POISONED).clone()
+    }
+
+    /// This node.
+    pub(crate) fn node(&self) -> NodeId {
+        NodeId::new(self.me.read().expect(POISONED).node)
+    }
+
+    /// Its cluster; none as long as it has neither founded nor joined one.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        let cluster = self.me.read().expect(POISONED).cluster_id;
+        (cluster != 0).then_some(ClusterId::new(cluster))
+    }
+
+    /// Changes what this node says of itself.
+    pub(crate) fn introduce(&self, change: impl FnOnce(&mut Introduction)) {
+        change(&mut self.me.write().expect(POISONED));
+    }
+
+    /// The local replicas that peers may address.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Where `node` is, as far as known.
+    pub(crate) fn address(&self, node: NodeId) -> Option<String> {
+        self.addresses.read().expect(POISONED).get(&node).cloned()
+    }
+
+    /// The nodes known, and where they are.
+    pub(crate) fn addresses(&self) -> Vec<v1::Peer> {
+        let addresses = self.addresses.read().expect(POISONED);
+        addresses.iter().map(|(node, address)| v1::Peer { node: node.get(), address: address.clone() }).collect()
+    }
+
+    /// `node` is at `address` from now on. What is under way to where it was
+    /// before goes on until it fails.
+    pub(crate) fn set_address(&self, node: NodeId, address: &str) {
+        let mut addresses = self.addresses.write().expect(POISONED);
+        if addresses.get(&node).is_none_or(|known| known != address) {
+            addresses.insert(node, address.to_owned());
+        }
+    }
+
+    /// Takes over what the catalog remembers of a node.
+    pub(crate) fn learn(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        count: BootCount,
+        boot: u64,
+        retired: &BTreeSet<Incarnation>,
+    ) {
+        self.memory.lock().expect(POISONED).learn(node, incarnation, count, boot, retired);
+    }
+
+    /// Whether the node that introduces itself is dealt with.
+    fn admit(&self, from: &Introduction) -> Result<(), Refusal> {
+        let cluster = self
+            .cluster()
+            .ok_or_else(|| refusal(quipu_protocol::peer::refusal::Reason::NotNow, "this node has no cluster yet"))?;
+        self.memory.lock().expect(POISONED).admit(from, cluster)
+    }
+
+    /// Whether what a node says of itself may be true, whatever its cluster.
+    pub(crate) fn remember(&self, from: &Introduction) -> Result<(), Refusal> {
+        self.memory.lock().expect(POISONED).remember(from)
+    }
+
+    fn link(self: &Arc<Self>, node: NodeId, lane: Lane) -> Link {
+        let mut links = self.links.lock().expect(POISONED);
+        links.entry((node, lane)).or_insert_with(|| Link::start(self, node, lane)).clone()
+    }
+
+    /// Ends every link. What is under way fails.
+    pub(crate) fn close(&self) {
+        self.links.lock().expect(POISONED).clear();
+        self.channels.lock().expect(POISONED).clear();
+        self.registry.close();
+    }
+}
