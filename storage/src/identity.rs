@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   0         8          12        16            24
-//!   │ QUIPUID\0 │ version  │ length  │ checksum    │ quipu.stored.v1.Identity, then zeros
+//!   │ QUIPUID\0 │ version  │ length  │ checksum    │ quipu.stored.v1.Identity, then zeros to a block
 //!               └ u32 ─────┴ u32 ────┘ u64, XXH3 of version, length and message
 //! ```
 //!
@@ -25,7 +25,7 @@ use quipu_protocol::environment::Random;
 use quipu_protocol::{ClusterId, NodeId, stored};
 use twox_hash::XxHash3_64;
 
-use crate::disk::{Disk, read_whole_file, write_whole_file};
+use crate::disk::{ALIGNMENT, Disk, read_whole_file, write_whole_file};
 
 /// The format of data directories that this build writes, and the newest that
 /// it reads.
@@ -148,7 +148,7 @@ pub fn write(disk: &dyn Disk, identity: &stored::Identity) -> Result<(), Identit
     write_whole_file(disk, IDENTITY_FILE, &content).map_err(|source| IdentityError::Io { operation: "write", source })
 }
 
-/// The file's content, without padding.
+/// The file's content.
 ///
 /// # Errors
 /// [`IdentityError::TooLarge`].
@@ -162,8 +162,9 @@ pub fn encode(identity: &stored::Identity) -> Result<Vec<u8>, IdentityError> {
     content.extend(MAGIC);
     content.extend(FORMAT_VERSION.to_le_bytes());
     content.extend(length.to_le_bytes());
-    content.extend(checksum(FORMAT_VERSION, &message).to_le_bytes());
+    content.extend(checksum(FORMAT_VERSION, length, &message).to_le_bytes());
     content.extend(message);
+    content.resize(content.len().next_multiple_of(ALIGNMENT), 0);
     Ok(content)
 }
 
@@ -182,14 +183,17 @@ pub fn decode(content: &[u8]) -> Result<stored::Identity, IdentityError> {
     if magic != MAGIC {
         return Err(damaged("it does not begin as an identity does"));
     }
-    let message = usize::try_from(length).ok().and_then(|length| rest.get(..length));
-    let message = message.ok_or(damaged("it is cut short"))?;
-    if checksum(version, message) != sum {
+    let parts = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+    let (message, padding) = parts.ok_or(damaged("it is cut short"))?;
+    if checksum(version, length, message) != sum {
         return Err(damaged("its checksum does not match"));
     }
     // Only now is the version a version and not a flipped bit.
     if version > FORMAT_VERSION {
         return Err(IdentityError::NewerVersion { found: version, supported: FORMAT_VERSION });
+    }
+    if !content.len().is_multiple_of(ALIGNMENT) || padding.len() >= ALIGNMENT || padding.iter().any(|byte| *byte != 0) {
+        return Err(damaged("it does not end as it was written"));
     }
     let identity = stored::Identity::decode(message).map_err(|_| damaged("it cannot be decoded"))?;
     if version != FORMAT_VERSION || identity.version != version {
@@ -239,10 +243,11 @@ fn check_empty(disk: &dyn Disk) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn checksum(version: u32, message: &[u8]) -> u64 {
+/// Over what follows the magic: the two fields as they lie there, the message.
+fn checksum(version: u32, length: u32, message: &[u8]) -> u64 {
     let mut hasher = XxHash3_64::new();
     hasher.write(&version.to_le_bytes());
-    hasher.write(&(message.len() as u64).to_le_bytes());
+    hasher.write(&length.to_le_bytes());
     hasher.write(message);
     hasher.finish()
 }
