@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use quipu_protocol::LogName;
-use quipu_protocol::batch::BatchError;
 
 use super::FailedAttempt;
 
@@ -22,13 +21,6 @@ pub enum SendError {
         limit: usize,
         /// What it would take, in bytes.
         actual: usize,
-    },
-    /// The records cannot be encoded.
-    #[error("the records make no batch")]
-    Unfit {
-        /// Why not.
-        #[source]
-        reason: BatchError,
     },
     /// The producer was closed.
     #[error("the producer is closed")]

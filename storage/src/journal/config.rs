@@ -106,6 +106,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether the cluster is known.
+    pub(super) fn is_complete(&self) -> bool {
+        self.cluster != ClusterId::new(0)
+    }
+
     /// Whether a file that names `other` can be this owner's.
     pub(super) fn accepts(&self, other: &Self) -> bool {
         let unset = ClusterId::new(0);

@@ -24,7 +24,7 @@ impl fmt::Display for ReplicaKey {
 }
 
 /// Which entry: its index, and the term of the leader that wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     /// The leader's term.
     pub term: Term,

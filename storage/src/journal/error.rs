@@ -137,6 +137,8 @@ pub enum DamagedPart {
     Payload,
     /// A frame's header: whose it is, is known from its commit's directory.
     FrameHeader,
+    /// A whole frame: the entries after it do not follow those before.
+    Missing,
     /// Nothing tells whose bytes they were: every replica of the journal is
     /// taken for damaged.
     Unattributed,
@@ -147,6 +149,7 @@ impl fmt::Display for Damage {
         let part = match self.part {
             DamagedPart::Payload => "a payload",
             DamagedPart::FrameHeader => "a frame header",
+            DamagedPart::Missing => "a frame missing before the one",
             DamagedPart::Unattributed => "something that could be any replica's",
         };
         write!(f, "{part} at byte {} of segment {:08}", self.byte, self.segment)?;
@@ -235,4 +238,11 @@ pub enum OpenError {
     /// The index could not be read or written.
     #[error("cannot use the journal's index")]
     Index(#[from] KvError),
+}
+
+impl OpenError {
+    /// A disk's error with what was being done.
+    pub(super) fn disk(operation: &'static str, path: &str, source: io::Error) -> Self {
+        Self::Disk { operation, path: path.into(), source }
+    }
 }

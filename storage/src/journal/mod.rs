@@ -11,12 +11,27 @@
 //! What is staged is readable at once and durable when its [`Done`] says so.
 //! After a failed write or sync the journal stops for ever.
 
+mod committer;
 mod config;
+mod driver;
 mod entry;
 mod error;
+mod format;
+mod frame;
+mod index;
+mod manifest;
+mod reader;
+mod recovery;
+mod rescue;
+mod scan;
+mod segment;
+mod state;
+mod tail_cache;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use quipu_protocol::Index;
 use quipu_protocol::environment::Random;
@@ -27,6 +42,13 @@ pub use config::{
 };
 pub use entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 pub use error::{Damage, DamagedPart, JournalError, OpenError, ReadError};
+
+use committer::{Committer, Event, Resume};
+use driver::{Background, Hooks, Shared};
+use format::{FIRST_COMMIT, Position};
+use manifest::{DIRECTORY, Manifest, PATH, Segment};
+use segment::{SegmentFile, SegmentFiles};
+use state::{Located, Refused, State};
 
 use crate::disk::Disk;
 use crate::kv::Kv;
@@ -47,7 +69,9 @@ pub type FailedHook = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A node's journal; clones share it.
 #[derive(Clone)]
-pub struct Journal {}
+pub struct Journal {
+    shared: Arc<Shared>,
+}
 
 /// What start-up found.
 #[derive(Clone, Debug, Default)]
@@ -58,8 +82,11 @@ pub struct RecoveryReport {
     pub scanned_bytes: u64,
     /// Bytes of a last commit that was never synced and is dropped.
     pub torn_bytes: u64,
-    /// Whether the index had to be rebuilt from nothing.
+    /// Whether the index of full segments had to be rebuilt from nothing.
     pub index_rebuilt: bool,
+    /// Places where commit headers were damaged, and everything in the commits
+    /// was found without them.
+    pub survived_headers: u64,
     /// Damage below the durable mark, and whose it is; `None` is everybody's.
     pub damage: Vec<(Option<ReplicaKey>, Damage)>,
 }
@@ -89,61 +116,134 @@ impl Journal {
     /// See [`OpenError`]. Damage that can be held against single replicas is no
     /// error: see [`damage`](Self::damage).
     pub fn open(
-        _disk: Arc<dyn Disk>,
-        _kv: Arc<dyn Kv>,
-        _random: Arc<dyn Random>,
-        _config: JournalConfig,
-        _owner: Owner,
+        disk: Arc<dyn Disk>,
+        kv: Arc<dyn Kv>,
+        random: Arc<dyn Random>,
+        config: JournalConfig,
+        owner: Owner,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        todo!()
+        config.check()?;
+        Self::open_checked(disk, kv, random, config, owner)
+    }
+
+    fn open_checked(
+        disk: Arc<dyn Disk>,
+        kv: Arc<dyn Kv>,
+        random: Arc<dyn Random>,
+        config: JournalConfig,
+        owner: Owner,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let mut manifest = manifest_of(disk.as_ref(), &owner)?;
+        let listed = manifest.clone();
+        let recovered = recovery::recover(&disk, kv.as_ref(), &owner, &mut manifest)?;
+        let open = recovered.resume.map(|resume| resume.place.segment);
+        let dropped = drop_unfit_spares(&mut manifest, open, config.segment_bytes);
+        let resume = match recovered.resume {
+            Some(resume) => resume,
+            None => begin_segment(disk.as_ref(), random.as_ref(), &config, &mut manifest, &recovered)?,
+        };
+        if manifest != listed {
+            manifest.write(disk.as_ref()).map_err(|source| OpenError::disk("write", PATH, source))?;
+        }
+        for id in dropped {
+            // Not listed any more; if it stays, the next start removes it.
+            let _ = disk.remove(&segment::path(id));
+        }
+        let mut state = State::new(Committer::new(resume), recovered.replicas, recovered.touched, &config);
+        state.segments = driver::by_id(&manifest);
+        for segment in manifest.segments.iter().filter(|segment| segment.id >= resume.place.segment) {
+            let file = SegmentFile::open(&disk, *segment);
+            let file = file.map_err(|source| OpenError::disk("open", &segment::path(segment.id), source))?;
+            state.writable.insert(segment.id, Arc::new(file));
+            if segment.id > resume.place.segment {
+                state.step(Event::SpareReady { segment: segment.id, bytes: segment.bytes });
+            }
+        }
+        // What was recovered is durable and relied upon from here on.
+        state.step(Event::MarkWanted);
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            files: SegmentFiles::new(disk.clone()),
+            disk,
+            kv,
+            random,
+            config,
+            owner,
+            hooks: Hooks::default(),
+            background: Mutex::new(Background { manifest, index_behind: false }),
+        });
+        shared.drive();
+        Ok((Self { shared }, recovered.report))
     }
 
     /// Appends contiguous entries after the replica's last; readable on
     /// return.
-    pub fn append(&self, _key: ReplicaKey, _entries: Vec<Entry>, _done: Done) {
-        todo!()
+    pub fn append(&self, key: ReplicaKey, entries: Vec<Entry>, done: Done) {
+        if entries.is_empty() {
+            return done(Ok(()));
+        }
+        let bound = self.shared.config.max_entry_bytes();
+        let staged = self.shared.lock().append(key, entries, done, bound);
+        self.proceed(staged);
     }
 
     /// Saves the replica's vote.
-    pub fn save_vote(&self, _key: ReplicaKey, _vote: Vote, _done: Done) {
-        todo!()
+    pub fn save_vote(&self, key: ReplicaKey, vote: Vote, done: Done) {
+        let staged = self.shared.lock().save_vote(key, vote, done);
+        self.proceed(staged);
     }
 
     /// Drops the entries from `from` on; gone for reads on return.
-    pub fn truncate(&self, _key: ReplicaKey, _from: Index, _done: Done) {
-        todo!()
+    pub fn truncate(&self, key: ReplicaKey, from: Index, done: Done) {
+        let staged = self.shared.lock().truncate(key, from, done, self.shared.kv.as_ref());
+        self.proceed(staged);
     }
 
     /// Drops the entries through `through` for good; gone for reads on return.
-    pub fn purge(&self, _key: ReplicaKey, _through: EntryId, _done: Done) {
-        todo!()
+    pub fn purge(&self, key: ReplicaKey, through: EntryId, done: Done) {
+        let staged = self.shared.lock().purge(key, through, done);
+        self.proceed(staged);
     }
 
     /// Remembers how far the group has committed. Rides with the next commit
     /// and causes none, so that it may be lost.
-    pub fn save_committed(&self, _key: ReplicaKey, _committed: EntryId) {
-        todo!()
+    pub fn save_committed(&self, key: ReplicaKey, committed: EntryId) {
+        self.shared.lock().save_committed(key, committed);
     }
 
     /// Forgets the replica for good; its key is never used again.
-    pub fn retire(&self, _key: ReplicaKey, _done: Done) {
-        todo!()
+    pub fn retire(&self, key: ReplicaKey, done: Done) {
+        let staged = self.shared.lock().retire(key, done);
+        self.proceed(staged);
+    }
+
+    /// Goes on after something was staged, or tells why it was not.
+    fn proceed(&self, staged: Result<(), Refused>) {
+        match staged {
+            Ok(()) => self.shared.drive(),
+            Err((done, error)) => {
+                if matches!(error, JournalError::NoSpace { .. }) {
+                    self.shared.retry_spare();
+                }
+                done(Err(error));
+            }
+        }
     }
 
     /// What is held of the replica; `None` if nothing ever was. Ask
     /// [`damage`](Self::damage) before starting it.
-    pub fn replica(&self, _key: ReplicaKey) -> Option<ReplicaState> {
-        todo!()
+    pub fn replica(&self, key: ReplicaKey) -> Option<ReplicaState> {
+        self.shared.lock().replica(key)
     }
 
     /// Damage below the replica's durable mark: it must not start.
-    pub fn damage(&self, _key: ReplicaKey) -> Option<Damage> {
-        todo!()
+    pub fn damage(&self, key: ReplicaKey) -> Option<Damage> {
+        self.shared.lock().replicas.get(&key)?.file.damage
     }
 
     /// All replicas that are not retired.
     pub fn replicas(&self) -> Vec<ReplicaKey> {
-        todo!()
+        self.shared.lock().keys()
     }
 
     /// The id of the entry at `index`; also of the last purged one. `None` if
@@ -152,59 +252,125 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Index`] when the entry's segment is sealed and the index
     /// cannot be read.
-    pub fn entry_id(&self, _key: ReplicaKey, _index: Index) -> Result<Option<EntryId>, JournalError> {
-        todo!()
+    pub fn entry_id(&self, key: ReplicaKey, index: Index) -> Result<Option<EntryId>, JournalError> {
+        let located = self.shared.lock().locate(key, index);
+        Ok(match located {
+            Located::Nowhere => None,
+            Located::Known(id) => Some(id),
+            Located::Indexed => {
+                let frame = index::frame_of(self.shared.kv.as_ref(), key, index)?;
+                frame.and_then(|frame| frame.entry_id(index))
+            }
+        })
     }
 
     /// Reads the entries of `range`, as many as there are and as fit into
-    /// `max_bytes` of payload, at least one if there is any: inline when all
+    /// `max_bytes` of payload, at least one if there is any: inline when they
     /// are in memory, else on the disk's read lane.
-    pub fn read(&self, _key: ReplicaKey, _range: Range<Index>, _max_bytes: u64, _done: ReadDone) {
-        todo!()
+    pub fn read(&self, key: ReplicaKey, range: Range<Index>, max_bytes: u64, done: ReadDone) {
+        self.shared.read(key, range, max_bytes, done);
     }
 
     /// The last entry that is on stable storage with all before it.
-    pub fn durable(&self, _key: ReplicaKey) -> Option<EntryId> {
-        todo!()
+    pub fn durable(&self, key: ReplicaKey) -> Option<EntryId> {
+        self.shared.lock().replica(key)?.durable
     }
 
     /// How much is staged and not yet durable, in bytes of the journal: the
     /// callers' measure for back-pressure.
     pub fn staged_bytes(&self) -> u64 {
-        todo!()
+        self.shared.lock().committer.staged_bytes()
     }
 
     /// Writes a mark if the last commit has none, so that damage to it cannot
     /// be taken for a torn write. The node calls this 10 ms after the last
     /// activity.
     pub fn mark_idle(&self) {
-        todo!()
+        self.shared.lock().step(Event::MarkWanted);
+        self.shared.drive();
     }
 
     /// Sets what is called after each commit that still wants a mark.
-    pub fn set_activity_hook(&self, _hook: Hook) {
-        todo!()
+    pub fn set_activity_hook(&self, hook: Hook) {
+        self.shared.hooks.activity.set(hook);
     }
 
     /// Sets what is called once if the journal stops.
-    pub fn set_failed_hook(&self, _hook: FailedHook) {
-        todo!()
+    pub fn set_failed_hook(&self, hook: FailedHook) {
+        self.shared.hooks.failed.set(hook);
     }
 
     /// Sets what is called on the background lane after a segment was sealed
     /// and before the index is flushed.
-    pub fn on_seal(&self, _hook: Hook) {
-        todo!()
+    pub fn on_seal(&self, hook: Hook) {
+        self.shared.hooks.seal.set(hook);
     }
 
     /// What was done so far.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.shared.lock().counters
     }
 
     /// Writes what is staged and a final mark, and flushes the index. Later
     /// calls that write are refused.
-    pub fn close(&self, _done: Done) {
-        todo!()
+    pub fn close(&self, done: Done) {
+        let staged = self.shared.lock().close(done);
+        self.proceed(staged);
     }
+}
+
+/// The manifest on the disk, or that of a journal made just now; segment files
+/// that it does not list were never used and are removed.
+fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
+    let failed = |operation, source| OpenError::disk(operation, DIRECTORY, source);
+    disk.create_directory(DIRECTORY).map_err(|source| failed("create", source))?;
+    let names = disk.list(DIRECTORY).map_err(|source| failed("list", source))?;
+    let mut files = names.iter().filter_map(|name| segment::id_of(name));
+    let Some(mut manifest) = Manifest::read(disk)? else {
+        if files.next().is_some() {
+            return Err(OpenError::ManifestMissing { path: PATH.into() });
+        }
+        let manifest = Manifest::new(*owner);
+        manifest.write(disk).map_err(|source| OpenError::disk("write", PATH, source))?;
+        return Ok(manifest);
+    };
+    if !owner.accepts(&manifest.owner) {
+        return Err(OpenError::Foreign { path: PATH.into(), found: manifest.owner, wanted: *owner });
+    }
+    if owner.is_complete() {
+        manifest.owner = *owner;
+    }
+    for id in files.filter(|id| manifest.segments.iter().all(|segment| segment.id != *id)) {
+        disk.remove(&segment::path(id)).map_err(|source| OpenError::disk("remove", &segment::path(id), source))?;
+        manifest.next_segment = manifest.next_segment.max(id + 1);
+    }
+    Ok(manifest)
+}
+
+/// Takes spare segments of another length than is wanted now off the list.
+fn drop_unfit_spares(manifest: &mut Manifest, open: Option<u64>, wanted: u64) -> Vec<u64> {
+    let Some(open) = open else { return Vec::new() };
+    let unfit = |segment: &Segment| segment.id > open && segment.bytes != wanted;
+    let dropped = manifest.segments.iter().filter(|segment| unfit(segment)).map(|segment| segment.id).collect();
+    manifest.segments.retain(|segment| !unfit(segment));
+    dropped
+}
+
+/// Prepares the segment that the journal goes on in, on this thread.
+fn begin_segment(
+    disk: &dyn Disk,
+    random: &dyn Random,
+    config: &JournalConfig,
+    manifest: &mut Manifest,
+    recovered: &recovery::Recovered,
+) -> Result<Resume, OpenError> {
+    let id = manifest.next_segment;
+    let segment = Segment { id, epoch: 1, nonce: random.next(), bytes: config.segment_bytes, sealed: None };
+    let prepared = segment::prepare(disk, &segment, &manifest.owner);
+    prepared.map_err(|source| OpenError::disk("prepare", &segment::path(id), source))?;
+    manifest.next_segment += 1;
+    manifest.segments.push(segment);
+    let place = Position { segment: id, byte: FIRST_COMMIT };
+    let Segment { bytes, .. } = segment;
+    Ok(Resume { place, bytes, sequence: recovered.sequence, mark: recovered.mark, unmarked: false })
 }

@@ -1,0 +1,291 @@
+//! Decides what is written when: one write in flight, everything staged in it.
+//!
+//! ```text
+//!            staged, or a mark wanted          written and synced
+//!   idle ───────────────────────────────► busy ───────────────────► idle
+//!     │ what is next does not fit          │ failed
+//!     ▼                                    ▼
+//!   roll to a prepared segment           stopped, for ever
+//!   (or wait for one)
+//! ```
+//!
+//! A pure step function: events in, commands out, in order. Knows sizes and
+//! positions, no bytes; who executes the commands keeps what was staged in
+//! the same order and takes as many from its front as a command says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::config::MAX_COMMIT_BYTES;
+use super::format::{FIRST_COMMIT, Position, SECTOR, commit_header_length, whole_sectors};
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A frame of this length was staged; one that does not force a commit
+    /// rides with the next.
+    Staged { length: u64, forces: bool },
+    /// Nothing has happened for a while: the last commit wants its mark.
+    MarkWanted,
+    /// A prepared segment of this length is there.
+    SpareReady { segment: u64, bytes: u64 },
+    /// No segment can be prepared.
+    NoSpare { reason: Arc<str> },
+    /// The commit in flight is on stable storage.
+    Synced,
+    /// A write or a sync failed.
+    Failed { reason: Arc<str> },
+    /// Nothing more will be staged: write what is, mark it, and say so.
+    Closing,
+}
+
+/// What to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// The segment is full: nothing is written to it any more, and its last
+    /// commit is synced.
+    Seal { segment: u64, end: u64, sequence: u64 },
+    /// Write the next `frames` staged frames as one commit, and sync it.
+    Commit(Commit),
+    /// What the commit in flight held is durable.
+    Complete { wants_mark: bool },
+    /// Nothing is durable any more that was not reported so: fail what is in
+    /// flight and what is staged.
+    Stop { reason: Arc<str> },
+    /// Everything staged before closing is durable and marked.
+    Closed,
+}
+
+/// One commit to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) place: Position,
+    pub(super) sequence: u64,
+    pub(super) mark: Position,
+    pub(super) frames: usize,
+}
+
+/// Where the journal goes on, as recovery found it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resume {
+    pub(super) place: Position,
+    /// The open segment's file length.
+    pub(super) bytes: u64,
+    /// Of the next commit.
+    pub(super) sequence: u64,
+    /// Where the last commit ends.
+    pub(super) mark: Position,
+    /// Whether the last commit holds frames and nothing marks it.
+    pub(super) unmarked: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// A commit is being written: where it ends and what it holds.
+    Busy {
+        end: u64,
+        bytes: u64,
+        frames: usize,
+    },
+    Closed,
+    Stopped {
+        reason: Arc<str>,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Committer {
+    phase: Phase,
+    place: Position,
+    segment_bytes: u64,
+    sequence: u64,
+    mark: Position,
+    unmarked: bool,
+    mark_wanted: bool,
+    closing: bool,
+    waiting: VecDeque<Waiting>,
+    /// How many of those waiting force a commit.
+    forcing: usize,
+    waiting_bytes: u64,
+    spares: VecDeque<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    length: u64,
+    forces: bool,
+}
+
+impl Committer {
+    pub(super) fn new(resume: Resume) -> Self {
+        Self {
+            phase: Phase::Idle,
+            place: resume.place,
+            segment_bytes: resume.bytes,
+            sequence: resume.sequence,
+            mark: resume.mark,
+            unmarked: resume.unmarked,
+            mark_wanted: false,
+            closing: false,
+            waiting: VecDeque::new(),
+            forcing: 0,
+            waiting_bytes: 0,
+            spares: VecDeque::new(),
+        }
+    }
+
+    /// Takes an event; appends what is to be done to `commands`.
+    pub(super) fn step(&mut self, event: Event, commands: &mut VecDeque<Command>) {
+        if matches!(self.phase, Phase::Stopped { .. } | Phase::Closed) {
+            return;
+        }
+        match event {
+            Event::Staged { length, forces } => {
+                self.waiting.push_back(Waiting { length, forces });
+                self.waiting_bytes += length;
+                self.forcing += usize::from(forces);
+            }
+            Event::MarkWanted => self.mark_wanted = true,
+            Event::SpareReady { segment, bytes } => {
+                let newest = self.spares.back().map_or(self.place.segment, |(newest, _)| *newest);
+                assert!(newest < segment, "segments are used in order: {segment} came after {newest}");
+                self.spares.push_back((segment, bytes));
+            }
+            Event::NoSpare { reason } => {
+                if self.is_starved() {
+                    return self.stop(format!("no segment can be prepared: {reason}").into(), commands);
+                }
+            }
+            Event::Synced => self.synced(commands),
+            Event::Failed { reason } => return self.stop(reason, commands),
+            Event::Closing => self.closing = true,
+        }
+        self.advance(commands);
+    }
+
+    /// Bytes that are staged or in flight.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        let in_flight = if let Phase::Busy { bytes, .. } = self.phase { bytes } else { 0 };
+        self.waiting_bytes + in_flight
+    }
+
+    /// Bytes that are staged and not in flight.
+    pub(super) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// Bytes left in the open segment and in the spare ones.
+    pub(super) fn room(&self) -> u64 {
+        let open = self.segment_bytes - self.place.byte;
+        let spares: u64 = self.spares.iter().map(|(_, bytes)| bytes - FIRST_COMMIT).sum();
+        open + spares - self.in_flight_sectors()
+    }
+
+    /// How many prepared segments wait for use.
+    pub(super) fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// Why nothing is written any more.
+    pub(super) fn stopped(&self) -> Option<&Arc<str>> {
+        if let Phase::Stopped { reason } = &self.phase { Some(reason) } else { None }
+    }
+
+    /// Whether everything was written before closing.
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Whether nothing can be written for want of a prepared segment.
+    pub(super) fn is_starved(&self) -> bool {
+        let wanted = self.forcing > 0 || self.closing;
+        self.phase == Phase::Idle && self.spares.is_empty() && wanted && !self.fits()
+    }
+
+    fn in_flight_sectors(&self) -> u64 {
+        if let Phase::Busy { end, .. } = self.phase { end - self.place.byte } else { 0 }
+    }
+
+    fn synced(&mut self, commands: &mut VecDeque<Command>) {
+        let Phase::Busy { end, frames, .. } = self.phase else {
+            unreachable!("a commit was synced that was not written");
+        };
+        self.place.byte = end;
+        self.mark = self.place;
+        self.sequence += 1;
+        self.unmarked = frames > 0;
+        self.phase = Phase::Idle;
+        commands.push_back(Command::Complete { wants_mark: self.unmarked });
+    }
+
+    fn stop(&mut self, reason: Arc<str>, commands: &mut VecDeque<Command>) {
+        self.phase = Phase::Stopped { reason: reason.clone() };
+        self.waiting.clear();
+        (self.forcing, self.waiting_bytes) = (0, 0);
+        commands.push_back(Command::Stop { reason });
+    }
+
+    /// Starts a commit if there is a reason for one and nothing is in flight.
+    fn advance(&mut self, commands: &mut VecDeque<Command>) {
+        if self.phase != Phase::Idle {
+            return;
+        }
+        let leftovers = self.closing && !self.waiting.is_empty();
+        let marks = self.unmarked && (self.mark_wanted || self.closing);
+        if self.forcing == 0 && !marks && !leftovers {
+            self.mark_wanted = false;
+            if self.closing {
+                self.phase = Phase::Closed;
+                commands.push_back(Command::Closed);
+            }
+            return;
+        }
+        if !self.fits() {
+            let Some((segment, bytes)) = self.spares.pop_front() else { return };
+            let Position { segment: full, byte: end } = self.place;
+            commands.push_back(Command::Seal { segment: full, end, sequence: self.sequence - 1 });
+            self.place = Position { segment, byte: FIRST_COMMIT };
+            self.segment_bytes = bytes;
+            assert!(self.fits(), "a frame was staged that fits into no segment of {bytes} bytes");
+        }
+        self.commit(commands);
+    }
+
+    /// Whether a commit of the next frame, or of none, fits.
+    fn fits(&self) -> bool {
+        let next = self.waiting.front().map_or(0, |waiting| waiting.length);
+        let frames = usize::from(!self.waiting.is_empty());
+        whole_sectors(commit_header_length(frames) + next) <= self.segment_bytes - self.place.byte
+    }
+
+    fn commit(&mut self, commands: &mut VecDeque<Command>) {
+        let room = (self.segment_bytes - self.place.byte).min(MAX_COMMIT_BYTES);
+        let (mut frames, mut length) = (0, 0);
+        while let Some(next) = self.waiting.front() {
+            let whole = whole_sectors(commit_header_length(frames + 1) + length + next.length);
+            // The first frame fits into the segment, however large it is.
+            if frames > 0 && whole > room {
+                break;
+            }
+            frames += 1;
+            length += next.length;
+            self.forcing -= usize::from(next.forces);
+            self.waiting.pop_front();
+        }
+        self.waiting_bytes -= length;
+        let end = self.place.byte + whole_sectors(commit_header_length(frames) + length);
+        debug_assert!(end <= self.segment_bytes, "a commit ends in its segment");
+        self.phase = Phase::Busy { end, bytes: length, frames };
+        self.mark_wanted = false;
+        commands.push_back(Command::Commit(Commit {
+            place: self.place,
+            sequence: self.sequence,
+            mark: self.mark,
+            frames,
+        }));
+    }
+}
+
+const _: () = assert!(FIRST_COMMIT == SECTOR, "the room of a spare is all but its header sector");

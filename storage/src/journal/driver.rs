@@ -1,0 +1,360 @@
+//! Executes what the committer decides, and runs the background work.
+//!
+//! ```text
+//!   any call, any completion ──► State (under the lock) ──► commands
+//!                                                             │ one thread at a time,
+//!                                                             ▼ lock released for I/O and callbacks
+//!                       encode, submit write + sync │ call Dones │ seal │ stop
+//! ```
+//!
+//! A [`Done`](super::Done) may call back into the journal: it finds the driver
+//! at work, leaves its command to it and returns.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quipu_protocol::environment::Random;
+
+use super::committer::{Command, Commit, Event};
+use super::config::{JournalConfig, Owner};
+use super::error::JournalError;
+use super::frame::CommitEncoder;
+use super::index::{self, Indexed, SealedReplica};
+use super::manifest::{Manifest, Segment};
+use super::segment::{self, SegmentFile, SegmentFiles};
+use super::state::{Item, State, What};
+use super::{FailedHook, Hook};
+use crate::disk::{AlignedBuffer, Disk, Lane, Operation, Outcome};
+use crate::kv::Kv;
+
+/// A commit buffer larger than this is not kept for the next commit.
+const KEPT_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a journal's clones share.
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) config: JournalConfig,
+    pub(super) owner: Owner,
+    pub(super) files: SegmentFiles,
+    pub(super) hooks: Hooks,
+    /// Written on the background lane alone once the journal is open.
+    pub(super) background: Mutex<Background>,
+}
+
+/// What the background lane works on.
+pub(super) struct Background {
+    pub(super) manifest: Manifest,
+    /// A segment could not be indexed: the rows of later ones would not fit
+    /// on, so that the next start scans from there.
+    pub(super) index_behind: bool,
+}
+
+/// Calls into the node.
+#[derive(Default)]
+pub(super) struct Hooks {
+    pub(super) activity: Slot<Hook>,
+    pub(super) failed: Slot<FailedHook>,
+    pub(super) seal: Slot<Hook>,
+}
+
+/// A hook that may be set.
+pub(super) struct Slot<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T> Slot<T> {
+    pub(super) fn set(&self, hook: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
+    }
+
+    fn get(&self) -> Option<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // What is under the lock is consistent between any two statements
+        // that can panic; a broken assertion stops its own caller only.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn background(&self) -> MutexGuard<'_, Background> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Executes commands until there are none, unless another thread does.
+    pub(super) fn drive(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.driving, true) {
+            return;
+        }
+        loop {
+            if let Some(command) = state.commands.pop_front() {
+                state = self.execute(command, state);
+            } else if self.wants_spare(&state) {
+                state.preparing = true;
+                drop(state);
+                self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
+                state = self.lock();
+            } else {
+                break;
+            }
+        }
+        state.driving = false;
+    }
+
+    fn execute<'a>(self: &'a Arc<Self>, command: Command, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        match command {
+            Command::Commit(commit) => {
+                self.commit(commit, state);
+            }
+            Command::Complete { wants_mark } => {
+                let dones = state.completed();
+                drop(state);
+                dones.into_iter().for_each(|done| done(Ok(())));
+                if let Some(hook) = self.hooks.activity.get().filter(|_| wants_mark) {
+                    hook();
+                }
+            }
+            Command::Seal { segment, end, sequence } => {
+                let replicas = state.seal(segment);
+                let nonce = state.segments.get(&segment).map_or(0, |segment| segment.nonce);
+                drop(state);
+                let indexed = Indexed { segment, nonce, end, sequence };
+                self.submit_task(
+                    move |shared| shared.index_segment(indexed, &replicas),
+                    move |shared, error| shared.index_failed(segment, &error),
+                );
+            }
+            Command::Stop { reason } => {
+                let dones = state.abandoned();
+                drop(state);
+                tracing::error!(%reason, "the journal has stopped");
+                for done in dones {
+                    done(Err(JournalError::Stopped { reason: reason.clone() }));
+                }
+                if let Some(hook) = self.hooks.failed.get() {
+                    hook(&reason);
+                }
+            }
+            Command::Closed => {
+                drop(state);
+                self.submit_task(Self::flush_and_close, |shared, _| shared.closed());
+            }
+        }
+        self.lock()
+    }
+
+    /// Encodes a commit and submits its write and its sync.
+    fn commit(self: &Arc<Self>, commit: Commit, mut state: MutexGuard<'_, State>) {
+        let items = state.take(&commit);
+        let buffer = std::mem::take(&mut state.buffer);
+        let file = state.writable.get(&commit.place.segment).cloned().expect("a segment that is written to is open");
+        drop(state);
+        let (buffer, places) = encode(buffer, &commit, &items, file.segment.nonce);
+        let mut state = self.lock();
+        state.placed(commit.place.segment, &items, &places);
+        state.in_flight = items;
+        state.counters.commits += 1;
+        state.counters.fsyncs += 1;
+        state.counters.written_bytes += buffer.len() as u64;
+        drop(state);
+        let (write, sync) = (self.clone(), self.clone());
+        let (id, segment) = (file.id(), commit.place.segment);
+        let operation = Operation::Write { file: id, offset: commit.place.byte, buffer };
+        self.disk.submit(Lane::Commit, operation, Box::new(move |result| write.written(segment, result)));
+        // The file stays open until its sync is done, whatever is sealed.
+        let synced = Box::new(move |result| sync.synced(&file, result));
+        self.disk.submit(Lane::Commit, Operation::Sync { file: id }, synced);
+    }
+
+    fn written(self: &Arc<Self>, segment: u64, result: io::Result<Outcome>) {
+        match result {
+            Ok(Outcome::Written(mut buffer)) => {
+                if buffer.capacity() <= KEPT_BUFFER_BYTES {
+                    buffer.clear();
+                    self.lock().buffer = buffer;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => self.failed(&format!("cannot write to {}: {error}", segment::path(segment))),
+        }
+    }
+
+    fn synced(self: &Arc<Self>, file: &SegmentFile, result: io::Result<Outcome>) {
+        match result {
+            Ok(_) => {
+                self.lock().step(Event::Synced);
+                self.drive();
+            }
+            Err(error) => self.failed(&format!("cannot sync {}: {error}", segment::path(file.segment.id))),
+        }
+    }
+
+    fn failed(self: &Arc<Self>, reason: &str) {
+        self.lock().step(Event::Failed { reason: reason.into() });
+        self.drive();
+    }
+
+    /// Runs `task` on the background lane, or `refused` if the lane is full or
+    /// gone.
+    fn submit_task(
+        self: &Arc<Self>,
+        task: impl FnOnce(&Arc<Self>) + Send + 'static,
+        refused: impl FnOnce(&Arc<Self>, io::Error) + Send + 'static,
+    ) {
+        let (running, refusing) = (self.clone(), self.clone());
+        let operation = Operation::Task(Box::new(move || task(&running)));
+        let done = Box::new(move |result: io::Result<Outcome>| {
+            if let Err(error) = result {
+                refused(&refusing, error);
+            }
+        });
+        self.disk.submit(Lane::Background, operation, done);
+    }
+
+    /// Whether another segment should be prepared now. After a failure only
+    /// when nothing can go on without one, or somebody was refused for it.
+    fn wants_spare(&self, state: &State) -> bool {
+        let wanted = state.committer.spares() < self.config.spare_segments;
+        let due = state.no_space.is_none() || state.committer.is_starved();
+        let writing = state.committer.stopped().is_none() && !state.committer.is_closed();
+        wanted && due && writing && !state.preparing
+    }
+
+    fn prepare_spare(self: &Arc<Self>) {
+        match self.prepare_segment() {
+            Ok(file) => {
+                let mut state = self.lock();
+                state.preparing = false;
+                state.no_space = None;
+                let Segment { id: segment, bytes, .. } = file.segment;
+                state.counters.prepared_bytes += bytes;
+                state.segments.insert(segment, file.segment);
+                state.writable.insert(segment, Arc::new(file));
+                state.step(Event::SpareReady { segment, bytes });
+                drop(state);
+                self.drive();
+            }
+            Err(error) => self.no_spare(&error),
+        }
+    }
+
+    fn prepare_segment(&self) -> io::Result<SegmentFile> {
+        let mut background = self.background();
+        let manifest = &mut background.manifest;
+        let segment = Segment {
+            id: manifest.next_segment,
+            epoch: 1,
+            nonce: self.random.next(),
+            bytes: self.config.segment_bytes,
+            sealed: None,
+        };
+        // The number is used up even if this fails: the manifest on the disk
+        // may list the segment then.
+        manifest.next_segment += 1;
+        segment::prepare(self.disk.as_ref(), &segment, &self.owner)?;
+        let mut extended = manifest.clone();
+        extended.segments.push(segment);
+        extended.write(self.disk.as_ref())?;
+        *manifest = extended;
+        SegmentFile::open(&self.disk, segment)
+    }
+
+    fn no_spare(self: &Arc<Self>, error: &io::Error) {
+        tracing::error!(%error, "no journal segment can be prepared");
+        let reason: Arc<str> = error.to_string().into();
+        let mut state = self.lock();
+        state.preparing = false;
+        state.no_space = Some(reason.clone());
+        state.step(Event::NoSpare { reason });
+        drop(state);
+        self.drive();
+    }
+
+    /// Takes another attempt to prepare a segment, after somebody was refused
+    /// for want of one.
+    pub(super) fn retry_spare(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.preparing || state.no_space.is_none() || state.committer.stopped().is_some() {
+            return;
+        }
+        state.preparing = true;
+        drop(state);
+        self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
+    }
+
+    fn index_segment(self: &Arc<Self>, indexed: Indexed, replicas: &[SealedReplica]) {
+        let mut background = self.background();
+        if background.manifest.seal(indexed.segment, indexed.end)
+            && let Err(error) = background.manifest.write(self.disk.as_ref())
+        {
+            // The next segment's first commit tells the same.
+            tracing::warn!(%error, segment = indexed.segment, "cannot note in the manifest that a segment is full");
+        }
+        let behind = background.index_behind;
+        drop(background);
+        let added = if behind { Ok(()) } else { index::add_segment(self.kv.as_ref(), replicas, indexed) };
+        if let Some(hook) = self.hooks.seal.get() {
+            hook();
+        }
+        let flushed = added.and_then(|()| self.kv.flush());
+        match flushed {
+            Err(error) => self.index_failed(indexed.segment, &error),
+            Ok(()) if behind => {}
+            Ok(()) => {
+                let mut state = self.lock();
+                for replica in replicas {
+                    if let Some(replica) = state.replicas.get_mut(&replica.key()) {
+                        replica.file.forget_through(indexed.segment);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The index of this and later segments stays in memory, and the next
+    /// start scans them: slower, not wrong.
+    fn index_failed(&self, segment: u64, error: &(dyn std::error::Error + 'static)) {
+        self.background().index_behind = true;
+        tracing::error!(error, segment, "cannot index a journal segment");
+    }
+
+    fn flush_and_close(self: &Arc<Self>) {
+        if let Err(error) = self.kv.flush() {
+            tracing::warn!(%error, "cannot flush the journal's index");
+        }
+        self.closed();
+    }
+
+    fn closed(&self) {
+        let closers = std::mem::take(&mut self.lock().closers);
+        closers.into_iter().for_each(|done| done(Ok(())));
+    }
+}
+
+/// One commit's bytes, and where in the segment each frame lies.
+fn encode(buffer: AlignedBuffer, commit: &Commit, items: &[Item], nonce: u64) -> (AlignedBuffer, Vec<(u64, u32)>) {
+    let frames = u32::try_from(items.len()).expect("a commit's frames are bounded by its bytes");
+    let mut encoder = CommitEncoder::new(buffer, nonce, commit.place.byte, commit.sequence, frames);
+    let mut places = Vec::with_capacity(items.len());
+    for item in items {
+        let What::Frame(frame) = &item.what else { unreachable!("a hint becomes a frame when it is taken") };
+        places.push(encoder.push(item.key, frame));
+    }
+    (encoder.finish(commit.mark), places)
+}
+
+/// The segments of a manifest, by number.
+pub(super) fn by_id(manifest: &Manifest) -> BTreeMap<u64, Segment> {
+    manifest.segments.iter().map(|segment| (segment.id, *segment)).collect()
+}

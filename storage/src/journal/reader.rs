@@ -1,0 +1,294 @@
+//! Reads entries: from memory at once, from segments on the read lane.
+//!
+//! ```text
+//!   start ─────────────────────────────────────────────► end
+//!   indexed frames (Kv) │ frames in memory │ recent entries
+//!   └── read in spans, whole frames, checked ┘ └ as they are
+//! ```
+//!
+//! A frame that is not what was written is never served. What is found before
+//! it is; the next read then starts with the damage.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use quipu_protocol::Index;
+
+use super::ReadDone;
+use super::driver::Shared;
+use super::entry::{Entry, ReplicaKey};
+use super::error::{Damage, DamagedPart, ReadError};
+use super::format::{FrameHeader, Kind, Position};
+use super::frame;
+use super::index::{self, FrameRef};
+use super::segment::path;
+use crate::disk::{AlignedBuffer, Lane, Operation, Outcome};
+
+/// What is read at once, unless one frame alone is larger.
+const SPAN_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Other groups' bytes that are read over rather than stepped over.
+const GAP_BYTES: u64 = 64 * 1024;
+
+/// How many rows of the index are looked at in one go.
+const ROWS: usize = 256;
+
+/// A read that needs the disk.
+struct Plan {
+    key: ReplicaKey,
+    range: Range<Index>,
+    /// Where `recent` goes on, or `range` ends.
+    disk_end: Index,
+    max_bytes: u64,
+    /// Frames in memory that may be needed, ascending.
+    memory: Vec<FrameRef>,
+    recent: Vec<Entry>,
+}
+
+impl Shared {
+    /// See [`Journal::read`](super::Journal::read).
+    pub(super) fn read(self: &Arc<Self>, key: ReplicaKey, range: Range<Index>, max_bytes: u64, done: ReadDone) {
+        let plan = match self.plan(key, range, max_bytes) {
+            Err(result) => return done(result),
+            Ok(plan) => plan,
+        };
+        let reader = self.clone();
+        // The result travels from the task to its completion, which runs
+        // whether the task did or not.
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let task = Operation::Task(Box::new(move || {
+            let _ = send.send(reader.execute_read(plan));
+        }));
+        let completion = Box::new(move |ran: io::Result<Outcome>| {
+            done(match ran {
+                Err(error) => Err(ReadError::Disk(Arc::new(error))),
+                Ok(_) => receive
+                    .recv()
+                    .unwrap_or_else(|_| Err(ReadError::Disk(Arc::new(io::Error::other("the read was given up"))))),
+            });
+        });
+        self.disk.submit(Lane::Read, task, completion);
+    }
+
+    /// What has to be read from the disk, or the result if nothing has.
+    fn plan(
+        &self,
+        key: ReplicaKey,
+        range: Range<Index>,
+        max_bytes: u64,
+    ) -> Result<Plan, Result<Vec<Entry>, ReadError>> {
+        let state = self.lock();
+        let replica = state.replicas.get(&key).ok_or(Err(ReadError::UnknownReplica { key }))?;
+        let Some(last) = replica.tail.last() else { return Err(Ok(Vec::new())) };
+        let range = range.start..range.end.min(last.index.next());
+        if range.is_empty() {
+            return Err(Ok(Vec::new()));
+        }
+        if let Some(purged) = replica.purged().filter(|purged| range.start <= purged.index) {
+            return Err(Err(ReadError::Purged { purged: purged.index }));
+        }
+        let tail_start = replica.tail.start().unwrap_or(range.end);
+        let mut recent = Vec::new();
+        if tail_start <= range.start {
+            replica.tail.read(&range, max_bytes, &mut recent);
+            return Err(Ok(recent));
+        }
+        replica.tail.read(&(tail_start..range.end), max_bytes, &mut recent);
+        let mut disk_end = tail_start.min(range.end);
+        let frames = &replica.file.frames;
+        let first = frames.partition_point(|frame| frame.end() <= range.start);
+        let mut memory = Vec::new();
+        let mut bytes = 0;
+        for frame in frames.range(first..).take_while(|frame| frame.first < disk_end) {
+            if bytes > max_bytes {
+                // Enough, though the headers were counted too.
+                disk_end = frame.first;
+                recent.clear();
+                break;
+            }
+            bytes += u64::from(frame.length);
+            memory.push(frame.clone());
+        }
+        Ok(Plan { key, range, disk_end, max_bytes, memory, recent })
+    }
+
+    fn execute_read(&self, plan: Plan) -> Result<Vec<Entry>, ReadError> {
+        let mut reading = Reading { entries: Vec::new(), next: plan.range.start, left: plan.max_bytes };
+        match self.read_disk(&plan, &mut reading) {
+            Ok(()) => {}
+            Err(_) if !reading.entries.is_empty() => return Ok(reading.entries),
+            Err(error) => return self.excuse(&plan, &reading, error),
+        }
+        if reading.next == plan.disk_end {
+            for entry in plan.recent {
+                if !reading.take(entry) {
+                    break;
+                }
+            }
+        }
+        Ok(reading.entries)
+    }
+
+    fn read_disk(&self, plan: &Plan, reading: &mut Reading) -> Result<(), ReadError> {
+        let mut buffer = AlignedBuffer::new();
+        while reading.next < plan.disk_end && reading.has_room() {
+            let frames = self.frames(plan, reading.next)?;
+            if !frames.first().is_some_and(|frame| frame.first <= reading.next && reading.next < frame.end()) {
+                return Err(ReadError::Missing { key: plan.key, index: reading.next });
+            }
+            let mut rest = &frames[..];
+            while !rest.is_empty() && reading.has_room() {
+                let span = span(rest, reading.left);
+                self.read_span(plan, &rest[..span], &mut buffer, reading)?;
+                rest = &rest[span..];
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames that follow each other from the one that holds `next` on, in
+    /// memory or indexed.
+    fn frames(&self, plan: &Plan, next: Index) -> Result<Vec<FrameRef>, ReadError> {
+        let memory_start = plan.memory.first().map_or(plan.disk_end, |frame| frame.first);
+        let mut frames = Vec::new();
+        if next < memory_start {
+            let first = index::frame_of(self.kv.as_ref(), plan.key, next)?;
+            let until = memory_start.min(plan.disk_end);
+            let following = index::frames_from(self.kv.as_ref(), plan.key, next.next(), until, ROWS)?;
+            frames.extend(first.into_iter().chain(following));
+            clip(&mut frames, until);
+        } else {
+            let after = plan.memory.partition_point(|frame| frame.first <= next);
+            frames.extend_from_slice(&plan.memory[after.saturating_sub(1)..]);
+            clip(&mut frames, plan.disk_end);
+        }
+        Ok(frames)
+    }
+
+    /// Reads frames that lie near each other, and takes their entries.
+    fn read_span(
+        &self,
+        plan: &Plan,
+        frames: &[FrameRef],
+        buffer: &mut AlignedBuffer,
+        reading: &mut Reading,
+    ) -> Result<(), ReadError> {
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
+        let missing = ReadError::Missing { key: plan.key, index: first.first };
+        let segment = self.lock().segments.get(&first.place.segment).copied().ok_or(missing.clone())?;
+        let end = last.place.byte.saturating_add(u64::from(last.length));
+        if end > segment.bytes {
+            return Err(missing);
+        }
+        let file = self.files.get(segment).map_err(|error| ReadError::Disk(Arc::new(error)))?;
+        let start =
+            file.read_sectors(first.place.byte, end, buffer).map_err(|error| ReadError::Disk(Arc::new(error)))?;
+        for frame in frames {
+            let from = usize::try_from(frame.place.byte - start).expect("a span fits into memory");
+            let bytes = &buffer[from..from + frame.length as usize];
+            for entry in checked(plan.key, frame, segment.nonce, bytes, reading.next)? {
+                if entry.id.index >= frame.end() || !reading.take(entry) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry that is not found is no error if it is gone by now.
+    fn excuse(&self, plan: &Plan, reading: &Reading, error: ReadError) -> Result<Vec<Entry>, ReadError> {
+        if !matches!(error, ReadError::Missing { .. }) {
+            return Err(error);
+        }
+        let state = self.lock();
+        let replica = state.replicas.get(&plan.key);
+        if let Some(purged) = replica.and_then(super::state::Replica::purged).filter(|it| reading.next <= it.index) {
+            return Err(ReadError::Purged { purged: purged.index });
+        }
+        match replica.and_then(|replica| replica.tail.last()) {
+            Some(last) if reading.next <= last.index => Err(error),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// What a read has so far.
+struct Reading {
+    entries: Vec<Entry>,
+    next: Index,
+    /// Bytes of payload that may still be taken.
+    left: u64,
+}
+
+impl Reading {
+    fn has_room(&self) -> bool {
+        self.entries.is_empty() || self.left > 0
+    }
+
+    /// Takes the next entry; false if it does not fit any more.
+    fn take(&mut self, entry: Entry) -> bool {
+        let bytes = entry.payload.len() as u64;
+        if bytes > self.left && !self.entries.is_empty() {
+            self.left = 0;
+            return false;
+        }
+        self.left = self.left.saturating_sub(bytes);
+        self.next = entry.id.index.next();
+        self.entries.push(entry);
+        true
+    }
+}
+
+/// Lets every frame end where the next one starts, and the last at `until`:
+/// later frames win.
+fn clip(frames: &mut [FrameRef], until: Index) {
+    let mut end = until;
+    for frame in frames.iter_mut().rev() {
+        let fitting = end.get().saturating_sub(frame.first.get());
+        frame.count = frame.count.min(u32::try_from(fitting).unwrap_or(u32::MAX));
+        end = frame.first;
+    }
+}
+
+/// How many of `frames` to read at once: those that follow closely, as long
+/// as they are wanted.
+fn span(frames: &[FrameRef], wanted: u64) -> usize {
+    let Some(first) = frames.first() else { return 0 };
+    let (mut end, mut useful) = (frame_end(first), u64::from(first.length));
+    let mut count = 1;
+    for (before, frame) in frames.iter().zip(&frames[1..]) {
+        let gapless = before.end() == frame.first;
+        let near = (end..end.saturating_add(GAP_BYTES)).contains(&frame.place.byte);
+        let small = frame_end(frame).saturating_sub(first.place.byte) <= SPAN_BYTES;
+        let same = first.place.segment == frame.place.segment;
+        if !(gapless && near && small && same && useful < wanted) {
+            break;
+        }
+        end = frame_end(frame);
+        useful += u64::from(frame.length);
+        count += 1;
+    }
+    count
+}
+
+fn frame_end(frame: &FrameRef) -> u64 {
+    frame.place.byte.saturating_add(u64::from(frame.length))
+}
+
+/// The entries of a frame from `next` on, if its bytes are what was written.
+fn checked(key: ReplicaKey, frame: &FrameRef, nonce: u64, bytes: &[u8], next: Index) -> Result<Vec<Entry>, ReadError> {
+    let Position { segment, byte } = frame.place;
+    let damaged = |part| {
+        let damage = Damage { segment, byte, index: Some(frame.first), part };
+        tracing::error!(path = path(segment), %key, %damage, "the journal is damaged");
+        ReadError::Damaged { key, damage }
+    };
+    let header = FrameHeader::decode(nonce, byte, bytes).filter(|header| {
+        let same = header.key == key && header.kind == Kind::Entries && header.index == frame.first.get();
+        same && header.count >= frame.count
+    });
+    let header = header.ok_or_else(|| damaged(DamagedPart::FrameHeader))?;
+    let payload = header.payload(nonce, bytes).ok_or_else(|| damaged(DamagedPart::Payload))?;
+    Ok(frame::entries_of(&header, bytes, payload, next.max(frame.first)))
+}

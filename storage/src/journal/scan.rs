@@ -1,0 +1,95 @@
+//! Reads a segment from front to back in large pieces.
+
+use super::error::OpenError;
+use super::format::{COMMIT_HEADER, CommitHeader, SECTOR};
+use super::manifest::Segment;
+use super::segment::{SegmentFile, path};
+use crate::disk::AlignedBuffer;
+
+/// How much is read at once, unless one commit needs more.
+const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+
+/// A window that moves over a segment.
+pub(super) struct Scanner<'a> {
+    file: &'a SegmentFile,
+    segment: Segment,
+    window: AlignedBuffer,
+    /// Where in the segment the window starts.
+    start: u64,
+    read: u64,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(file: &'a SegmentFile, segment: Segment) -> Self {
+        Self { file, segment, window: AlignedBuffer::new(), start: 0, read: 0 }
+    }
+
+    /// What is scanned.
+    pub(super) fn segment(&self) -> Segment {
+        self.segment
+    }
+
+    /// How many bytes were read from the disk.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.read
+    }
+
+    /// `length` bytes from `byte` on, which have to lie in the segment.
+    pub(super) fn bytes(&mut self, byte: u64, length: u64) -> Result<&[u8], OpenError> {
+        let end = byte + length;
+        assert!(end <= self.segment.bytes, "what is read lies in the segment");
+        if byte < self.start || end > self.start + self.window.len() as u64 {
+            let until = end.max(byte.saturating_add(WINDOW_BYTES)).min(self.segment.bytes);
+            let start = self.file.read_sectors(byte, until, &mut self.window);
+            self.start = start.map_err(|source| OpenError::disk("read", &path(self.segment.id), source))?;
+            self.read += self.window.len() as u64;
+        }
+        let from = usize::try_from(byte - self.start).expect("a window fits into memory");
+        let to = usize::try_from(end - self.start).expect("a window fits into memory");
+        Ok(&self.window[from..to])
+    }
+
+    /// The valid commit header at `byte`, if there is one.
+    pub(super) fn commit_header(&mut self, byte: u64) -> Result<Option<CommitHeader>, OpenError> {
+        let room = self.segment.bytes.saturating_sub(byte);
+        if room < SECTOR {
+            return Ok(None);
+        }
+        let nonce = self.segment.nonce;
+        let Some(claimed) = CommitHeader::claimed_length(self.bytes(byte, COMMIT_HEADER as u64)?, room) else {
+            return Ok(None);
+        };
+        Ok(CommitHeader::decode(nonce, byte, self.bytes(byte, claimed)?, room))
+    }
+
+    /// The first valid commit header at or after `byte` that is later than
+    /// commit `last`.
+    pub(super) fn next_commit(&mut self, byte: u64, last: u64) -> Result<Option<(u64, CommitHeader)>, OpenError> {
+        let mut at = byte;
+        while at < self.segment.bytes {
+            if let Some(header) = self.commit_header(at)?.filter(|header| header.sequence > last) {
+                return Ok(Some((at, header)));
+            }
+            at += SECTOR;
+        }
+        Ok(None)
+    }
+
+    /// Whether nothing but zeros lies in `from..to`.
+    pub(super) fn is_zero(&mut self, from: u64, to: u64) -> Result<bool, OpenError> {
+        let mut at = from;
+        while at < to {
+            let length = SECTOR.min(to - at);
+            if self.bytes(at, length)?.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += length;
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing but zeros lies in the first window from `from` on.
+    pub(super) fn is_zero_window(&mut self, from: u64) -> Result<bool, OpenError> {
+        self.is_zero(from, from.saturating_add(WINDOW_BYTES).min(self.segment.bytes))
+    }
+}

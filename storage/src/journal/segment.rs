@@ -1,0 +1,182 @@
+//! Segment files: preparing them, checking them, and having them open.
+//!
+//! A segment is written full of zeros, header last, and synced before the
+//! manifest lists it: on the disks that were measured, only blocks that were
+//! written once take a small write and its fdatasync at full speed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::config::Owner;
+use super::error::OpenError;
+use super::format::{SECTOR, SegmentHeader, SegmentHeaderError, VERSION};
+use super::manifest::{DIRECTORY, Segment};
+use crate::disk::{Access, AlignedBuffer, Disk, FileId};
+
+/// How much is written at once when a segment is prepared.
+const PREPARE_BYTES: u64 = 1024 * 1024;
+
+/// How many sealed segments are kept open for reading.
+const OPEN_FILES: usize = 64;
+
+/// The file of segment `id`.
+pub(super) fn path(id: u64) -> String {
+    format!("{DIRECTORY}/{id:08}.segment")
+}
+
+/// The number in a segment file's name.
+pub(super) fn id_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".segment")?.parse().ok()
+}
+
+/// Writes a new segment file and makes it durable, name included; on an error
+/// nothing is left of it.
+pub(super) fn prepare(disk: &dyn Disk, segment: &Segment, owner: &Owner) -> io::Result<()> {
+    let path = path(segment.id);
+    let file = disk.create(&path, Access::Direct)?;
+    let written = fill(disk, file, segment, owner);
+    disk.close(file);
+    let prepared = written.and_then(|()| disk.sync_directory(DIRECTORY));
+    if prepared.is_err() {
+        // It is listed nowhere; what cannot be removed now is removed at the
+        // next start.
+        let _ = disk.remove(&path);
+    }
+    prepared
+}
+
+fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::Result<()> {
+    let chunk = PREPARE_BYTES.min(segment.bytes);
+    let mut zeros = AlignedBuffer::zeroed(usize::try_from(chunk).expect("a chunk is a mebibyte at most"));
+    let mut byte = 0;
+    while byte < segment.bytes {
+        let length = chunk.min(segment.bytes - byte);
+        zeros.resize(usize::try_from(length).expect("a chunk is a mebibyte at most"));
+        disk.write_at(file, byte, &zeros)?;
+        byte += length;
+    }
+    let header = SegmentHeader {
+        owner: *owner,
+        segment: segment.id,
+        epoch: segment.epoch,
+        nonce: segment.nonce,
+        bytes: segment.bytes,
+    };
+    disk.write_at(file, 0, &AlignedBuffer::padded(&header.encode()))?;
+    disk.sync(file)
+}
+
+/// An open segment file, closed when the last holder lets go.
+pub(super) struct SegmentFile {
+    disk: Arc<dyn Disk>,
+    file: FileId,
+    /// The segment it is of.
+    pub(super) segment: Segment,
+}
+
+impl SegmentFile {
+    /// Opens a listed segment, unchecked.
+    pub(super) fn open(disk: &Arc<dyn Disk>, segment: Segment) -> io::Result<Self> {
+        let file = disk.open(&path(segment.id), Access::Direct)?;
+        Ok(Self { disk: disk.clone(), file, segment })
+    }
+
+    /// Its handle, for operations to submit.
+    pub(super) fn id(&self) -> FileId {
+        self.file
+    }
+
+    /// Makes what was written to it durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk.sync(self.file)
+    }
+
+    /// Reads the sectors that hold `start..end` into `buffer`; returns where
+    /// in the segment the buffer starts.
+    pub(super) fn read_sectors(&self, start: u64, end: u64, buffer: &mut AlignedBuffer) -> io::Result<u64> {
+        let (aligned, length) = (start / SECTOR * SECTOR, end.next_multiple_of(SECTOR) - start / SECTOR * SECTOR);
+        buffer.resize(usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?);
+        let read = self.disk.read_at(self.file, aligned, buffer)?;
+        if (read as u64) < end - aligned {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{} ends at byte {}", path(self.segment.id), aligned + read as u64),
+            ));
+        }
+        Ok(aligned)
+    }
+
+    /// Whether this is the file that the manifest means. A damaged header is
+    /// no error, since the manifest holds all that it says: false then.
+    pub(super) fn check(&self, owner: &Owner) -> Result<bool, OpenError> {
+        let path = path(self.segment.id);
+        let failed = |source| OpenError::disk("read", &path, source);
+        let found = self.disk.length(self.file).map_err(failed)?;
+        if found != self.segment.bytes {
+            return Err(OpenError::SegmentLength { path, found, wanted: self.segment.bytes });
+        }
+        let mut sector = AlignedBuffer::new();
+        self.read_sectors(0, SECTOR, &mut sector).map_err(failed)?;
+        let header = match SegmentHeader::decode(&sector) {
+            Err(SegmentHeaderError::Damaged) => return Ok(false),
+            Err(SegmentHeaderError::Newer { found }) => {
+                return Err(OpenError::NewerVersion { path, found, known: VERSION });
+            }
+            Ok(header) => header,
+        };
+        if !owner.accepts(&header.owner) {
+            return Err(OpenError::Foreign { path, found: header.owner, wanted: *owner });
+        }
+        if (header.segment, header.bytes) != (self.segment.id, self.segment.bytes) {
+            return Err(OpenError::WrongSegment { path, reason: "its number or length differs" });
+        }
+        if (header.epoch, header.nonce) != (self.segment.epoch, self.segment.nonce) {
+            return Err(OpenError::WrongSegment { path, reason: "it is from another use of the file" });
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for SegmentFile {
+    fn drop(&mut self) {
+        self.disk.close(self.file);
+    }
+}
+
+/// The segments that reads need, opened when needed; the least recently used
+/// are closed beyond [`OPEN_FILES`].
+pub(super) struct SegmentFiles {
+    disk: Arc<dyn Disk>,
+    open: Mutex<Opened>,
+}
+
+#[derive(Default)]
+struct Opened {
+    files: BTreeMap<u64, (u64, Arc<SegmentFile>)>,
+    uses: u64,
+}
+
+impl SegmentFiles {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, open: Mutex::default() }
+    }
+
+    /// The file of `segment`.
+    pub(super) fn get(&self, segment: Segment) -> io::Result<Arc<SegmentFile>> {
+        let mut opened = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.uses += 1;
+        let now = opened.uses;
+        if let Some((used, file)) = opened.files.get_mut(&segment.id) {
+            *used = now;
+            return Ok(file.clone());
+        }
+        let file = Arc::new(SegmentFile::open(&self.disk, segment)?);
+        if opened.files.len() >= OPEN_FILES {
+            let oldest = opened.files.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
+            oldest.map(|id| opened.files.remove(&id));
+        }
+        opened.files.insert(segment.id, (now, file.clone()));
+        Ok(file)
+    }
+}

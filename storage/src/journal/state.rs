@@ -1,0 +1,450 @@
+//! What a running journal knows, and what each call does to it.
+//!
+//! Each replica is held twice: as its callers see it, with everything staged,
+//! and as the file has it, with everything written (see [`super::index`]).
+//!
+//! ```text
+//!   call ──► staged view changes at once ──► staged ──► in flight ──► Done
+//!                                              │ encoded
+//!                                              └──► file view changes
+//! ```
+//!
+//! No I/O but a look into the index when a truncation reaches sealed
+//! segments; everything here happens under the journal's one lock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use quipu_protocol::Index;
+
+use super::committer::{Command, Commit, Committer, Event};
+use super::config::{JournalConfig, MAX_FRAME_BYTES};
+use super::entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
+use super::error::JournalError;
+use super::format::{COMMIT_HEADER, DESCRIPTOR, DIRECTORY_ITEM, Position, whole_sectors};
+use super::frame::Frame;
+use super::index::{FileReplica, SealedReplica};
+use super::manifest::Segment;
+use super::segment::SegmentFile;
+use super::tail_cache::{Tail, TailCache, Ticket};
+use super::{Counters, Done, index};
+use crate::disk::AlignedBuffer;
+use crate::kv::{Kv, KvError};
+
+/// One replica, as callers see it and as the file has it.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    vote: Option<Vote>,
+    purged: Option<EntryId>,
+    committed: Option<EntryId>,
+    /// A frame with `committed` is staged already; it takes the newest value.
+    hinted: bool,
+    retired: bool,
+    pub(super) tail: Tail,
+    pub(super) file: FileReplica,
+}
+
+impl Replica {
+    /// A replica as recovered.
+    pub(super) fn recovered(file: FileReplica) -> Self {
+        Self {
+            vote: file.vote,
+            purged: file.purged,
+            committed: file.committed,
+            hinted: false,
+            retired: file.retired,
+            tail: Tail::after(file.last),
+            file,
+        }
+    }
+
+    pub(super) fn purged(&self) -> Option<EntryId> {
+        self.purged
+    }
+}
+
+/// A staged frame, or the wish for one.
+pub(super) struct Item {
+    pub(super) key: ReplicaKey,
+    pub(super) what: What,
+    ticket: Ticket,
+    pub(super) done: Option<Done>,
+}
+
+pub(super) enum What {
+    Frame(Frame),
+    /// How far the replica has committed when the frame is written.
+    Hint,
+}
+
+/// Where the id of an entry is to be found.
+pub(super) enum Located {
+    Nowhere,
+    Known(EntryId),
+    /// In the index of sealed segments, if anywhere.
+    Indexed,
+}
+
+/// See the module.
+pub(super) struct State {
+    pub(super) committer: Committer,
+    pub(super) commands: VecDeque<Command>,
+    /// Whether a thread is executing commands.
+    pub(super) driving: bool,
+    staged: VecDeque<Item>,
+    pub(super) in_flight: Vec<Item>,
+    pub(super) replicas: BTreeMap<ReplicaKey, Replica>,
+    cache: TailCache,
+    tickets: Ticket,
+    pub(super) synced: Ticket,
+    /// Every segment there is.
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// Those that are, or will be, written to.
+    pub(super) writable: BTreeMap<u64, Arc<SegmentFile>>,
+    /// Replicas with a frame in the segment that is written to.
+    touched: BTreeSet<ReplicaKey>,
+    /// The last commit's, for the next one.
+    pub(super) buffer: AlignedBuffer,
+    pub(super) preparing: bool,
+    /// Why the last attempt to prepare a segment failed.
+    pub(super) no_space: Option<Arc<str>>,
+    closing: bool,
+    pub(super) closers: Vec<Done>,
+    pub(super) counters: Counters,
+}
+
+/// A call that was refused, with whom to tell.
+pub(super) type Refused = (Done, JournalError);
+
+impl State {
+    /// A journal as recovered; `touched` are the replicas with frames in the
+    /// open segment.
+    pub(super) fn new(
+        committer: Committer,
+        replicas: BTreeMap<ReplicaKey, FileReplica>,
+        touched: BTreeSet<ReplicaKey>,
+        config: &JournalConfig,
+    ) -> Self {
+        Self {
+            committer,
+            commands: VecDeque::new(),
+            driving: false,
+            staged: VecDeque::new(),
+            in_flight: Vec::new(),
+            touched,
+            replicas: replicas.into_iter().map(|(key, file)| (key, Replica::recovered(file))).collect(),
+            cache: TailCache::new(config.tail_cache_bytes),
+            tickets: Ticket::default(),
+            synced: Ticket::default(),
+            segments: BTreeMap::new(),
+            writable: BTreeMap::new(),
+            buffer: AlignedBuffer::new(),
+            preparing: false,
+            no_space: None,
+            closing: false,
+            closers: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Tells the committer what happened.
+    pub(super) fn step(&mut self, event: Event) {
+        self.committer.step(event, &mut self.commands);
+    }
+
+    /// Stages entries in frames of bounded size.
+    pub(super) fn append(
+        &mut self,
+        key: ReplicaKey,
+        entries: Vec<Entry>,
+        done: Done,
+        bound: u64,
+    ) -> Result<(), Refused> {
+        let frames = match self.check_append(key, &entries, bound) {
+            Ok(()) => split(entries, bound.min(MAX_FRAME_BYTES)),
+            Err(error) => return Err((done, error)),
+        };
+        let length = frames.iter().map(Frame::length).sum();
+        if let Err(error) = self.check(key).and_then(|()| self.check_room(length)) {
+            return Err((done, error));
+        }
+        let ticket = self.tickets.next();
+        let replica = self.replicas.entry(key).or_default();
+        let (mut done, last) = (Some(done), frames.len() - 1);
+        for (ordinal, frame) in frames.into_iter().enumerate() {
+            if let Frame::Entries(entries) = &frame {
+                self.cache.append(key, &mut replica.tail, entries, ticket);
+            }
+            let done = if ordinal == last { done.take() } else { None };
+            let length = frame.length();
+            self.staged.push_back(Item { key, what: What::Frame(frame), ticket, done });
+            self.committer.step(Event::Staged { length, forces: true }, &mut self.commands);
+        }
+        Ok(())
+    }
+
+    fn check_append(&self, key: ReplicaKey, entries: &[Entry], bound: u64) -> Result<(), JournalError> {
+        self.check(key)?;
+        let mut expected =
+            self.replicas.get(&key).and_then(|replica| replica.tail.last()).map(|last| last.index.next());
+        for entry in entries {
+            let (found, bytes) = (entry.id.index, entry.payload.len() as u64);
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(JournalError::NotContiguous { expected, found });
+            }
+            if bytes > bound {
+                return Err(JournalError::EntryTooLarge { index: found, bytes, bound });
+            }
+            expected = Some(found.next());
+        }
+        Ok(())
+    }
+
+    pub(super) fn save_vote(&mut self, key: ReplicaKey, vote: Vote, done: Done) -> Result<(), Refused> {
+        self.stage(key, Frame::Vote(vote), done)?;
+        self.replicas.entry(key).or_default().vote = Some(vote);
+        Ok(())
+    }
+
+    pub(super) fn truncate(&mut self, key: ReplicaKey, from: Index, done: Done, kv: &dyn Kv) -> Result<(), Refused> {
+        let last = match self.last_before(key, from, kv) {
+            Ok(last) => last,
+            Err(error) => return Err((done, error)),
+        };
+        self.stage(key, Frame::Truncate { from, last }, done)?;
+        let replica = self.replicas.entry(key).or_default();
+        self.cache.truncate(&mut replica.tail, from, last);
+        Ok(())
+    }
+
+    /// The entry that is last once those from `from` on are gone.
+    fn last_before(&self, key: ReplicaKey, from: Index, kv: &dyn Kv) -> Result<Option<EntryId>, JournalError> {
+        let Some(replica) = self.replicas.get(&key) else { return Ok(None) };
+        if let Some(purged) = replica.purged.filter(|purged| from <= purged.index) {
+            return Err(JournalError::BelowPurged { from, purged: purged.index });
+        }
+        let last = replica.tail.last();
+        let (Some(_), Some(before)) = (last, from.get().checked_sub(1).map(Index::new)) else { return Ok(None) };
+        if last.is_some_and(|last| last.index <= before) {
+            return Ok(last);
+        }
+        Ok(self.entry_id(key, before, kv)?)
+    }
+
+    pub(super) fn purge(&mut self, key: ReplicaKey, through: EntryId, done: Done) -> Result<(), Refused> {
+        self.stage(key, Frame::Purge(through), done)?;
+        let replica = self.replicas.entry(key).or_default();
+        if replica.purged.is_none_or(|purged| purged.index < through.index) {
+            replica.purged = Some(through);
+        }
+        self.cache.purge(&mut replica.tail, through);
+        Ok(())
+    }
+
+    pub(super) fn save_committed(&mut self, key: ReplicaKey, committed: EntryId) {
+        if self.check(key).is_err() {
+            return;
+        }
+        let Some(replica) = self.replicas.get_mut(&key) else { return };
+        if replica.committed.is_some_and(|known| known.index >= committed.index) {
+            return;
+        }
+        replica.committed = Some(committed);
+        if !std::mem::replace(&mut replica.hinted, true) {
+            let length = Frame::Committed(committed).length();
+            let ticket = self.tickets.next();
+            self.staged.push_back(Item { key, what: What::Hint, ticket, done: None });
+            self.step(Event::Staged { length, forces: false });
+        }
+    }
+
+    pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
+        // A damaged replica cannot go on, but it can go.
+        if let Some(replica) = self.replicas.get_mut(&key) {
+            replica.file.damage = None;
+        }
+        self.stage(key, Frame::Retire, done)?;
+        let replica = self.replicas.entry(key).or_default();
+        self.cache.clear(&mut replica.tail);
+        replica.retired = true;
+        Ok(())
+    }
+
+    /// Stages one small frame.
+    fn stage(&mut self, key: ReplicaKey, frame: Frame, done: Done) -> Result<(), Refused> {
+        let length = frame.length();
+        if let Err(error) = self.check(key).and_then(|()| self.check_room(length)) {
+            return Err((done, error));
+        }
+        let ticket = self.tickets.next();
+        self.staged.push_back(Item { key, what: What::Frame(frame), ticket, done: Some(done) });
+        self.step(Event::Staged { length, forces: true });
+        Ok(())
+    }
+
+    /// Whether anything can be written for `key`.
+    fn check(&self, key: ReplicaKey) -> Result<(), JournalError> {
+        if let Some(reason) = self.committer.stopped() {
+            return Err(JournalError::Stopped { reason: reason.clone() });
+        }
+        if self.closing {
+            return Err(JournalError::Closed);
+        }
+        match self.replicas.get(&key) {
+            Some(replica) if replica.retired => Err(JournalError::Retired { key }),
+            Some(Replica { file: FileReplica { damage: Some(damage), .. }, .. }) => {
+                Err(JournalError::Damaged { key, damage: *damage })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// While no segment can be prepared, only what surely fits is accepted.
+    fn check_room(&self, length: u64) -> Result<(), JournalError> {
+        let Some(reason) = &self.no_space else { return Ok(()) };
+        let needed = whole_sectors(self.committer.waiting_bytes() + length + (COMMIT_HEADER + DIRECTORY_ITEM) as u64);
+        let room = self.committer.room();
+        if needed <= room {
+            return Ok(());
+        }
+        Err(JournalError::NoSpace { needed, room, reason: reason.clone() })
+    }
+
+    /// Takes the frames of a commit; their changes are applied by
+    /// [`placed`](Self::placed).
+    pub(super) fn take(&mut self, commit: &Commit) -> Vec<Item> {
+        let mut items: Vec<Item> = self.staged.drain(..commit.frames).collect();
+        for item in &mut items {
+            if matches!(item.what, What::Hint)
+                && let Some(replica) = self.replicas.get_mut(&item.key)
+            {
+                replica.hinted = false;
+                item.what = What::Frame(Frame::Committed(replica.committed.unwrap_or_default()));
+            }
+        }
+        items
+    }
+
+    /// Applies a commit's frames in file order, each with its byte and length.
+    pub(super) fn placed(&mut self, segment: u64, items: &[Item], places: &[(u64, u32)]) {
+        for (item, (byte, length)) in items.iter().zip(places) {
+            let What::Frame(frame) = &item.what else { unreachable!("a hint becomes a frame when it is taken") };
+            self.touched.insert(item.key);
+            let replica = self.replicas.entry(item.key).or_default();
+            let follows = replica.file.apply(frame.change(), Position { segment, byte: *byte }, *length);
+            assert!(follows, "{}: frames are staged in the order that was checked", item.key);
+            if let Frame::Entries(entries) = frame {
+                self.counters.entries += entries.len() as u64;
+                self.counters.payload_bytes += super::frame::payload_bytes(entries);
+            }
+        }
+    }
+
+    /// What was in flight is durable; returns whom to tell.
+    pub(super) fn completed(&mut self) -> Vec<Done> {
+        let items = std::mem::take(&mut self.in_flight);
+        if let Some(last) = items.last() {
+            self.synced = last.ticket;
+        }
+        while let Some((key, append)) = self.cache.overdue(self.synced) {
+            if let Some(replica) = self.replicas.get_mut(&key) {
+                self.cache.evict(&mut replica.tail, append);
+            }
+        }
+        items.into_iter().filter_map(|item| item.done).collect()
+    }
+
+    /// Nothing will be durable any more; returns whom to tell.
+    pub(super) fn abandoned(&mut self) -> Vec<Done> {
+        let items = std::mem::take(&mut self.in_flight).into_iter().chain(std::mem::take(&mut self.staged));
+        items.filter_map(|item| item.done).chain(std::mem::take(&mut self.closers)).collect()
+    }
+
+    /// What the index has to take over with segment `id`, all of whose frames
+    /// were placed.
+    pub(super) fn seal(&mut self, id: u64) -> Vec<SealedReplica> {
+        self.writable.remove(&id);
+        let touched = std::mem::take(&mut self.touched);
+        let replicas = touched.into_iter();
+        replicas.filter_map(|key| Some(self.replicas.get_mut(&key)?.file.seal(key, id))).collect()
+    }
+
+    /// Nothing is staged from now on.
+    pub(super) fn close(&mut self, done: Done) -> Result<(), Refused> {
+        if let Some(reason) = self.committer.stopped() {
+            let reason = reason.clone();
+            return Err((done, JournalError::Stopped { reason }));
+        }
+        if self.closing {
+            return Err((done, JournalError::Closed));
+        }
+        self.closing = true;
+        self.closers.push(done);
+        self.step(Event::Closing);
+        Ok(())
+    }
+
+    /// What callers see of a replica.
+    pub(super) fn replica(&self, key: ReplicaKey) -> Option<ReplicaState> {
+        let replica = self.replicas.get(&key).filter(|replica| !replica.retired)?;
+        Some(ReplicaState {
+            vote: replica.vote,
+            purged: replica.purged,
+            last: replica.tail.last(),
+            durable: replica.tail.durable(self.synced),
+            committed: replica.committed,
+        })
+    }
+
+    /// All replicas that callers see.
+    pub(super) fn keys(&self) -> Vec<ReplicaKey> {
+        self.replicas.iter().filter(|(_, replica)| !replica.retired).map(|(key, _)| *key).collect()
+    }
+
+    /// Where the id of the entry at `index` is to be found.
+    pub(super) fn locate(&self, key: ReplicaKey, index: Index) -> Located {
+        let Some(replica) = self.replicas.get(&key).filter(|replica| !replica.retired) else {
+            return Located::Nowhere;
+        };
+        if replica.tail.last().is_none_or(|last| last.index < index) {
+            return Located::Nowhere;
+        }
+        if let Some(purged) = replica.purged.filter(|purged| index <= purged.index) {
+            return if purged.index == index { Located::Known(purged) } else { Located::Nowhere };
+        }
+        let known = replica.tail.entry_id(index);
+        let known = known.or_else(|| replica.file.frame_of(index).and_then(|frame| frame.entry_id(index)));
+        match known {
+            Some(id) => Located::Known(id),
+            None if replica.file.memory_start().is_some_and(|start| start <= index) => Located::Nowhere,
+            None => Located::Indexed,
+        }
+    }
+
+    fn entry_id(&self, key: ReplicaKey, index: Index, kv: &dyn Kv) -> Result<Option<EntryId>, KvError> {
+        match self.locate(key, index) {
+            Located::Nowhere => Ok(None),
+            Located::Known(id) => Ok(Some(id)),
+            Located::Indexed => Ok(index::frame_of(kv, key, index)?.and_then(|frame| frame.entry_id(index))),
+        }
+    }
+}
+
+/// Frames of at most `bound` bytes, unless one entry alone is larger.
+fn split(entries: Vec<Entry>, bound: u64) -> Vec<Frame> {
+    let cost = |entry: &Entry| (entry.payload.len() + DESCRIPTOR) as u64;
+    if entries.iter().map(cost).sum::<u64>() <= bound {
+        return vec![Frame::Entries(entries)];
+    }
+    let (mut frames, mut next, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in entries {
+        if !next.is_empty() && bytes + cost(&entry) > bound {
+            frames.push(Frame::Entries(std::mem::take(&mut next)));
+            bytes = 0;
+        }
+        bytes += cost(&entry);
+        next.push(entry);
+    }
+    frames.push(Frame::Entries(next));
+    frames
+}
