@@ -1,67 +1,157 @@
 //! The cluster as one thing: whatever is asked finds a node that answers.
 
-use quipu_protocol::environment::Environment;
-use quipu_protocol::{LogName, OffsetRange};
+use std::sync::Arc;
 
+use quipu_protocol::environment::Environment;
+use quipu_protocol::v1::cluster_client::ClusterClient;
+use quipu_protocol::v1::error::Kind;
+use quipu_protocol::v1::records_client::RecordsClient;
+use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+
+use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, Target};
+use crate::wire::{LogPage, Meaning, Plain};
 use crate::{
     ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog, LogConfig, LogDescription,
     LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig, RequestError,
 };
 
+/// How many logs are asked for at once.
+const LIST_PAGE: u32 = 1_000;
+
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
 /// connections and what is known of leaders.
 #[derive(Clone)]
 pub struct Client {
-    _environment: Environment,
+    cluster: Arc<Cluster>,
 }
 
 impl Client {
     /// A client of the cluster that `config` names. Connects when it is first
     /// used.
     pub fn new(config: ClientConfig, environment: Environment) -> Result<Self, ConfigError> {
-        config.validate()?;
-        Ok(Self { _environment: environment })
+        Ok(Self { cluster: Cluster::new(config, environment)? })
     }
 
     /// Creates a log. Succeeds again for a log that exists with an equal
     /// configuration.
     pub async fn create_log(&self, log: &LogName, config: LogConfig) -> Result<CreatedLog, CreateLogError> {
-        let _ = (log, config);
-        todo!()
+        let request = || v1::CreateLogRequest { name: log.to_string(), config: Some(config.on_wire()) };
+        let call = |channel| async { ClusterClient::new(channel).create_log(request()).await };
+        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| create_log_error(log, error))?;
+        Ok(understand(answer)?)
     }
 
     /// All logs, by name.
     pub async fn list_logs(&self) -> Result<Vec<LogSummary>, RequestError> {
-        todo!()
+        let mut logs: Vec<LogSummary> = Vec::new();
+        loop {
+            let after = logs.last().map(|log| log.name.to_string()).unwrap_or_default();
+            let request = || v1::ListLogsRequest { after: after.clone(), limit: LIST_PAGE };
+            let call = |channel| async {
+                ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).list_logs(request()).await
+            };
+            let answer = self.cluster.call(Target::Any, call).await.map_err(PursuitError::into_request_error)?;
+            let more = answer.value.more;
+            let LogPage(page) = understand(answer)?;
+            // A page that brings nothing new would be asked for again for ever.
+            let goes_on = page.last().is_some_and(|last| logs.last().is_none_or(|before| before.name < last.name));
+            logs.extend(page);
+            if !(more && goes_on) {
+                return Ok(logs);
+            }
+        }
     }
 
     /// A log, with what each of its replicas says of itself.
     pub async fn describe_log(&self, log: &LogName) -> Result<LogDescription, LogError> {
-        let _ = log;
-        todo!()
+        let request = || v1::DescribeLogRequest { name: log.to_string() };
+        let call = |channel| async { ClusterClient::new(channel).describe_log(request()).await };
+        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| log_error(log, error))?;
+        Ok(understand(answer)?)
     }
 
     /// The nodes and how many logs there are.
     pub async fn status(&self) -> Result<ClusterStatus, RequestError> {
-        todo!()
+        let answer = status(&self.cluster).await.map_err(PursuitError::into_request_error)?;
+        Ok(Plain::of(answer))
     }
 
     /// What can be read of a log.
     pub async fn offsets(&self, log: &LogName, consistency: Consistency) -> Result<OffsetRange, LogError> {
-        let _ = (log, consistency);
-        todo!()
+        let target = match consistency {
+            Consistency::Linearizable => Target::Leader(log.clone()),
+            Consistency::Local => Target::Any,
+        };
+        offsets(&self.cluster, target, log, consistency).await.map_err(|error| log_error(log, error))
     }
 
     /// A producer for a log. Whether the log exists shows at the first append.
+    /// Starts a task, so that it needs the environment's runtime around it.
     pub fn producer(&self, log: &LogName, config: ProducerConfig) -> Result<Producer, ConfigError> {
         config.validate()?;
-        let _ = log;
-        todo!()
+        Ok(Producer::start(Arc::clone(&self.cluster), log.clone(), config))
     }
 
     /// A reader of a log. Whether the log exists shows at the first record.
     pub fn reader(&self, log: &LogName, config: ReaderConfig) -> Result<Reader, ConfigError> {
-        let _ = (log, config);
-        todo!()
+        Ok(Reader::new(Arc::clone(&self.cluster), log.clone(), config))
+    }
+}
+
+/// What a node says of all nodes, which is taken in.
+pub(crate) async fn status(cluster: &Arc<Cluster>) -> Result<v1::StatusResponse, PursuitError> {
+    let call = |channel| async { ClusterClient::new(channel).status(v1::StatusRequest {}).await };
+    let answer = cluster.call(Target::Any, call).await?;
+    cluster.learn(&answer.value);
+    Ok(answer.value)
+}
+
+/// What `target` says can be read of `log`.
+pub(crate) async fn offsets(
+    cluster: &Arc<Cluster>,
+    target: Target,
+    log: &LogName,
+    consistency: Consistency,
+) -> Result<OffsetRange, PursuitError> {
+    let request = || v1::OffsetsRequest { log: log.to_string(), consistency: consistency.on_wire().into() };
+    let call = |channel| async { RecordsClient::new(channel).offsets(request()).await };
+    let Answer { address, value } = cluster.call(target, call).await?;
+    if value.start > value.end {
+        let violation = format!("the log starts at {} and ends at {}", value.start, value.end);
+        return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
+    }
+    Ok(OffsetRange::new(Offset::new(value.start), Offset::new(value.end)))
+}
+
+/// Turns an answer into what it means, if it means anything.
+fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
+    let address = answer.address;
+    T::of(answer.value).map_err(|malformed| RequestError::Protocol { address, violation: malformed.to_string() })
+}
+
+fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
+    match error {
+        PursuitError::Refused(Refusal { address, error }) => match error.kind {
+            Some(Kind::LogExists(exists)) => {
+                CreateLogError::Exists { log: log.clone(), config: Plain::of(exists.config.unwrap_or_default()) }
+            }
+            Some(Kind::TooFewNodes(v1::TooFewNodes { replicas, nodes })) => {
+                CreateLogError::TooFewNodes { replicas, nodes }
+            }
+            Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
+                CreateLogError::BadConfig { field, reason }
+            }
+            _ => RequestError::Refused { address, message: error.message }.into(),
+        },
+        PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn log_error(log: &LogName, error: PursuitError) -> LogError {
+    match error {
+        PursuitError::Refused(Refusal { error: v1::Error { kind: Some(Kind::UnknownLog(_)), .. }, .. }) => {
+            LogError::UnknownLog { log: log.clone() }
+        }
+        other => other.into_request_error().into(),
     }
 }

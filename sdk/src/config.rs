@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use quipu_protocol::batch::Compression;
 use quipu_protocol::transport::AddressError;
-use quipu_protocol::v1::Consistency;
-use quipu_protocol::{NodeId, Offset};
+use quipu_protocol::{NodeId, Offset, v1};
 
 /// How a [`Client`](crate::Client) reaches its cluster.
 #[derive(Clone, Debug)]
@@ -153,6 +152,26 @@ impl Default for ReaderConfig {
             consistency: Consistency::Linearizable,
             node: None,
             max_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How fresh an answer has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// At least everything that was acknowledged before the request was made.
+    /// The leader answers, and makes sure of a majority first.
+    #[default]
+    Linearizable,
+    /// What the asked replica has applied: committed, perhaps not the newest.
+    Local,
+}
+
+impl Consistency {
+    pub(crate) const fn on_wire(self) -> v1::Consistency {
+        match self {
+            Self::Linearizable => v1::Consistency::Linearizable,
+            Self::Local => v1::Consistency::Local,
         }
     }
 }

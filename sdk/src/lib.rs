@@ -39,6 +39,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod cluster;
 mod config;
 mod errors;
 mod logs;
@@ -46,9 +47,10 @@ mod nodes;
 mod producer;
 mod reader;
 pub mod system;
+mod wire;
 
 pub use client::Client;
-pub use config::{ClientConfig, ConfigError, From, ProducerConfig, ReaderConfig};
+pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
 pub use errors::{AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError};
 pub use logs::{CreatedLog, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole, ReplicaState};
 pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
@@ -57,5 +59,4 @@ pub use reader::{ReadRecord, Reader};
 
 pub use quipu_protocol::batch::{Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
-pub use quipu_protocol::v1::Consistency;
 pub use quipu_protocol::{LogName, LogNameError, NodeId, Offset, OffsetRange, Timestamp};

@@ -15,8 +15,11 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod health;
+mod listener;
 pub mod local_cluster;
 mod server;
+mod services;
 pub mod system;
 pub mod telemetry;
 

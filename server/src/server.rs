@@ -1,15 +1,52 @@
 //! The assembly of a node, and its life from start to shutdown.
+//!
+//! ```text
+//!   start     listen ─▶ RaftNode ─▶ serve (health: NOT_SERVING)
+//!                                      │ the node takes part
+//!                                      ▼
+//!                                   SERVING ──── failed: a reason for the operator
+//!                                      │ asked to end
+//!                                      ▼
+//!   shutdown  NOT_SERVING ─▶ hand leadership over ─▶ stop accepting, end
+//!             streams ─▶ wait for requests, at most the grace ─▶ cut
+//!             connections ─▶ close the storage
+//! ```
+//!
+//! The node serves before it takes part, because its peers have to reach it
+//! for that.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use quipu_protocol::environment::Environment;
+use futures_util::FutureExt as _;
+use quipu_protocol::environment::{BoxFuture, Environment, Task};
+use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::records_server::RecordsServer;
+use quipu_raft::node::NodeStartError;
+use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
+use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, KvError};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, Settings};
+use crate::health::Health;
+use crate::listener;
+use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared};
 
-/// Opens the node's metadata store. Called once, after the data directory was
-/// found to belong to this node.
+/// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
+/// streams together. Room for a few batches on their way on a fast link.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How many requests one connection carries at a time.
+const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+/// An idle connection is probed this often and dropped when a probe stays
+/// unanswered as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// The part of the grace that handing leadership over may take.
+const HAND_OVER_SHARE: u32 = 2;
+
+/// Opens the node's metadata store. Called once, when the node starts.
 pub type KvFactory = Arc<dyn Fn() -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
 
 /// Everything a node takes from outside: `quipu serve` passes the operating
@@ -22,10 +59,22 @@ pub struct NodeEnvironment {
     pub disk: Arc<dyn Disk>,
     /// Opens the metadata store inside the data directory.
     pub kv: KvFactory,
+    /// The CPU time that the node's process has used, microseconds.
+    pub cpu_micros: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
-/// A running node.
-pub struct Server {}
+/// A running node. Dropping it ends the node as a crash does; see
+/// [`shutdown`](Self::shutdown).
+pub struct Server {
+    shared: Arc<Shared>,
+    kv: Arc<dyn Kv>,
+    health: Health,
+    address: SocketAddr,
+    grace: Duration,
+    severed: CancellationToken,
+    serving: Mutex<Option<Task>>,
+    _announcing: Task,
+}
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +87,12 @@ pub enum StartError {
         /// What the network said.
         source: std::io::Error,
     },
+    /// The metadata store cannot be opened.
+    #[error("cannot open the node's metadata: {0}")]
+    Metadata(#[from] KvError),
+    /// The node refuses its configuration or its data directory.
+    #[error(transparent)]
+    Node(#[from] NodeStartError),
 }
 
 /// Why a node that had started cannot go on.
@@ -49,31 +104,182 @@ pub struct Failure {
 }
 
 impl Server {
-    /// Assembles and starts a node. Returns once it listens; [`Server::ready`]
-    /// resolves once it takes part.
-    pub async fn start(_config: ServerConfig, _environment: NodeEnvironment) -> Result<Self, StartError> {
-        todo!()
+    /// Assembles and starts a node. Returns once it listens;
+    /// [`ready`](Self::ready) resolves once it takes part.
+    pub async fn start(config: ServerConfig, outside: NodeEnvironment) -> Result<Self, StartError> {
+        let NodeEnvironment { environment, disk, kv, cpu_micros } = outside;
+        let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
+        let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
+        let address = listener.local_address().map_err(unavailable)?;
+        let kv = kv()?;
+        let node_config = NodeConfig { cpu_micros, ..node_config(&config) };
+        let node = RaftNode::start(node_config, environment.clone(), disk, Arc::clone(&kv)).await?;
+
+        let shared = Arc::new(Shared {
+            node,
+            node_id: config.node(),
+            settings: config.settings().clone(),
+            environment: environment.clone(),
+            ending: CancellationToken::new(),
+        });
+        let (health, health_service) = Health::new().await;
+        let severed = CancellationToken::new();
+        let max_connections = usize::try_from(shared.settings.max_connections).unwrap_or(usize::MAX);
+        let connections = listener::connections(listener, &environment, max_connections, severed.clone());
+        let records = RecordsServer::new(RecordsService::new(Arc::clone(&shared)));
+        let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&shared)));
+        let serving = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_service(health_service)
+            .add_service(records.max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(cluster)
+            .add_service(shared.node.peers_service())
+            .serve_with_incoming_shutdown(connections, shared.ending.clone().cancelled_owned());
+        let serving: BoxFuture<'static, ()> = Box::pin(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the listener ended");
+            }
+        });
+        let serving = environment.tasks.spawn("serve", serving);
+        let announcing = announce(&config, address, Arc::clone(&shared), health.clone());
+        Ok(Self {
+            _announcing: environment.tasks.spawn("announce", Box::pin(announcing)),
+            kv,
+            health,
+            address,
+            grace: Duration::from_millis(shared.settings.shutdown_grace_ms),
+            severed,
+            serving: Mutex::new(Some(serving)),
+            shared,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        todo!()
+        self.address
+    }
+
+    /// The node under the services, for tests that look inside.
+    pub fn node(&self) -> &RaftNode {
+        &self.shared.node
     }
 
     /// Resolves once the node takes part in its cluster (health is SERVING).
-    pub async fn ready(&self) {
-        todo!()
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.shared.node.ready().await.map_err(Failure::of)?;
+        self.health.serving().await;
+        Ok(())
     }
 
     /// Resolves when the node cannot go on: a failed fsync, say. The caller
     /// ends the process.
     pub async fn failed(&self) -> Failure {
-        todo!()
+        Failure::of(self.shared.node.failed().await)
     }
 
     /// Hands leadership over, stops accepting, lets requests finish until the
-    /// configured grace has passed, and closes the storage.
+    /// configured grace has passed, and closes the storage. Called again, it
+    /// does nothing.
     pub async fn shutdown(&self) {
-        todo!()
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(serving) = serving else { return };
+        let clock = &self.shared.environment.clock;
+        let began = clock.monotonic();
+        self.health.not_serving().await;
+        let has_failed = self.shared.node.failed().now_or_never().is_some();
+        if !has_failed && clock.timeout(self.grace / HAND_OVER_SHARE, self.shared.node.hand_over()).await.is_err() {
+            tracing::warn!("leadership was not handed over in time: the followers will elect");
+        }
+        self.shared.ending.cancel();
+        let left = self.grace.saturating_sub(clock.monotonic().saturating_sub(began));
+        // Owned by the timeout: when it passes, the listener goes with it.
+        if clock.timeout(left, serving.join()).await.is_err() {
+            tracing::warn!(grace_ms = self.grace.as_millis(), "requests were still running: cutting them");
+        }
+        self.severed.cancel();
+        self.shared.node.shutdown().await;
+        if let Err(error) = self.kv.close() {
+            // It is a cache of the journal: the next start rebuilds it.
+            tracing::warn!(%error, "the metadata was not closed in order");
+        }
+        tracing::info!("the node has ended");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.severed.cancel();
+    }
+}
+
+impl Failure {
+    fn of(fatal: quipu_raft::node::Fatal) -> Self {
+        Self { reason: fatal.to_string() }
+    }
+}
+
+/// Says what the operator wants to know of a start, and sets the health.
+fn announce(
+    config: &ServerConfig,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    health: Health,
+) -> impl Future<Output = ()> + Send + 'static {
+    let data = config.data_directory().map(|path| path.display().to_string()).unwrap_or_default();
+    let peers: Vec<String> = config.peers().iter().map(|(node, address)| format!("{node}={address}")).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = config.node().get(),
+        listen = %address,
+        advertised = config.advertised(),
+        data,
+        cluster = peers.join(","),
+        "the node starts"
+    );
+    async move {
+        // A failure is reported by whoever waits for it.
+        if shared.node.ready().await.is_ok() && !shared.ending.is_cancelled() {
+            health.set_serving().await;
+            tracing::info!("the node serves");
+        }
+    }
+}
+
+fn node_config(config: &ServerConfig) -> NodeConfig {
+    let settings = config.settings();
+    NodeConfig {
+        peers: config.peers().clone(),
+        group: group_options(settings),
+        log: log_options(settings),
+        journal: JournalConfig {
+            segment_bytes: settings.segment_bytes,
+            tail_cache_bytes: settings.tail_cache_bytes,
+            ..JournalConfig::default()
+        },
+        // In range of u32: the setting's upper bound is 64 MiB.
+        default_batch_bytes: u32::try_from(settings.max_batch_bytes).unwrap_or(u32::MAX),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..NodeConfig::new(config.node(), config.advertised())
+    }
+}
+
+fn group_options(settings: &Settings) -> GroupOptions {
+    GroupOptions {
+        heartbeat: Duration::from_millis(settings.heartbeat_ms),
+        election_min: Duration::from_millis(settings.election_timeout_min_ms),
+        election_max: Duration::from_millis(settings.election_timeout_max_ms),
+        ..GroupOptions::default()
+    }
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions {
+        append_queue_bytes: settings.append_queue_bytes,
+        max_batch_bytes: settings.largest_max_batch_bytes,
+        ..LogOptions::default()
     }
 }

@@ -22,6 +22,14 @@ pub fn environment(data_directory: &Path) -> Result<NodeEnvironment, OpenDiskErr
     Ok(NodeEnvironment {
         environment: quipu_sdk::system::environment(),
         disk: Arc::new(disk),
+        cpu_micros: Arc::new(cpu_micros),
         kv: Arc::new(move || Ok(Arc::new(RocksKv::open(&metadata)?) as Arc<dyn Kv>)),
     })
+}
+
+/// The CPU time that this process has used, microseconds.
+fn cpu_micros() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let (seconds, nanos) = (used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
 }

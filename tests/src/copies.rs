@@ -118,3 +118,73 @@ fn check(node: NodeId, copy: &[ReadRecord], ledger: &Ledger) {
 fn name(value: &Bytes) -> String {
     String::from_utf8_lossy(&value[..value.len().min(40)]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use quipu_protocol::Timestamp;
+
+    use super::*;
+
+    fn copy(values: &[&'static str]) -> Vec<ReadRecord> {
+        let at = |position: usize| Offset::new(position as u64);
+        let record = |(position, &value): (usize, &&'static str)| ReadRecord {
+            offset: at(position),
+            timestamp: Timestamp::new(0),
+            key: None,
+            value: Some(Bytes::from_static(value.as_bytes())),
+            headers: Vec::new(),
+        };
+        values.iter().enumerate().map(record).collect()
+    }
+
+    fn ledger(acknowledged: &[(u64, &'static str)], unknown: &[&'static str]) -> Ledger {
+        let bytes = |value: &'static str| Bytes::from_static(value.as_bytes());
+        Ledger {
+            acknowledged: acknowledged.iter().map(|&(offset, value)| (Offset::new(offset), bytes(value))).collect(),
+            unknown: unknown.iter().map(|&value| bytes(value)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_sound_copy_passes_with_or_without_what_was_left_open() {
+        check(NodeId::new(1), &copy(&["a", "b", "c"]), &ledger(&[(0, "a"), (2, "c")], &["b"]));
+        check(NodeId::new(1), &copy(&["a", "c"]), &ledger(&[(0, "a"), (1, "c")], &["b"]));
+    }
+
+    #[test]
+    #[should_panic(expected = "acknowledged at 1")]
+    fn a_lost_record_is_found() {
+        check(NodeId::new(1), &copy(&["a"]), &ledger(&[(0, "a"), (1, "b")], &[]));
+    }
+
+    #[test]
+    #[should_panic(expected = "is there twice")]
+    fn a_doubled_record_is_found() {
+        check(NodeId::new(1), &copy(&["a", "b", "b"]), &ledger(&[(0, "a")], &["b"]));
+    }
+
+    #[test]
+    #[should_panic(expected = "acknowledged at 0")]
+    fn a_moved_record_is_found() {
+        check(NodeId::new(1), &copy(&["b", "a"]), &ledger(&[(0, "a"), (1, "b")], &[]));
+    }
+
+    #[test]
+    #[should_panic(expected = "was not left open by anyone")]
+    fn a_record_from_nowhere_is_found() {
+        check(NodeId::new(1), &copy(&["a", "z"]), &ledger(&[(0, "a")], &[]));
+    }
+
+    #[test]
+    #[should_panic(expected = "offsets are contiguous")]
+    fn a_gap_is_found() {
+        check(NodeId::new(1), &copy(&["a", "b", "c"])[1..], &ledger(&[(1, "b"), (2, "c")], &[]));
+    }
+
+    #[test]
+    #[should_panic(expected = "holds other records")]
+    fn a_copy_that_differs_is_found() {
+        let by_node = BTreeMap::from([(NodeId::new(1), copy(&["a", "b"])), (NodeId::new(2), copy(&["a", "c"]))]);
+        Copies { end: Offset::new(2), by_node }.all_equal();
+    }
+}

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quipu_protocol::batch::{
     BatchBuilder, BatchError, BatchHeader, BatchLimits, Compression, HEADER_BYTES, Header, Producer, Record,
-    RecordFault, records, validate, with_position,
+    RecordFault, records, validate, with_position, with_producer,
 };
 use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
@@ -328,6 +328,23 @@ proptest! {
         let expect: Vec<_> =
             written.into_iter().zip(base..).map(|(record, offset)| (Offset::new(offset), record)).collect();
         prop_assert_eq!(read_all(&batch), expect);
+    }
+
+    /// Whether the bytes are shared must not matter, nor what was there before.
+    #[test]
+    fn a_producer_is_written_as_if_it_had_been_known_from_the_start(
+        compression in any_compression(),
+        written in prop::collection::vec(any_record(), 1..6),
+        producer in any_producer(),
+        shared in any::<bool>(),
+    ) {
+        let expect = encode(compression, &written, producer);
+        let batch = encode(compression, &written, Some(PRODUCER));
+        let held = shared.then(|| batch.clone());
+        prop_assert_eq!(with_producer(batch, producer), expect);
+        if let Some(held) = held {
+            prop_assert_eq!(validate(&held, &LIMITS).expect("untouched").producer, Some(PRODUCER));
+        }
     }
 
     /// Records are walked by the validating path and by the reading path: what

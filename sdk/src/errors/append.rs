@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quipu_protocol::LogName;
+use quipu_protocol::batch::BatchError;
 
 use super::FailedAttempt;
 
@@ -21,6 +22,13 @@ pub enum SendError {
         limit: usize,
         /// What it would take, in bytes.
         actual: usize,
+    },
+    /// The records cannot be encoded.
+    #[error("the records make no batch")]
+    Unfit {
+        /// Why not.
+        #[source]
+        reason: BatchError,
     },
     /// The producer was closed.
     #[error("the producer is closed")]

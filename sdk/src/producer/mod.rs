@@ -1,31 +1,73 @@
 //! Appending to one log.
+//!
+//! ```text
+//!   send ──► Gathering ─┐
+//!                       ├─► Outbox ──► Outgoing ══ Append stream ══► leader
+//!   append ─────────────┘      ▲                                       │
+//!                              └── Driver ◄════════════════════════════┘
+//! ```
+
+mod batch;
+mod driver;
+mod gathering;
+mod outbox;
+mod outgoing;
+mod shared;
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use quipu_protocol::batch::Record;
-use quipu_protocol::{Offset, OffsetRange};
+use quipu_protocol::batch::{BatchBuilder, Record};
+use quipu_protocol::{LogName, Offset, OffsetRange};
+use tokio::sync::oneshot;
 
-use crate::{AppendError, SendError};
+use crate::cluster::Cluster;
+use crate::{AppendError, ProducerConfig, SendError};
+use driver::Driver;
+use outbox::Outbox;
+use shared::Shared;
 
-/// Appends to one log. Shared by reference or by clone; batches land in the
-/// order in which they were taken.
+/// Appends to one log. Cheap to clone; batches land in the order in which they
+/// were taken.
+///
+/// When the last clone is dropped, what was taken is still sent, for as long
+/// as the runtime is there. [`close`](Self::close) waits for it.
 #[derive(Clone)]
-pub struct Producer(());
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    cluster: Arc<Cluster>,
+    shared: Arc<Shared>,
+    config: ProducerConfig,
+    /// An encoder that is not in use, with its buffers.
+    encoder: Mutex<Option<BatchBuilder>>,
+}
 
 impl Producer {
+    pub(crate) fn start(cluster: Arc<Cluster>, log: LogName, config: ProducerConfig) -> Self {
+        let shared = Arc::new(Shared::new(Outbox::new(log.clone(), config.clone()), config.buffer_bytes));
+        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log);
+        cluster.environment.tasks.spawn("sdk-producer", Box::pin(driver.run())).detach();
+        Self { handle: Arc::new(Handle { cluster, shared, config, encoder: Mutex::new(None) }) }
+    }
+
     /// A record with this value and the current time, for `send` or `append`.
     pub fn record(&self, value: impl Into<Bytes>) -> Record {
-        let _ = value.into();
-        todo!()
+        Record::new(self.handle.cluster.environment.clock.wall(), value.into())
     }
 
     /// Takes a record, to be sent in a batch with others. Waits only for room;
     /// the [`Delivery`] tells when it is acknowledged and where it is.
     pub async fn send(&self, record: Record) -> Result<Delivery, SendError> {
-        let _ = record;
-        todo!()
+        let room = self.wait_for_room(room_of(&record)).await?;
+        let (waiter, outcome) = oneshot::channel();
+        let now = self.handle.cluster.now();
+        let taken = self.handle.shared.take(|outbox| outbox.take_record(&record, room, waiter, now));
+        self.give_back_unless_taken(room, taken).map(|()| Delivery { outcome })
     }
 
     /// Appends `records` as one batch: all of them, next to each other, or
@@ -38,40 +80,113 @@ impl Producer {
     /// tells when the batch is acknowledged. This is how one task keeps many
     /// appends in flight.
     pub async fn enqueue(&self, records: Vec<Record>) -> Result<Append, SendError> {
-        let _ = records;
-        todo!()
+        let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        if count == 0 {
+            return Err(SendError::Empty);
+        }
+        let room = self.wait_for_room(records.iter().map(room_of).sum()).await?;
+        let (waiter, outcome) = oneshot::channel();
+        let taken = self.encode(&records).and_then(|batch| {
+            let now = self.handle.cluster.now();
+            self.handle.shared.take(|outbox| {
+                outbox.take_batch(batch, count, room, waiter, now);
+                Ok(())
+            })
+        });
+        self.give_back_unless_taken(room, taken).map(|()| Append { outcome })
     }
 
     /// Waits until everything taken before has been answered, one way or the
-    /// other.
+    /// other. Nothing lingers meanwhile.
     pub async fn flush(&self) {
-        todo!()
+        if let Some(answered) = self.handle.shared.change(Outbox::flush) {
+            // An error says that the driver is gone, and with it all waiting.
+            let _ = answered.await;
+        }
     }
 
-    /// Takes nothing more and waits until everything taken has been answered.
+    /// Takes nothing more, from any clone, and waits until everything taken
+    /// has been answered, one way or the other.
     pub async fn close(self) {
-        todo!()
+        self.handle.shared.close(SendError::Closed);
+        self.flush().await;
+    }
+
+    /// Holds `bytes` of `buffer_bytes` until the batch is answered.
+    async fn wait_for_room(&self, bytes: usize) -> Result<usize, SendError> {
+        let limit = self.handle.config.buffer_bytes;
+        let too_large = |bound, limit| SendError::TooLarge { bound, limit, actual: bytes };
+        if bytes > limit {
+            return Err(too_large("buffer_bytes", limit));
+        }
+        if bytes > ProducerConfig::MAX_BATCH_BYTES {
+            return Err(too_large("the largest batch", ProducerConfig::MAX_BATCH_BYTES));
+        }
+        let permits = u32::try_from(bytes).map_err(|_| too_large("buffer_bytes", limit))?;
+        match self.handle.shared.room.acquire_many(permits).await {
+            Ok(room) => room.forget(),
+            Err(_closed) => return Err(self.handle.shared.closed()),
+        }
+        Ok(bytes)
+    }
+
+    fn give_back_unless_taken(&self, room: usize, taken: Result<(), SendError>) -> Result<(), SendError> {
+        taken.inspect_err(|_| self.handle.shared.room.add_permits(room))
+    }
+
+    fn encode(&self, records: &[Record]) -> Result<Bytes, SendError> {
+        let spare = self.handle.encoder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut encoder = spare.unwrap_or_else(|| BatchBuilder::new(self.handle.config.compression));
+        let batch = records
+            .iter()
+            .try_for_each(|record| encoder.push(record))
+            .and_then(|()| encoder.finish(None))
+            .map_err(|reason| SendError::Unfit { reason })?;
+        *self.handle.encoder.lock().unwrap_or_else(PoisonError::into_inner) = Some(encoder);
+        Ok(batch)
     }
 }
 
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close(SendError::Closed);
+    }
+}
+
+/// An upper bound of what a record takes in a batch, and a little for what it
+/// takes beside it.
+fn room_of(record: &Record) -> usize {
+    const FIXED: usize = 128;
+    const PER_HEADER: usize = 16;
+    let value = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers = record.headers.iter().map(|header| PER_HEADER + header.key.len() + value(&header.value));
+    FIXED + value(&record.key) + value(&record.value) + headers.sum::<usize>()
+}
+
 /// The outcome of a `send`, to be awaited. Dropping it changes nothing.
-pub struct Delivery(());
+#[must_use = "the record is acknowledged only when this says so"]
+pub struct Delivery {
+    outcome: oneshot::Receiver<Result<Offset, AppendError>>,
+}
+
+/// The outcome of an `enqueue`, to be awaited. Dropping it changes nothing.
+#[must_use = "the batch is acknowledged only when this says so"]
+pub struct Append {
+    outcome: oneshot::Receiver<Result<OffsetRange, AppendError>>,
+}
 
 impl Future for Delivery {
     type Output = Result<Offset, AppendError>;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(SendError::Closed.into())))
     }
 }
-
-/// The outcome of an `enqueue`, to be awaited. Dropping it changes nothing.
-pub struct Append(());
 
 impl Future for Append {
     type Output = Result<OffsetRange, AppendError>;
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        todo!()
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.outcome).poll(context).map(|outcome| outcome.unwrap_or(Err(SendError::Closed.into())))
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct SystemClock {
 }
 
 impl SystemClock {
-    #[allow(clippy::disallowed_methods, reason = "the environment is where time comes from")]
+    #[expect(clippy::disallowed_methods, reason = "the environment is where time comes from")]
     pub(super) fn new() -> Self {
         Self { started: Instant::now() }
     }
@@ -22,7 +22,7 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the environment is where time comes from")]
+    #[expect(clippy::disallowed_methods, reason = "the environment is where time comes from")]
     fn wall(&self) -> Timestamp {
         let now = SystemTime::now();
         // A clock set before 1970 gives a negative stamp, not a panic.
@@ -33,7 +33,6 @@ impl Clock for SystemClock {
         Timestamp::new(millis)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the environment is where waiting comes from")]
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }

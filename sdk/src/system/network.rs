@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub(super) struct Tcp;
 
 impl Network for Tcp {
+    #[expect(clippy::disallowed_methods, reason = "the environment is where sockets come from")]
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Connection>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
@@ -19,6 +20,7 @@ impl Network for Tcp {
         })
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the environment is where sockets come from")]
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;

@@ -16,7 +16,6 @@ impl SystemRandom {
     /// # Panics
     /// When the operating system has no randomness to give. Going on without
     /// would give two nodes the same incarnation.
-    #[allow(clippy::disallowed_methods, reason = "the environment is where chance comes from")]
     pub(super) fn new() -> Self {
         let generator = StdRng::try_from_rng(&mut SysRng).expect("the operating system gives randomness");
         Self { generator: Mutex::new(generator) }

@@ -7,7 +7,7 @@ pub(super) struct TokioTasks;
 
 impl Spawn for TokioTasks {
     // tokio keeps a task's name only in builds with its tracing feature.
-    #[allow(clippy::disallowed_methods, reason = "the environment is where tasks are started")]
+    #[expect(clippy::disallowed_methods, reason = "the environment is where tasks are started")]
     fn spawn(&self, _name: &'static str, future: BoxFuture<'static, ()>) -> Task {
         Task::new(tokio::spawn(future))
     }

@@ -7,7 +7,7 @@ use quipu_protocol::NodeId;
 use toml::{Table, Value};
 
 use super::nearest::nearest;
-use super::settings::{SETTINGS, Setting, Settings};
+use super::settings::{SETTINGS, Setting, Settings, Unit};
 use super::{ConfigError, MAX_NODES, ServerConfig};
 
 /// The keys beside the settings.
@@ -81,6 +81,9 @@ impl Draft {
     fn setting(self, key: &str, value: &Value) -> Result<Self, ConfigError> {
         match value {
             _ if Setting::find(key).is_none() => Err(unknown(key)),
+            Value::Boolean(yes) if Setting::find(key).is_some_and(|setting| setting.unit == Unit::Switch) => {
+                self.set(key, u64::from(*yes))
+            }
             Value::Integer(number) if *number >= 0 => self.set(key, number.unsigned_abs()),
             value => Err(bad(key, value, "a number that is not negative")),
         }
@@ -272,6 +275,12 @@ fn contradictions(settings: &Settings) -> Result<(), ConfigError> {
         "log.largest_max_batch_bytes",
         |default, largest| default <= largest,
         "the default may not be over the bound",
+    )?;
+    check(
+        "log.largest_max_batch_bytes",
+        "log.max_decompressed_bytes",
+        |batch, decompressed| batch <= decompressed,
+        "records may not be refused for a size that a batch is allowed",
     )?;
     check(
         "log.largest_max_batch_bytes",

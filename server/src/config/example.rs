@@ -40,10 +40,18 @@ pub fn example() -> String {
         }
         text.push('\n');
         let range = format!("From {} to {} {}", setting.least, setting.most, setting.unit.name());
-        for line in wrap(&format!("{} {}.", setting.about, range.trim_end())) {
+        let about = match setting.unit {
+            Unit::Switch => setting.about.to_owned(),
+            _ => format!("{} {}.", setting.about, range.trim_end()),
+        };
+        for line in wrap(&about) {
             let _ = writeln!(text, "# {line}");
         }
-        let _ = writeln!(text, "{name} = {}{}", digits(setting.default), size(setting.unit, setting.default));
+        let value = match setting.unit {
+            Unit::Switch => (setting.default == 1).to_string(),
+            _ => digits(setting.default),
+        };
+        let _ = writeln!(text, "{name} = {value}{}", size(setting.unit, setting.default));
     }
     text
 }

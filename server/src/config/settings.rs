@@ -11,6 +11,8 @@ pub enum Unit {
     Milliseconds,
     /// A number of things.
     Count,
+    /// Yes (1, `true`) or no (0, `false`).
+    Switch,
 }
 
 impl Unit {
@@ -19,7 +21,7 @@ impl Unit {
         match self {
             Self::Bytes => "bytes",
             Self::Milliseconds => "ms",
-            Self::Count => "",
+            Self::Count | Self::Switch => "",
         }
     }
 }
@@ -89,6 +91,10 @@ settings! {
         "The largest batch that an append may carry, for logs created without saying so themselves.";
     largest_max_batch_bytes = "log.largest_max_batch_bytes", Bytes, 64 * MIB, KIB => 64 * MIB,
         "The largest max_batch_bytes that a log may be created with. At least log.max_batch_bytes.";
+    max_decompressed_bytes = "log.max_decompressed_bytes", Bytes, 128 * MIB, KIB => GIB,
+        "The most bytes that a compressed batch's records may come to. At least log.largest_max_batch_bytes.";
+    check_records = "log.check_records", Switch, 1, 0 => 1,
+        "Whether an append's records are walked through before it is accepted. Without it a batch whose count lies leaves offsets without records.";
     append_queue_bytes = "log.append_queue_bytes", Bytes, 128 * MIB, MIB => 4 * GIB,
         "How many bytes of appends may wait on one log before further ones are refused as overloaded. At least log.largest_max_batch_bytes.";
     segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,

@@ -148,7 +148,7 @@ pub fn agrees_with_a_plain_map(kv: &dyn Kv) {
         }
         let (key, other) = (random_key(&mut chance), random_key(&mut chance));
         assert_eq!(kv.get(Space::Index, &key).unwrap().as_deref(), model.get(&key).map(Vec::as_slice));
-        let last = model.iter().filter(|(held, _)| **held >= other && **held <= key).next_back();
+        let last = model.iter().rfind(|(held, _)| **held >= other && **held <= key);
         assert_eq!(owned(kv.last_before(Space::Index, &other, &key).unwrap()), owned(last));
         let expected = model.iter().filter(|(held, _)| **held >= key && **held < other).take(5);
         assert_eq!(owned(kv.scan(Space::Index, &key, &other, 5).unwrap()), owned(expected));

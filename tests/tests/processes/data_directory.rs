@@ -7,6 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quipu_tests::{Cluster, Command, Finished, Node, eventually};
+use twox_hash::XxHash3_64;
+
+/// Bytes before the message in the file `IDENTITY`.
+const HEAD: usize = 24;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_data_directory_is_refused() {
@@ -77,7 +81,7 @@ async fn a_damaged_identity_is_refused() {
     let identity = node.data_directory().join("IDENTITY");
     let kept = fs::read(&identity).expect("the identity");
     let mut spoiled = kept.clone();
-    *spoiled.last_mut().expect("bytes") ^= 1;
+    spoiled[HEAD] ^= 1;
     for damage in [spoiled, kept[..kept.len() / 2].to_vec(), Vec::new()] {
         fs::write(&identity, &damage).expect("the identity can be written");
         serve(node, &[]).await.exits_with(1).mentions("identity");
@@ -166,8 +170,16 @@ fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// The identity with another format version.
+/// The identity with another format version, as storage/src/identity.rs
+/// describes the file: its head is the same in every version.
 fn with_version(identity: &[u8], version: u32) -> Vec<u8> {
-    let _ = (identity, version);
-    todo!("once the file's format is there")
+    let length = u32::from_le_bytes(identity[12..16].try_into().expect("four bytes"));
+    let message = &identity[HEAD..HEAD + usize::try_from(length).expect("a small file")];
+    let mut sealed = version.to_le_bytes().to_vec();
+    sealed.extend(length.to_le_bytes());
+    sealed.extend(message);
+    let mut changed = identity.to_vec();
+    changed[8..12].copy_from_slice(&version.to_le_bytes());
+    changed[16..HEAD].copy_from_slice(&XxHash3_64::oneshot(&sealed).to_le_bytes());
+    changed
 }

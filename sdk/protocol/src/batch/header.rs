@@ -129,7 +129,6 @@ impl BatchHeader {
         assert!(batch.len() > HEADER_BYTES, "a batch has a header and records");
         let following = i32::try_from(batch.len() - LENGTH_COUNTS_FROM).expect("the builder bounds a batch's length");
         let last_offset_delta = i32::try_from(self.count - 1).expect("a record takes more than a byte");
-        let (id, epoch, sequence) = self.producer.map_or((NO_PRODUCER, -1, -1), Producer::fields);
         let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
         put(BASE_OFFSET, &self.base_offset.get().to_be_bytes());
         put(LENGTH, &following.to_be_bytes());
@@ -139,12 +138,9 @@ impl BatchHeader {
         put(LAST_OFFSET_DELTA, &last_offset_delta.to_be_bytes());
         put(BASE_TIMESTAMP, &self.base_timestamp.get().to_be_bytes());
         put(MAX_TIMESTAMP, &self.max_timestamp.get().to_be_bytes());
-        put(PRODUCER_ID, &id.to_be_bytes());
-        put(PRODUCER_EPOCH, &epoch.to_be_bytes());
-        put(BASE_SEQUENCE, &sequence.to_be_bytes());
         put(COUNT, &(last_offset_delta + 1).to_be_bytes());
-        let crc = checksum(batch);
-        batch[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+        put_producer(batch, self.producer);
+        put_checksum(batch);
     }
 }
 
@@ -188,6 +184,32 @@ pub fn patch_position(batch: &mut [u8], base: Offset, leader_epoch: u32) {
     assert!(base.get() <= i64::MAX.cast_unsigned(), "offset {base} is beyond what the format can say");
     batch[BASE_OFFSET..LENGTH].copy_from_slice(&base.get().to_be_bytes());
     batch[LEADER_EPOCH..FORMAT_VERSION].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+/// `batch` under `producer`'s name: what was encoded before its place in the
+/// producer's stream was known, or is to have another one. The records are not
+/// looked at; the bytes are copied only when somebody else has them too.
+///
+/// # Panics
+/// When `batch` is shorter than a header.
+pub fn with_producer(batch: Bytes, producer: Option<Producer>) -> Bytes {
+    assert!(batch.len() >= HEADER_BYTES, "only a batch has a producer, {} bytes are none", batch.len());
+    let mut stamped = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    put_producer(&mut stamped, producer);
+    put_checksum(&mut stamped);
+    stamped.freeze()
+}
+
+fn put_producer(batch: &mut [u8], producer: Option<Producer>) {
+    let (id, epoch, sequence) = producer.map_or((NO_PRODUCER, -1, -1), Producer::fields);
+    batch[PRODUCER_ID..PRODUCER_EPOCH].copy_from_slice(&id.to_be_bytes());
+    batch[PRODUCER_EPOCH..BASE_SEQUENCE].copy_from_slice(&epoch.to_be_bytes());
+    batch[BASE_SEQUENCE..COUNT].copy_from_slice(&sequence.to_be_bytes());
+}
+
+fn put_checksum(batch: &mut [u8]) {
+    let crc = checksum(batch);
+    batch[CRC..ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
 }
 
 // Where the fields start.

@@ -27,7 +27,7 @@ mod varint;
 pub use builder::BatchBuilder;
 pub use compression::{Compression, UnknownCompression};
 pub use error::{BatchError, RecordFault};
-pub use header::{BatchHeader, HEADER_BYTES, Producer, patch_position, with_position};
+pub use header::{BatchHeader, HEADER_BYTES, Producer, patch_position, with_position, with_producer};
 pub use record::{Header, Record};
 pub use records::{Records, records};
 pub use validate::{BatchLimits, validate};

@@ -1,0 +1,93 @@
+//! The service `quipu.v1.Cluster`: logs, nodes, producer ids.
+
+use quipu_protocol::v1;
+use quipu_protocol::v1::cluster_server::Cluster;
+use tonic::{Request, Response, Status};
+
+use super::{SharedNode, log_name, refusals, status};
+
+/// Logs on a page when the client does not say, and at most.
+const DEFAULT_PAGE: u32 = 1_000;
+const LARGEST_PAGE: u32 = 10_000;
+/// A log's smallest `max_batch_bytes`.
+const LEAST_MAX_BATCH_BYTES: u32 = 1 << 10;
+
+/// Serves what concerns the cluster as a whole; changes go to the catalog.
+pub(crate) struct ClusterService {
+    shared: SharedNode,
+}
+
+impl ClusterService {
+    pub(crate) fn new(shared: SharedNode) -> Self {
+        Self { shared }
+    }
+
+    /// What is asked for, as far as it can be judged without the catalog.
+    fn checked(&self, config: v1::LogConfig) -> Result<v1::LogConfig, v1::Error> {
+        let asked = config.max_batch_bytes;
+        let largest = self.shared.settings.largest_max_batch_bytes;
+        if asked != 0 && asked < LEAST_MAX_BATCH_BYTES {
+            let reason = format!("{asked} is less than the least, {LEAST_MAX_BATCH_BYTES}");
+            return Err(v1::Error::invalid_argument("config.max_batch_bytes", reason));
+        }
+        if u64::from(asked) > largest {
+            return Err(v1::Error::too_large("largest_max_batch_bytes", largest, u64::from(asked)));
+        }
+        Ok(config)
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn create_log(
+        &self,
+        request: Request<v1::CreateLogRequest>,
+    ) -> Result<Response<v1::CreateLogResponse>, Status> {
+        let v1::CreateLogRequest { name, config } = request.into_inner();
+        let name = log_name(&name).map_err(status)?;
+        let config = self.checked(config.unwrap_or_default()).map_err(status)?;
+        let created = self.shared.node.create_log(&name, config).await;
+        let created = created.map_err(|error| status(refusals::of_create_log(error)))?;
+        Ok(Response::new(v1::CreateLogResponse { log: Some(created.log), created: created.created }))
+    }
+
+    async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
+        let v1::ListLogsRequest { after, limit } = request.into_inner();
+        let limit = match limit {
+            0 => DEFAULT_PAGE,
+            limit if limit > LARGEST_PAGE => {
+                return Err(status(v1::Error::too_large("limit", LARGEST_PAGE.into(), limit.into())));
+            }
+            limit => limit,
+        };
+        if !after.is_empty() {
+            log_name(&after).map_err(|_| status(v1::Error::invalid_argument("after", "it is no log name")))?;
+        }
+        let page = self.shared.node.list_logs(&after, limit as usize).await;
+        Ok(Response::new(page.map_err(|error| status(refusals::of_catalog(error)))?))
+    }
+
+    async fn describe_log(
+        &self,
+        request: Request<v1::DescribeLogRequest>,
+    ) -> Result<Response<v1::DescribeLogResponse>, Status> {
+        let name = log_name(&request.into_inner().name).map_err(status)?;
+        let described = self.shared.node.describe_log(&name).await;
+        let described = described.map_err(|error| status(refusals::of_lookup_for_leader(&name, error)))?;
+        Ok(Response::new(described))
+    }
+
+    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        Ok(Response::new(self.shared.node.status().await))
+    }
+
+    async fn allocate_producer(
+        &self,
+        _request: Request<v1::AllocateProducerRequest>,
+    ) -> Result<Response<v1::AllocateProducerResponse>, Status> {
+        let allocated = self.shared.node.allocate_producer().await;
+        let allocated = allocated.map_err(|error| status(refusals::of_allocate_producer(error)))?;
+        let (producer_id, allotted_at) = (allocated.id.get(), allocated.allotted_at.get());
+        Ok(Response::new(v1::AllocateProducerResponse { producer_id, allotted_at }))
+    }
+}

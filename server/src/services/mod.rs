@@ -1,0 +1,60 @@
+//! The gRPC services of a node: they check what comes in, hand it to the node,
+//! and say what came of it in the terms of `quipu.v1`.
+//!
+//! Nothing in here decides about consensus or storage. Whatever is refused is
+//! refused with a typed [`v1::Error`](quipu_protocol::v1::Error) that names the
+//! bound or the reason, and has changed nothing.
+
+mod append;
+mod cluster;
+mod read;
+mod records;
+mod refusals;
+
+use std::sync::Arc;
+
+use quipu_protocol::environment::Environment;
+use quipu_protocol::{LogName, NodeId, v1};
+use quipu_raft::RaftNode;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::config::Settings;
+
+pub(crate) use cluster::ClusterService;
+pub(crate) use records::RecordsService;
+
+/// The largest message that a node takes: the largest batch and what goes
+/// around it.
+pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + MESSAGE_OVERHEAD_BYTES;
+/// No log can be configured for larger batches.
+const MAX_BATCH_BYTES: usize = 64 << 20;
+/// A log's name and the framing of a message's fields, generously.
+const MESSAGE_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// What the services have in common.
+pub(crate) struct Shared {
+    pub(crate) node: RaftNode,
+    pub(crate) node_id: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) environment: Environment,
+    /// Cancelled when the node is asked to end: streams that would go on for
+    /// ever end then.
+    pub(crate) ending: CancellationToken,
+}
+
+/// What is answered once the node is asked to end.
+fn ending() -> v1::Error {
+    v1::Error::unavailable("the node is shutting down")
+}
+
+fn log_name(name: &str) -> Result<LogName, v1::Error> {
+    Ok(name.parse::<LogName>()?)
+}
+
+/// A refusal as an RPC's status.
+fn status(error: impl Into<v1::Error>) -> Status {
+    Status::from(error.into())
+}
+
+pub(crate) type SharedNode = Arc<Shared>;

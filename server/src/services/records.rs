@@ -1,0 +1,61 @@
+//! The service `quipu.v1.Records`: appends, reads, offsets.
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use quipu_protocol::v1::records_server::Records;
+use quipu_protocol::v1::{self, Consistency};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::append::{self, Pipeline};
+use super::{SharedNode, log_name, read, status};
+
+/// Serves appends and reads of the logs that this node has replicas of.
+pub(crate) struct RecordsService {
+    shared: SharedNode,
+}
+
+impl RecordsService {
+    pub(crate) fn new(shared: SharedNode) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl Records for RecordsService {
+    type AppendStream = Pipeline;
+    type ReadStream = BoxStream<'static, Result<v1::ReadResponse, Status>>;
+
+    async fn append(&self, request: Request<Streaming<v1::AppendRequest>>) -> Result<Response<Pipeline>, Status> {
+        Ok(Response::new(Pipeline::new(Arc::clone(&self.shared), request.into_inner())))
+    }
+
+    async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        let v1::AppendRequest { request, log, batch } = request.into_inner();
+        let log = append::Log::find(&self.shared, &log).await.map_err(status)?;
+        let appended = log.append(batch).map_err(status)?.await.map_err(status)?;
+        Ok(Response::new(append::response(request, Ok(appended))))
+    }
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let stream = read::start(&self.shared, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(stream))
+    }
+
+    async fn offsets(&self, request: Request<v1::OffsetsRequest>) -> Result<Response<v1::OffsetsResponse>, Status> {
+        let request = request.into_inner();
+        let consistency = consistency(request.consistency).map_err(status)?;
+        let name = log_name(&request.log).map_err(status)?;
+        let range = read::settled_range(&self.shared, &name, consistency).await.map_err(status)?.1;
+        Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get() }))
+    }
+}
+
+/// How fresh the answer has to be; unsaid, it is as fresh as can be.
+pub(super) fn consistency(number: i32) -> Result<Consistency, v1::Error> {
+    match Consistency::try_from(number) {
+        Ok(Consistency::Unspecified | Consistency::Linearizable) => Ok(Consistency::Linearizable),
+        Ok(Consistency::Local) => Ok(Consistency::Local),
+        Err(_) => Err(v1::Error::invalid_argument("consistency", format!("{number} is no known consistency"))),
+    }
+}

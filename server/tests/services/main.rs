@@ -1,0 +1,10 @@
+//! What a node answers to those who speak `quipu.v1` to it: a real server over
+//! a disk, a key-value store and a network in memory.
+
+mod appends;
+mod batches;
+mod life;
+mod network;
+mod node;
+mod reads;
+mod refusals;
