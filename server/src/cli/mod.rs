@@ -1,31 +1,73 @@
 //! The command line: parses, picks the command, and turns its end into an
 //! exit code.
+//!
+//! Everything but `serve`, `up`, `demo` and `bench disk` is a client of a
+//! cluster and uses nothing but the SDK's public interface. Results go to
+//! standard output, everything else to standard error.
 
+mod append;
+mod bench;
+mod connection;
+mod demo;
+mod failure;
+mod lines;
+mod log;
+mod output;
+mod read;
+mod record;
 mod serve;
 mod signals;
+mod status;
+mod tail;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use quipu_sdk::Environment;
 
-/// The request, the input or the configuration was refused; nothing changed.
-const REFUSED: u8 = 1;
-/// The command line is wrong.
-const USAGE: u8 = 2;
+use self::connection::ConnectionArguments;
+use self::failure::Failure;
+use self::failure::code::{REFUSED, USAGE};
 
 /// A replicated commit log.
+///
+/// A record is acknowledged once it is on stable storage on a majority of its
+/// log's replicas; nodes that failed, fell behind or lost their disk come back
+/// by themselves.
 #[derive(Debug, Parser)]
-#[command(name = "quipu", version, about, max_term_width = 100)]
+#[command(name = "quipu", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    connection: ConnectionArguments,
 }
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 outcome unknown, 4 unavailable.
+
+Try it:
+  quipu demo                                     the whole story, on three real nodes
+  quipu up --nodes 3 --data-dir /tmp/quipu       a cluster to play with; then, elsewhere:
+  export QUIPU_BOOTSTRAP=127.0.0.1:7001
+  quipu log create orders
+  echo hello | quipu append orders
+  quipu read orders --from start";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArguments),
     Up(up::UpArguments),
+    Demo(demo::DemoArguments),
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    Append(append::AppendArguments),
+    Read(read::ReadArguments),
+    Tail(tail::TailArguments),
+    Status(status::StatusArguments),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 /// Runs the command that the process was started with.
@@ -39,12 +81,50 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(REFUSED);
         }
     };
-    runtime.block_on(async {
-        match arguments.command {
-            Command::Serve(arguments) => serve::run(arguments).await,
-            Command::Up(arguments) => up::run(arguments).await,
+    let code = runtime.block_on(dispatch(arguments));
+    // A read of standard input that nobody waits for any more must not keep
+    // the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn dispatch(arguments: Arguments) -> ExitCode {
+    let environment = quipu_sdk::system::environment();
+    let Arguments { command, connection } = arguments;
+    let done = match command {
+        Command::Serve(arguments) => return serve::run(arguments).await,
+        Command::Up(arguments) => return up::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments, environment).await,
+        Command::Bench(command) => command.run(&connection, &environment).await,
+        client_command => as_client(client_command, &connection, &environment).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                complain(message);
+            }
+            ExitCode::from(failure.exit_code())
         }
-    })
+    }
+}
+
+async fn as_client(
+    command: Command,
+    connection: &ConnectionArguments,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let client = connection.client(environment)?;
+    match command {
+        Command::Log(command) => command.run(&client).await,
+        Command::Append(arguments) => append::run(arguments, &client).await,
+        Command::Read(arguments) => read::run(arguments, &client).await,
+        Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
+        Command::Status(arguments) => status::run(&arguments, &client).await,
+        Command::Serve(_) | Command::Up(_) | Command::Demo(_) | Command::Bench(_) => {
+            unreachable!("no client command, run before this")
+        }
+    }
 }
 
 /// Tells a person what went wrong, on standard error.

@@ -1,0 +1,171 @@
+//! `quipu append`: lines into records.
+//!
+//! ```text
+//!   input ─► Lines ─► Producer ─► cluster
+//!                        └► deliveries, oldest first ─► first and last offset
+//! ```
+//!
+//! Reading goes on while earlier lines are in flight, up to the producer's own
+//! bound on bytes and [`MAX_WAITING`] lines; the input may be endless.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use futures_util::FutureExt;
+use quipu_sdk::{AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig};
+use tokio::io::{AsyncBufRead, BufReader};
+
+use super::failure::Failure;
+use super::lines::Lines;
+use super::output::grouped;
+use super::signals::Signals;
+
+/// The most lines that are read and not yet acknowledged.
+const MAX_WAITING: usize = 100_000;
+
+/// Append lines to a log.
+///
+/// Each line becomes one record, without its line feed and otherwise byte for
+/// byte: carriage returns are kept, an empty line is an empty value, a last
+/// line without a line feed counts. Lines are appended as they come and in
+/// order; the input may be endless. Ctrl-C ends the input.
+///
+/// Once every record is acknowledged, which means fsynced by a majority of the
+/// log's replicas, this prints `appended N records at FIRST..END`. A node or a
+/// leader that fails meanwhile is no error; the retries land each record once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  echo 'order 1 placed' | quipu append orders
+  quipu append orders --file orders.jsonl --compression zstd
+  tail -F /var/log/syslog | quipu append syslog")]
+pub(crate) struct AppendArguments {
+    /// The log's name.
+    name: String,
+    /// Read this file; - is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// Put at most so many records into a batch. A batch is one append: its
+    /// records land next to each other or not at all.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_records: u32,
+    /// Compress batches with none, lz4 or zstd.
+    #[arg(long, value_name = "CODEC", default_value_t = Compression::None)]
+    compression: Compression,
+}
+
+pub(crate) async fn run(arguments: AppendArguments, client: &Client) -> Result<(), Failure> {
+    let log: LogName = arguments.name.parse()?;
+    let config = ProducerConfig {
+        batch_records: arguments.batch_records,
+        compression: arguments.compression,
+        ..ProducerConfig::default()
+    };
+    let producer = client.producer(&log, config)?;
+    let mut progress = Progress::default();
+    let appended = if arguments.file.as_os_str() == "-" {
+        append(tokio::io::stdin(), &producer, &mut progress).await
+    } else {
+        let opened = tokio::fs::File::open(&arguments.file).await;
+        let file =
+            opened.map_err(|error| Failure::system(format_args!("read {}", arguments.file.display()), &error))?;
+        append(file, &producer, &mut progress).await
+    };
+    appended.map_err(|failure| match progress.records {
+        0 => failure,
+        records => failure.after(format_args!("after {} records were acknowledged", grouped(records))),
+    })?;
+
+    let (first, end) = match progress.first {
+        Some(first) => (first, progress.end),
+        // Nothing was appended at the end as it is, if the log is there at all.
+        None => {
+            let end = client.offsets(&log, Consistency::Linearizable).await?.end();
+            (end, end)
+        }
+    };
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "appended {} records at {first}..{end}", progress.records)?;
+    output.flush()?;
+    Ok(())
+}
+
+/// What has been acknowledged so far.
+#[derive(Default)]
+struct Progress {
+    records: u64,
+    first: Option<Offset>,
+    /// Behind the last one.
+    end: Offset,
+}
+
+impl Progress {
+    fn acknowledge(&mut self, delivered: Result<Offset, AppendError>) -> Result<(), Failure> {
+        let offset = delivered?;
+        self.records += 1;
+        self.first.get_or_insert(offset);
+        self.end = offset.next();
+        Ok(())
+    }
+}
+
+async fn append(
+    input: impl tokio::io::AsyncRead + Unpin,
+    producer: &Producer,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut lines = Lines::new(BufReader::with_capacity(1 << 18, input), ProducerConfig::MAX_BATCH_BYTES);
+    let mut signals = Signals::listen().map_err(|error| Failure::system("listen for Ctrl-C", &error))?;
+    let mut waiting = VecDeque::new();
+    tokio::select! {
+        biased;
+        _ = signals.next() => {}
+        sent = send_lines(&mut lines, producer, &mut waiting, progress) => sent?,
+    }
+    // Asked to end once more, the process ends as it is.
+    let all_answered = async {
+        while let Some(delivery) = waiting.pop_front() {
+            progress.acknowledge(delivery.await)?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        _ = signals.next() => Err(Failure::OutcomeUnknown("ended before every record was acknowledged".to_owned())),
+        answered = all_answered => answered,
+    }
+}
+
+/// Sends every line; returns at the end of the input, when the last ones may
+/// still be waiting for their acknowledgement.
+async fn send_lines(
+    lines: &mut Lines<impl AsyncBufRead + Unpin>,
+    producer: &Producer,
+    waiting: &mut VecDeque<Delivery>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    loop {
+        while let Some(delivered) = waiting.front_mut().and_then(FutureExt::now_or_never) {
+            waiting.pop_front();
+            progress.acknowledge(delivered)?;
+        }
+        let full = waiting.len() >= MAX_WAITING;
+        let line = match waiting.front_mut() {
+            Some(oldest) => tokio::select! {
+                biased;
+                line = lines.next(), if !full => line,
+                delivered = oldest => {
+                    waiting.pop_front();
+                    progress.acknowledge(delivered)?;
+                    continue;
+                }
+            },
+            None => lines.next().await,
+        };
+        let line = line.map_err(|error| Failure::Refused(error.to_string()))?;
+        let Some(line) = line else { return Ok(()) };
+        waiting.push_back(producer.send(producer.record(line)).await?);
+    }
+}

@@ -1,0 +1,39 @@
+//! Which cluster a command talks to.
+
+use std::time::Duration;
+
+use clap::Args;
+use quipu_sdk::{Client, ClientConfig, Environment};
+
+use super::failure::Failure;
+
+/// Where the cluster is and how long to try.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reaching the cluster")]
+pub(crate) struct ConnectionArguments {
+    /// Addresses of some of the cluster's nodes, host:port,host:port,… One
+    /// that answers is enough.
+    #[arg(long, global = true, value_name = "ADDRESS,…", env = "QUIPU_BOOTSTRAP", value_delimiter = ',')]
+    bootstrap: Vec<String>,
+    /// Go on trying for so many seconds before giving up (exit code 4). An
+    /// election takes about one.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+impl ConnectionArguments {
+    /// A client, not connected yet.
+    pub(crate) fn client(&self, environment: &Environment) -> Result<Client, Failure> {
+        if self.bootstrap.is_empty() {
+            let message = "which cluster? Name some of its nodes: --bootstrap host:port,host:port or QUIPU_BOOTSTRAP";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        let mut config = ClientConfig::new(self.bootstrap.iter().map(|address| address.trim()));
+        config.retry_timeout = self.timeout();
+        Ok(Client::new(config, environment.clone())?)
+    }
+
+    pub(crate) const fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}

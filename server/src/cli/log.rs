@@ -1,0 +1,194 @@
+//! `quipu log`: logs as wholes.
+
+use std::io::{BufWriter, Write as _};
+
+use clap::{Args, Subcommand};
+use owo_colors::OwoColorize as _;
+use quipu_sdk::{Client, LogConfig, LogDescription, NodeId, ReplicaRole, ReplicaState};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::output::{self, Table, counted};
+
+/// Create, list and describe logs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    Create(CreateArguments),
+    List(ListArguments),
+    Describe(DescribeArguments),
+}
+
+/// Create a log.
+///
+/// Created again with the same configuration it succeeds again; with another
+/// one it is refused. A name has 1 to 255 characters of A-Z a-z 0-9 . _ / -
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu log create orders
+  quipu log create billing/eu-1 --replicas 5 --max-batch-bytes 16777216")]
+pub(crate) struct CreateArguments {
+    /// The log's name.
+    name: String,
+    /// How many nodes keep a copy. Unless given, the smaller of 3 and the
+    /// number of nodes.
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    replicas: Option<u32>,
+    /// The largest batch that an append may carry, 1024 to 67108864 bytes.
+    /// Unless given, what the cluster is configured to (1 MiB).
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    max_batch_bytes: Option<u32>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// List the logs, one name a line.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Print one line of JSON for each: name, id, replicas, max_batch_bytes.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what can be read of a log and how its replicas are.
+///
+/// `lag` counts the entries of the leader's that a replica does not have yet;
+/// `durable` and `applied` are the last entries that its own disk has fsynced
+/// and that it has applied.
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArguments {
+    /// The log's name.
+    name: String,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl LogCommand {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Create(arguments) => create(arguments, client).await,
+            Self::List(arguments) => list(&arguments, client).await,
+            Self::Describe(arguments) => describe(arguments, client).await,
+        }
+    }
+}
+
+async fn create(arguments: CreateArguments, client: &Client) -> Result<(), Failure> {
+    let config = LogConfig { replicas: arguments.replicas, max_batch_bytes: arguments.max_batch_bytes };
+    let created = client.create_log(&arguments.name.parse()?, config).await?;
+    let LogConfig { replicas, max_batch_bytes } = created.log.config;
+    if arguments.json {
+        output::print_json(&json!({
+            "name": created.log.name.as_str(),
+            "id": created.log.id.get(),
+            "replicas": replicas,
+            "max_batch_bytes": max_batch_bytes,
+            "created": created.created,
+        }))?;
+        return Ok(());
+    }
+    let what = if created.created { "created" } else { "exists already:" };
+    let replicas = counted(replicas.unwrap_or_default().into(), "replica", "replicas");
+    writeln!(std::io::stdout(), "{what} {} with {replicas}", created.log.name)?;
+    Ok(())
+}
+
+async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure> {
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    for log in client.list_logs().await? {
+        if arguments.json {
+            let line = json!({
+                "name": log.name.as_str(),
+                "id": log.id.get(),
+                "replicas": log.config.replicas,
+                "max_batch_bytes": log.config.max_batch_bytes,
+            });
+            writeln!(output, "{line}")?;
+        } else {
+            writeln!(output, "{}", log.name)?;
+        }
+    }
+    output.flush()?;
+    Ok(())
+}
+
+async fn describe(arguments: DescribeArguments, client: &Client) -> Result<(), Failure> {
+    let described = client.describe_log(&arguments.name.parse()?).await?;
+    if arguments.json {
+        output::print_json(&as_json(&described))?;
+        return Ok(());
+    }
+    let mut output = output::for_people();
+    let LogDescription { log, range, leader, term, replicas } = &described;
+    writeln!(output, "{}", log.name.to_string().bold())?;
+    writeln!(output, "  records  {range} ({})", counted(range.count(), "record", "records"))?;
+    match leader {
+        Some(node) => writeln!(output, "  leader   node {node}, term {term}")?,
+        None => writeln!(output, "  leader   {}, term {term}", "none".red())?,
+    }
+    writeln!(output)?;
+    let mut table =
+        Table::new(["node", "address", " replica", "role", "state", " durable", " applied", " lag", " end"]);
+    for replica in replicas {
+        table.row([
+            &replica.node,
+            &replica.address,
+            &replica.replica,
+            &role_name(replica.role).unwrap_or("?"),
+            &state_name(replica.state),
+            &replica.durable_index,
+            &replica.applied_index,
+            &replica.lag,
+            &replica.end,
+        ]);
+    }
+    table.write(&mut output, "  ")?;
+    Ok(())
+}
+
+fn as_json(described: &LogDescription) -> Value {
+    let replicas = described.replicas.iter().map(|replica| {
+        json!({
+            "node": replica.node.get(),
+            "replica": replica.replica.get(),
+            "role": role_name(replica.role),
+            "durable_index": replica.durable_index,
+            "applied_index": replica.applied_index,
+            "lag": replica.lag,
+            "state": state_name(replica.state),
+            "address": replica.address,
+            "end": replica.end.get(),
+        })
+    });
+    json!({
+        "name": described.log.name.as_str(),
+        "id": described.log.id.get(),
+        "start": described.range.start().get(),
+        "end": described.range.end().get(),
+        "leader": described.leader.map(NodeId::get),
+        "term": described.term.get(),
+        "replicas": replicas.collect::<Vec<_>>(),
+    })
+}
+
+/// None when the replica did not say.
+const fn role_name(role: Option<ReplicaRole>) -> Option<&'static str> {
+    match role {
+        Some(ReplicaRole::Leader) => Some("leader"),
+        Some(ReplicaRole::Follower) => Some("follower"),
+        Some(ReplicaRole::Learner) => Some("learner"),
+        None => None,
+    }
+}
+
+const fn state_name(state: ReplicaState) -> &'static str {
+    match state {
+        ReplicaState::Running => "running",
+        ReplicaState::Unreachable => "unreachable",
+        ReplicaState::Failed => "failed",
+        ReplicaState::Starting => "starting",
+        ReplicaState::Unknown => "unknown",
+    }
+}

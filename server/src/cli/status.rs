@@ -1,0 +1,68 @@
+//! `quipu status`: the nodes.
+
+use std::io::Write as _;
+
+use clap::Args;
+use quipu_sdk::{Client, ClusterStatus, NodeState};
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::output::{self, Table, counted};
+
+/// Show the nodes and the number of logs.
+///
+/// A node is up, down (does not answer its peers) or resyncing (has lost its
+/// data and is being brought up to date).
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<(), Failure> {
+    let status = client.status().await?;
+    if arguments.json {
+        output::print_json(&as_json(&status))?;
+        return Ok(());
+    }
+    let mut table = Table::new(["node", "address", "state", "version"]);
+    for node in &status.nodes {
+        table.row([&node.id, &node.address, &state_name(node.state), &node.version]);
+    }
+    let mut output = output::for_people();
+    table.write(&mut output, "")?;
+    let leader = match status.catalog_leader {
+        Some(node) => format!("node {node} leads the catalog"),
+        None => "the catalog has no leader".to_owned(),
+    };
+    writeln!(output, "{}, {leader}", counted(status.logs, "log", "logs"))?;
+    Ok(())
+}
+
+fn as_json(status: &ClusterStatus) -> Value {
+    let nodes = status.nodes.iter().map(|node| {
+        json!({
+            "id": node.id.get(),
+            "address": node.address,
+            "state": state_name(node.state),
+            "version": node.version,
+        })
+    });
+    json!({
+        // Beyond what a number in JSON can be relied on to hold.
+        "cluster": status.cluster.to_string(),
+        "nodes": nodes.collect::<Vec<_>>(),
+        "logs": status.logs,
+        "catalog_leader": status.catalog_leader.map(quipu_sdk::NodeId::get),
+    })
+}
+
+const fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Down => "down",
+        NodeState::Resyncing => "resyncing",
+        NodeState::Unknown => "unknown",
+    }
+}
