@@ -13,6 +13,7 @@
 //! network, clock) is passed in by whoever starts a [`Group`].
 #![forbid(unsafe_code)]
 
+mod bootstrap;
 pub mod catalog;
 mod entry;
 pub mod group;
@@ -21,6 +22,7 @@ mod log_store;
 pub mod machine;
 pub mod node;
 mod peers;
+mod reconcile;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, InitializeError, ProposeError, Role, StartError, StopReason};
@@ -28,4 +30,5 @@ pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChu
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
+pub use peers::PeersService;
 pub use types::{BatchOutcome, Command, Member, Raft, Reply, Runtime, TypeConfig};

@@ -15,20 +15,15 @@ pub enum NodeStartError {
     /// Its data directory says what it is in a way that cannot be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The data directory is another node's.
-    #[error("the data directory belongs to node {owner}, and this is node {node}")]
-    OtherNode {
-        /// Whose it is.
-        owner: NodeId,
-        /// Who wanted it.
-        node: NodeId,
-    },
+    /// The data directory is a member of a cluster and has lost its journal.
+    #[error(
+        "the data directory's journal is gone, and with it what this node has promised; remove the whole data \
+         directory to let the node join again"
+    )]
+    JournalGone,
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] OpenError),
-    /// A peer's address is none.
-    #[error(transparent)]
-    Address(#[from] quipu_protocol::transport::AddressError),
 }
 
 /// Why a node cannot go on. The process should end.
@@ -131,4 +126,16 @@ pub enum LogLookupError {
         /// The nodes that have a replica.
         replicas: Vec<v1::Peer>,
     },
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

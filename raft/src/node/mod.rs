@@ -1,9 +1,9 @@
 //! A node: its journal, its replicas, its peers, and its part in the cluster.
 //!
 //! ```text
-//!   start ─▶ identity ─▶ journal ─▶ bootstrap ─▶ catalog's replica ─▶ ready
-//!               │                    (new only)        │
-//!               └ peers service                        └▶ reconcile ─▶ logs'
+//!   start ─▶ identity ─▶ journal ─▶ a cluster ─▶ catalog's replica ─▶ ready
+//!               │                   (bootstrap)        │
+//!               └ peers' service                       └▶ reconcile ─▶ logs'
 //!                 answers from here on                                 replicas
 //! ```
 //!
@@ -12,51 +12,44 @@
 //!
 //! The server uses this and nothing below it.
 
+mod asking;
 mod config;
 mod errors;
+mod inner;
+mod life;
+mod reports;
 
 use std::sync::Arc;
 
 use quipu_protocol::environment::Environment;
+use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
 use quipu_protocol::{LogName, NodeId, ProducerId, Timestamp, v1};
 use quipu_storage::{Disk, Kv};
 
+use crate::catalog;
 use crate::log::LogReplica;
 use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
 pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
+pub(crate) use inner::{Inner, LogHere, LogState};
 
-/// A running node. Clones are handles to the same one.
+/// A running node. Clones are handles to the same one. When the last is
+/// dropped without a [`shutdown`](Self::shutdown), the node ends as in a crash.
 #[derive(Clone)]
 pub struct RaftNode {
+    handle: Arc<Handle>,
+}
+
+/// Ends the node when the last handle to it goes.
+struct Handle {
     inner: Arc<Inner>,
 }
 
-pub(crate) struct Inner {
-    peers: Arc<crate::peers::Peers>,
-}
-
-impl Inner {
-    pub(crate) fn peers(&self) -> &Arc<crate::peers::Peers> {
-        &self.peers
-    }
-    pub(crate) fn heard_hello(&self, _from: &quipu_protocol::peer::Introduction) {}
-    pub(crate) async fn take_in(
-        &self,
-        _from: quipu_protocol::peer::Introduction,
-    ) -> Result<quipu_protocol::peer::Joined, quipu_protocol::peer::Refusal> {
-        todo!()
-    }
-    pub(crate) async fn propose_for_peer(
-        &self,
-        _command: bytes::Bytes,
-    ) -> quipu_protocol::peer::propose_reply::Outcome {
-        todo!()
-    }
-    pub(crate) fn report(&self, _groups: &[u64]) -> quipu_protocol::peer::NodeReport {
-        todo!()
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.let_go();
     }
 }
 
@@ -88,83 +81,127 @@ impl RaftNode {
         disk: Arc<dyn Disk>,
         kv: Arc<dyn Kv>,
     ) -> Result<Self, NodeStartError> {
-        let _ = (config, environment, disk, kv);
-        todo!()
+        let inner = Inner::open(config, environment, disk, kv)?;
+        inner.begin();
+        Ok(Self { handle: Arc::new(Handle { inner }) })
     }
 
     /// The service that the node's peers call; to be served on its address.
     pub fn peers_service(&self) -> PeersServer<PeersService> {
-        todo!()
+        PeersServer::new(PeersService::new(Arc::clone(self.inner())))
     }
 
     /// Waits until the node takes part in its cluster: its replica of the
-    /// catalog knows the cluster, and the replicas that it had are started.
+    /// catalog knows the cluster, and the replicas that it has are started.
+    ///
+    /// # Errors
+    /// When it never will.
     pub async fn ready(&self) -> Result<(), Fatal> {
-        todo!()
+        self.inner().ready().await
     }
 
     /// Waits until the node cannot go on.
     pub async fn failed(&self) -> Fatal {
-        todo!()
+        self.inner().failed().await
     }
 
     /// This node's replica of the log of that name. Asks the catalog's leader
     /// when the name is new here, and waits a moment for a replica that is
     /// being started.
+    ///
+    /// # Errors
+    /// Says where else to ask.
     pub async fn log(&self, name: &LogName) -> Result<LogReplica, LogLookupError> {
-        let _ = name;
-        todo!()
+        let (id, log, replicas) = self.inner().look_up(name).await?;
+        self.inner().local_log(id, &log, replicas).await
     }
 
     /// The nodes that have a replica of the log, as far as this node knows.
     pub fn replicas_of(&self, name: &LogName) -> Vec<v1::Peer> {
-        let _ = name;
-        todo!()
+        let known = self.inner().view(|catalog| catalog.log_named(name).map(|(_, log)| catalog.peers_of(log)));
+        known.flatten().unwrap_or_default()
     }
 
     /// Where `node` is reached.
     pub fn peer(&self, node: NodeId) -> Option<v1::Peer> {
-        let _ = node;
-        todo!()
+        let address = self.inner().peers().address(node)?;
+        Some(v1::Peer { node: node.get(), address })
     }
 
     /// Creates a log. A field of `config` that is 0 takes its default.
+    ///
+    /// # Errors
+    /// Names the bound or the reason.
     pub async fn create_log(&self, name: &LogName, config: v1::LogConfig) -> Result<CreatedLog, CreateLogError> {
-        let _ = (name, config);
-        todo!()
+        let inner = self.inner();
+        let max_batch_bytes = match config.max_batch_bytes {
+            0 => inner.config().default_batch_bytes,
+            asked => asked,
+        };
+        let config = v1::LogConfig { max_batch_bytes, ..config };
+        let reachable = inner.reachable_nodes().await;
+        let reply = inner.change(catalog::create_log(name, config, reachable)).await?;
+        match reply {
+            Outcome::LogCreated(created) => {
+                Ok(CreatedLog { log: created.log.unwrap_or_default(), created: created.created })
+            }
+            Outcome::Error(error) => Err(CreateLogError::Refused(error)),
+            other => Err(asking::unexpected(&other).into()),
+        }
     }
 
-    /// At most `limit` logs whose names come after `after`, by name, as far as
-    /// the catalog's leader knows; and whether there are more.
+    /// At most `limit` logs whose names come after `after`, by name, as the
+    /// catalog's leader knows them; and whether there are more.
+    ///
+    /// # Errors
+    /// When the catalog's leader does not answer.
     pub async fn list_logs(&self, after: &str, limit: usize) -> Result<v1::ListLogsResponse, CatalogError> {
-        let _ = (after, limit);
-        todo!()
+        self.inner().refresh().await?;
+        let (logs, more) = self.inner().view(|catalog| catalog.logs_after(after, limit)).unwrap_or_default();
+        Ok(v1::ListLogsResponse { logs, more })
     }
 
     /// A log, with what each of its replicas says of itself.
+    ///
+    /// # Errors
+    /// When there is no such log.
     pub async fn describe_log(&self, name: &LogName) -> Result<v1::DescribeLogResponse, LogLookupError> {
-        let _ = name;
-        todo!()
+        let (id, log, replicas) = self.inner().look_up(name).await?;
+        Ok(self.inner().describe(id, &log, &replicas).await)
     }
 
     /// The cluster as this node sees it, with what each node says of itself.
     pub async fn status(&self) -> v1::StatusResponse {
-        todo!()
+        self.inner().cluster_status().await
     }
 
     /// A new producer id.
+    ///
+    /// # Errors
+    /// When the catalog's leader does not answer.
     pub async fn allocate_producer(&self) -> Result<AllocatedProducer, AllocateProducerError> {
-        todo!()
+        match self.inner().change(catalog::allocate_producers(1)).await? {
+            Outcome::Producers(allotted) => Ok(AllocatedProducer {
+                id: ProducerId::new(allotted.first),
+                allotted_at: Timestamp::new(allotted.allotted_at),
+            }),
+            Outcome::Error(error) => Err(AllocateProducerError::Refused { reason: error.message }),
+            other => Err(asking::unexpected(&other).into()),
+        }
     }
 
     /// Hands the leadership of every group it leads to another replica that is
     /// up to date, as far as there is one; done before a shutdown.
     pub async fn hand_over(&self) {
-        todo!()
+        self.inner().hand_over().await;
     }
 
     /// Stops every replica and closes the journal.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner().shutdown().await;
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.handle.inner
     }
 }

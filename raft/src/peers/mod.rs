@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::{Introduction, Refusal};
-use quipu_protocol::{BootCount, ClusterId, Incarnation, NodeId, v1};
+use quipu_protocol::{BootCount, ClusterId, Incarnation, NodeId};
 use tonic::transport::Channel;
 
 use link::{Lane, Link};
@@ -43,9 +43,8 @@ use memory::Memory;
 
 pub(crate) use memory::refusal;
 pub(crate) use network::GroupNetwork;
-pub(crate) use registry::{Endpoint, Registry};
+pub(crate) use registry::Registry;
 pub use service::PeersService;
-pub(crate) use unary::UnaryError;
 
 const POISONED: &str = "a holder of this lock panicked";
 
@@ -124,12 +123,6 @@ impl Peers {
     /// Where `node` is, as far as known.
     pub(crate) fn address(&self, node: NodeId) -> Option<String> {
         self.addresses.read().expect(POISONED).get(&node).cloned()
-    }
-
-    /// The nodes known, and where they are.
-    pub(crate) fn addresses(&self) -> Vec<v1::Peer> {
-        let addresses = self.addresses.read().expect(POISONED);
-        addresses.iter().map(|(node, address)| v1::Peer { node: node.get(), address: address.clone() }).collect()
     }
 
     /// `node` is at `address` from now on. What is under way to where it was

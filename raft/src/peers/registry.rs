@@ -5,11 +5,12 @@
 //! group that is not known *yet* is waited for, shortly: the sender's catalog
 //! may be ahead of this node's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use openraft::ChangeMembers;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, TransferLeaderRequest,
     VoteRequest, VoteResponse,
@@ -24,7 +25,8 @@ use super::convert::RaftSnapshot;
 use super::{POISONED, refusal};
 use crate::group::{Group, GroupStatus};
 use crate::machine::Machine;
-use crate::types::{TypeConfig, Vote};
+use crate::reconcile::Step;
+use crate::types::{Member, TypeConfig, Vote};
 
 /// A local replica as its peers see it, whatever its machine.
 pub(crate) trait Endpoint: Send + Sync {
@@ -42,6 +44,10 @@ pub(crate) trait Endpoint: Send + Sync {
     fn transfer(&self, request: TransferLeaderRequest<TypeConfig>) -> Answer<Option<String>>;
     /// What it knows of its group.
     fn status(&self) -> GroupStatus;
+    /// Takes a step of its group's membership, as its leader.
+    fn step(&self, step: Step) -> Answer<()>;
+    /// Asks `to` to lead in its place.
+    fn hand_over(&self, to: ReplicaId) -> Answer<()>;
 }
 
 /// An answer of a replica, or why it cannot give one any more.
@@ -96,6 +102,30 @@ impl<M: Machine> Endpoint for Group<M> {
 
     fn status(&self) -> GroupStatus {
         Self::status(self)
+    }
+
+    fn step(&self, step: Step) -> Answer<()> {
+        let raft = self.raft().clone();
+        Box::pin(self.scope(async move {
+            let ids = |set: BTreeSet<ReplicaId>| set.into_iter().map(ReplicaId::get).collect::<BTreeSet<u64>>();
+            let done = match step {
+                Step::Learn { replica, node } => raft.add_learner(replica.get(), Member { node }, false).await,
+                Step::Vote { voters } => raft.change_membership(ids(voters), false).await,
+                Step::Forget { learners } => {
+                    raft.change_membership(ChangeMembers::RemoveNodes(ids(learners)), false).await
+                }
+            };
+            done.map(drop).map_err(|error| error.to_string())
+        }))
+    }
+
+    fn hand_over(&self, to: ReplicaId) -> Answer<()> {
+        let raft = self.raft().clone();
+        Box::pin(
+            self.scope(
+                async move { raft.trigger().transfer_leader(to.get()).await.map_err(|error| error.to_string()) },
+            ),
+        )
     }
 }
 
@@ -160,6 +190,11 @@ impl Registry {
     pub(super) fn close(&self) {
         self.replicas.lock().expect(POISONED).clear();
         self.changes.send_modify(|settled| settled.closed = true);
+    }
+
+    /// The replicas that run here.
+    pub(crate) fn all(&self) -> Vec<(LogId, Local)> {
+        self.replicas.lock().expect(POISONED).iter().map(|(group, local)| (*group, local.clone())).collect()
     }
 
     pub(crate) fn get(&self, group: LogId) -> Option<Local> {

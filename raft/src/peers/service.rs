@@ -59,10 +59,7 @@ impl PeersRpc for PeersService {
     type ControlStream = Frames;
     type DataStream = Frames;
 
-    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        if let Some(from) = request.into_inner().from {
-            self.node.heard_hello(&from);
-        }
+    async fn hello(&self, _request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(HelloReply { from: Some(self.peers().me()) }))
     }
 

@@ -1,0 +1,268 @@
+//! Asking the catalog: changes go to its leader, wherever that is; lookups go
+//! to the local copy, and to the leader when that may be too old.
+//!
+//! ```text
+//!   change ─▶ lead here? ── yes ─▶ propose ─────────────▶ reply
+//!        ▲        │ no                                      │
+//!        │        └ known leader ─▶ Peers.Propose ─▶ reply ─┤
+//!        └── nobody, not any more, not known: again         ▼
+//!                                    wait until the local copy has it, too
+//! ```
+//!
+//! Every command may be repeated, so an unknown outcome is simply tried again
+//! until the deadline.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use quipu_protocol::peer::catalog_reply::Outcome;
+use quipu_protocol::peer::{
+    CatalogReply, Introduction, Joined, ProposeReply, Refusal, propose_reply, refusal as refused,
+};
+use quipu_protocol::stored::catalog_command::Command;
+use quipu_protocol::{LogId, LogName, NodeId, stored, v1};
+
+use super::inner::{Inner, LogState};
+use super::{CatalogError, LogLookupError};
+use crate::catalog::{self, CatalogLog};
+use crate::group::{ProposeError, Role};
+use crate::log::LogReplica;
+use crate::peers::refusal;
+use crate::types::Reply;
+
+/// One try to reach the catalog's leader takes no longer than this.
+const TRY_DEADLINE: Duration = Duration::from_secs(2);
+/// The leader is looked for again after this time, or when it changes.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// A node that asks to be taken in waits no longer than this.
+const TAKE_IN_DEADLINE: Duration = Duration::from_secs(5);
+/// A replica that is being started is waited for this long.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+/// The local copy of the catalog is waited for this long to catch up.
+const COPY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why one try did not do.
+enum Missed {
+    /// Another node leads, perhaps this one.
+    Elsewhere(Option<NodeId>),
+    /// Anything else.
+    Failed(String),
+}
+
+impl Inner {
+    /// Changes the catalog and returns what it answers. The local copy has the
+    /// change, unless it lags far behind.
+    pub(crate) async fn change(&self, command: Command) -> Result<Outcome, CatalogError> {
+        let reply = self.ask(Some(command), self.config.catalog_deadline).await?;
+        reply.outcome.ok_or_else(|| unavailable("the catalog's answer is empty"))
+    }
+
+    /// Makes sure that the local copy of the catalog has everything that was
+    /// changed before the call.
+    pub(crate) async fn refresh(&self) -> Result<(), CatalogError> {
+        self.ask(None, self.config.catalog_deadline).await.map(drop)
+    }
+
+    async fn ask(&self, command: Option<Command>, limit: Duration) -> Result<CatalogReply, CatalogError> {
+        let clock = &self.environment.clock;
+        let deadline = clock.monotonic() + limit;
+        let mut hint = None;
+        let mut reason = "this node has no cluster yet".to_owned();
+        loop {
+            let left = deadline.saturating_sub(clock.monotonic());
+            if left.is_zero() {
+                return Err(CatalogError::Unavailable { reason });
+            }
+            let tried = self.try_leader(command.clone(), hint.take(), left.min(TRY_DEADLINE));
+            match clock.timeout(left, tried).await {
+                Ok(Ok(reply)) => {
+                    self.wait_for_copy(reply.version).await;
+                    return Ok(reply);
+                }
+                Ok(Err(Missed::Elsewhere(Some(leader)))) if !self.is_me(leader) => hint = Some(leader),
+                Ok(Err(Missed::Elsewhere(_))) => "nobody leads the catalog".clone_into(&mut reason),
+                Ok(Err(Missed::Failed(why))) => reason = why,
+                Err(_) => {}
+            }
+            if hint.is_none() {
+                clock.sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+
+    async fn try_leader(
+        &self,
+        command: Option<Command>,
+        hint: Option<NodeId>,
+        limit: Duration,
+    ) -> Result<CatalogReply, Missed> {
+        let catalog = self.catalog().ok_or_else(|| Missed::Failed("this node has no cluster yet".to_owned()))?;
+        let status = catalog.status();
+        let leader = hint.or(status.leader.map(|(_, node)| node));
+        match leader {
+            Some(node) if self.is_me(node) || status.role == Role::Leader => {
+                let here = self.propose_here(command);
+                let timely = self.environment.clock.timeout(limit, here).await;
+                timely.unwrap_or_else(|_| Err(Missed::Failed("no majority of the catalog answers".to_owned())))
+            }
+            Some(node) => self.propose_to(node, command, limit).await,
+            None => Err(Missed::Elsewhere(None)),
+        }
+    }
+
+    /// Proposes, or makes sure of what is known, as the catalog's leader.
+    async fn propose_here(&self, command: Option<Command>) -> Result<CatalogReply, Missed> {
+        let catalog = self.catalog().ok_or(Missed::Elsewhere(None))?;
+        let failed = |error: &dyn std::error::Error| Missed::Failed(error.to_string());
+        let Some(command) = command else {
+            use crate::group::BarrierError;
+            return match catalog.barrier().await {
+                Ok(()) => Ok(CatalogReply { version: catalog.view(catalog::Catalog::version), outcome: None }),
+                Err(BarrierError::NotLeader { leader }) => Err(Missed::Elsewhere(leader.map(|(_, node)| node))),
+                Err(error) => Err(failed(&error)),
+            };
+        };
+        let command = catalog::encode(self.environment.clock.wall(), command);
+        match catalog.propose(command).await {
+            Ok(Reply::Catalog(reply)) => CatalogReply::decode(reply).map_err(|error| failed(&error)),
+            Ok(_) => Err(Missed::Failed("the catalog answered like a log".to_owned())),
+            Err(ProposeError::NotLeader { leader }) => Err(Missed::Elsewhere(leader.map(|(_, node)| node))),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    async fn propose_to(
+        &self,
+        node: NodeId,
+        command: Option<Command>,
+        limit: Duration,
+    ) -> Result<CatalogReply, Missed> {
+        let command = match command {
+            Some(command) => stored::CatalogCommand { stamp: 0, command: Some(command) }.encode_to_vec().into(),
+            None => Bytes::new(),
+        };
+        let answer = self.peers.propose(node, command, limit).await;
+        let ProposeReply { outcome } = answer.map_err(|error| Missed::Failed(format!("node {node}: {error}")))?;
+        match outcome {
+            Some(propose_reply::Outcome::Reply(reply)) => Ok(reply),
+            Some(propose_reply::Outcome::Refusal(refusal)) if refusal.reason() == refused::Reason::NotLeader => {
+                Err(Missed::Elsewhere((refusal.leader != 0).then_some(NodeId::new(refusal.leader))))
+            }
+            Some(propose_reply::Outcome::Refusal(refusal)) => Err(Missed::Failed(refusal.message)),
+            Some(propose_reply::Outcome::Unknown(_)) | None => {
+                Err(Missed::Failed(format!("node {node} does not know what became of it")))
+            }
+        }
+    }
+
+    /// A peer takes this node for the catalog's leader.
+    pub(crate) async fn propose_for_peer(&self, command: Bytes) -> propose_reply::Outcome {
+        let malformed = |why: &str| propose_reply::Outcome::Refusal(refusal(refused::Reason::Malformed, why));
+        let command = match stored::CatalogCommand::decode(command.clone()) {
+            _ if command.is_empty() => None,
+            Ok(stored::CatalogCommand { command: Some(command), .. }) => Some(command),
+            Ok(_) => return malformed("a command of a newer version"),
+            Err(_) => return malformed("the command cannot be read"),
+        };
+        let here = self.environment.clock.timeout(TRY_DEADLINE, self.propose_here(command));
+        match here.await.unwrap_or_else(|_| Err(Missed::Failed(String::new()))) {
+            Ok(reply) => propose_reply::Outcome::Reply(reply),
+            Err(Missed::Elsewhere(leader)) => propose_reply::Outcome::Refusal(Refusal {
+                leader: leader.map_or(0, NodeId::get),
+                ..refusal(refused::Reason::NotLeader, "this node does not lead the catalog")
+            }),
+            Err(Missed::Failed(_)) => propose_reply::Outcome::Unknown(true),
+        }
+    }
+
+    /// Takes a node into the cluster, by way of the catalog's leader.
+    pub(crate) async fn take_in(&self, from: Introduction) -> Result<Joined, Refusal> {
+        let cluster = self.peers.cluster();
+        let cluster = cluster.ok_or_else(|| refusal(refused::Reason::NotNow, "this node has no cluster yet"))?;
+        if from.cluster_id != 0 && from.cluster_id != cluster.get() {
+            let message = format!("node {} is of another cluster, {:016x}", from.node, from.cluster_id);
+            return Err(refusal(refused::Reason::OtherCluster, message));
+        }
+        self.peers.remember(&from)?;
+        let not_now = |error: CatalogError| refusal(refused::Reason::NotNow, error.to_string());
+        let reply = self.ask(Some(catalog::register(&from)), TAKE_IN_DEADLINE).await.map_err(not_now)?;
+        match reply.outcome {
+            Some(Outcome::Joined(joined)) => Ok(joined),
+            Some(Outcome::Refusal(refusal)) => Err(refusal),
+            Some(Outcome::Error(error)) => Err(refusal(refused::Reason::Malformed, error.message)),
+            other => Err(refusal(refused::Reason::NotNow, format!("the catalog answered {other:?}"))),
+        }
+    }
+
+    async fn wait_for_copy(&self, version: u64) {
+        let Some(catalog) = self.catalog() else { return };
+        let mut applied = catalog.applied();
+        let there = async {
+            while catalog.view(catalog::Catalog::version) < version {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // A copy that lags further behind serves what it has.
+        let _ = self.environment.clock.timeout(COPY_PATIENCE, there).await;
+    }
+
+    /// The log of that name, as the catalog has it, and the nodes that have a
+    /// replica.
+    pub(crate) async fn look_up(&self, name: &LogName) -> Result<(LogId, CatalogLog, Vec<v1::Peer>), LogLookupError> {
+        let look = || {
+            let found = self.view(|catalog| {
+                let (id, log) = catalog.log_named(name)?;
+                Some((id, log.clone(), catalog.peers_of(log)))
+            });
+            found.flatten()
+        };
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        // It may have been created through another node just now.
+        let refreshed = self.refresh().await;
+        match (look(), refreshed) {
+            (Some(found), _) => Ok(found),
+            (None, Ok(())) => Err(LogLookupError::Unknown { name: name.as_str().to_owned() }),
+            (None, Err(error)) => Err(LogLookupError::Starting { reason: error.to_string(), replicas: Vec::new() }),
+        }
+    }
+
+    /// This node's replica of a log.
+    pub(crate) async fn local_log(
+        &self,
+        id: LogId,
+        log: &CatalogLog,
+        replicas: Vec<v1::Peer>,
+    ) -> Result<LogReplica, LogLookupError> {
+        if log.replica_on(self.config.node).is_none() {
+            return Err(LogLookupError::NoReplicaHere { replicas });
+        }
+        let mut logs = self.logs.subscribe();
+        let started = logs.wait_for(|logs| logs.contains_key(&id));
+        let started = self.environment.clock.timeout(START_PATIENCE, started).await;
+        let here = started.ok().and_then(Result::ok).and_then(|logs| logs.get(&id).cloned());
+        match here.map(|here| here.state) {
+            Some(LogState::Running(replica)) => Ok(replica),
+            Some(LogState::Failed { reason, damaged: true }) => Err(LogLookupError::Damaged { reason, replicas }),
+            Some(LogState::Failed { reason, .. }) => Err(LogLookupError::Starting { reason, replicas }),
+            None => Err(LogLookupError::Starting { reason: "it has not been started yet".to_owned(), replicas }),
+        }
+    }
+}
+
+fn unavailable(reason: impl Into<String>) -> CatalogError {
+    CatalogError::Unavailable { reason: reason.into() }
+}
+
+/// The catalog answered something else than what was asked.
+pub(super) fn unexpected(outcome: &Outcome) -> CatalogError {
+    match outcome {
+        Outcome::Refusal(refusal) => unavailable(refusal.message.as_str()),
+        Outcome::Error(error) => unavailable(error.message.as_str()),
+        _ => unavailable("the catalog's answer does not fit the question"),
+    }
+}

@@ -1,0 +1,219 @@
+//! What a node says of itself and of its replicas, and what the cluster's
+//! nodes say together.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use quipu_protocol::peer::{NodeReport, ReplicaReport};
+use quipu_protocol::v1::node_status::State as NodeState;
+use quipu_protocol::v1::replica_description::{Role, State};
+use quipu_protocol::{LogId, NodeId, ReplicaId, v1};
+
+use super::inner::{Inner, LogState};
+use crate::catalog::{Catalog, CatalogLog};
+use crate::group::{self, GroupStatus};
+
+/// A node that does not answer within this time counts as down.
+const REPORT_DEADLINE: Duration = Duration::from_secs(1);
+/// A node that does not answer within this time is not chosen for a new log,
+/// if others are.
+const REACH_DEADLINE: Duration = Duration::from_millis(300);
+
+impl Inner {
+    /// What this node says of itself and of its replicas of `groups`.
+    pub(crate) fn report(&self, groups: &[u64]) -> NodeReport {
+        let replicas = groups.iter().filter_map(|group| self.replica_report(LogId::new(*group)));
+        NodeReport {
+            version: self.config.version.clone(),
+            journal: Some(self.journal_counters()),
+            cpu_micros: (self.config.cpu_micros)(),
+            resyncing: self.is_resyncing(),
+            replicas: replicas.collect(),
+        }
+    }
+
+    fn journal_counters(&self) -> v1::JournalCounters {
+        let counters = self.journal.counters();
+        v1::JournalCounters {
+            commits: counters.commits,
+            fsyncs: counters.fsyncs,
+            payload_bytes: counters.payload_bytes,
+            written_bytes: counters.written_bytes,
+            prepared_bytes: counters.prepared_bytes,
+            metadata_bytes: self.kv.bytes_written(),
+        }
+    }
+
+    /// Whether a replica here that should vote does not know itself to do so.
+    fn is_resyncing(&self) -> bool {
+        let Some(catalog) = self.catalog() else { return true };
+        let me = catalog.view(|catalog| catalog.nodes().get(&self.config.node).map(|node| node.catalog_voter));
+        let votes = |status: &GroupStatus, replica: ReplicaId| status.membership.is_voter(replica);
+        if me.is_none_or(|should_vote| should_vote && !votes(&catalog.status(), catalog.key().replica)) {
+            return true;
+        }
+        let local = self.peers.registry().all().into_iter().filter(|(group, _)| *group != LogId::CATALOG);
+        local.into_iter().any(|(_, local)| !votes(&local.endpoint.status(), local.replica))
+    }
+
+    fn replica_report(&self, group: LogId) -> Option<ReplicaReport> {
+        if let Some(local) = self.peers.registry().get(group) {
+            let status = local.endpoint.status();
+            let range = self.logs.borrow().get(&group).and_then(|here| match &here.state {
+                LogState::Running(replica) => Some(replica.range()),
+                LogState::Failed { .. } => None,
+            });
+            return Some(running(group, local.replica, &status, range));
+        }
+        let here = self.logs.borrow().get(&group).cloned()?;
+        let state = match here.state {
+            LogState::Failed { .. } => State::Failed,
+            LogState::Running(_) => State::Starting,
+        };
+        let replica = here.replica.get();
+        Some(ReplicaReport { group: group.get(), replica, state: state.into(), ..ReplicaReport::default() })
+    }
+
+    /// What `node` says, or nothing.
+    async fn report_of(&self, node: NodeId, groups: &[u64], deadline: Duration) -> Option<NodeReport> {
+        if self.is_me(node) {
+            return Some(self.report(groups));
+        }
+        self.peers.report(node, groups.to_vec(), deadline).await.ok()
+    }
+
+    /// The nodes that answer now.
+    pub(super) async fn reachable_nodes(&self) -> Vec<NodeId> {
+        let nodes: Vec<NodeId> = self.view(|catalog| catalog.nodes().keys().copied().collect()).unwrap_or_default();
+        let asked =
+            nodes.into_iter().map(|node| async move { self.report_of(node, &[], REACH_DEADLINE).await.map(|_| node) });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The cluster as this node sees it.
+    pub(super) async fn cluster_status(&self) -> v1::StatusResponse {
+        let (nodes, logs) = self.view(|catalog| (catalog.peers(), catalog.logs().len())).unwrap_or_default();
+        let asked = nodes.into_iter().map(|peer| async move {
+            let report = self.report_of(NodeId::new(peer.node), &[], REPORT_DEADLINE).await;
+            node_status(peer, report)
+        });
+        let leader = self.catalog().and_then(|catalog| catalog.status().leader);
+        v1::StatusResponse {
+            cluster_id: self.peers.cluster().unwrap_or_default().get(),
+            nodes: join_all(asked).await,
+            logs: logs as u64,
+            catalog_leader: leader.map_or(0, |(_, node)| node.get()),
+        }
+    }
+
+    /// A log with what its replicas say.
+    pub(super) async fn describe(&self, id: LogId, log: &CatalogLog, peers: &[v1::Peer]) -> v1::DescribeLogResponse {
+        let asked = log.wanted.iter().map(|place| async move {
+            let report = self.report_of(place.node, &[id.get()], REPORT_DEADLINE).await;
+            (place.node, report)
+        });
+        let reports: BTreeMap<NodeId, Option<NodeReport>> = join_all(asked).await.into_iter().collect();
+        let reports: BTreeMap<NodeId, Answer> = reports.into_iter().map(|(node, it)| (node, Answer::of(it))).collect();
+        let leads = |answer: &&Answer| matches!(answer, Answer::Replica(it) if it.role() == Role::Leader);
+        let replica = |answer: &Answer| match answer {
+            Answer::Replica(report) => Some(*report),
+            Answer::Silent | Answer::NoReplica => None,
+        };
+        let leader = reports.iter().filter(|(_, it)| leads(it));
+        let leader = leader.filter_map(|(node, it)| Some((*node, replica(it)?))).max_by_key(|(_, it)| it.term);
+        let foremost = leader.map(|(_, it)| it);
+        let foremost = foremost.or_else(|| reports.values().filter_map(replica).max_by_key(|it| it.end));
+        let last = foremost.map_or(0, |it| it.last_index);
+        let address = |node: NodeId| peers.iter().find(|it| it.node == node.get()).map(|it| it.address.clone());
+        let describe = |place: &crate::catalog::Place| {
+            let node = v1::ReplicaDescription {
+                node: place.node.get(),
+                address: address(place.node).unwrap_or_default(),
+                replica: place.replica.get(),
+                ..v1::ReplicaDescription::default()
+            };
+            match &reports[&place.node] {
+                Answer::Silent => v1::ReplicaDescription { state: State::Unreachable.into(), ..node },
+                Answer::Replica(report) if report.replica == place.replica.get() => v1::ReplicaDescription {
+                    role: report.role,
+                    state: report.state,
+                    durable_index: report.durable_index,
+                    applied_index: report.applied_index,
+                    lag: last.saturating_sub(report.durable_index),
+                    end: report.end,
+                    ..node
+                },
+                Answer::NoReplica | Answer::Replica(_) => {
+                    v1::ReplicaDescription { state: State::Starting.into(), lag: last, ..node }
+                }
+            }
+        };
+        v1::DescribeLogResponse {
+            log: self.view(|catalog: &Catalog| catalog.summary(id)).flatten(),
+            start: foremost.map_or(0, |it| it.start),
+            end: foremost.map_or(0, |it| it.end),
+            leader: leader.map_or(0, |(node, _)| node.get()),
+            term: foremost.map_or(0, |it| it.term),
+            replicas: log.wanted.iter().map(describe).collect(),
+        }
+    }
+}
+
+/// What a node said of one replica.
+enum Answer {
+    Silent,
+    NoReplica,
+    Replica(ReplicaReport),
+}
+
+impl Answer {
+    fn of(report: Option<NodeReport>) -> Self {
+        match report {
+            None => Self::Silent,
+            Some(report) => report.replicas.into_iter().next().map_or(Self::NoReplica, Self::Replica),
+        }
+    }
+}
+
+fn running(
+    group: LogId,
+    replica: ReplicaId,
+    status: &GroupStatus,
+    range: Option<quipu_protocol::OffsetRange>,
+) -> ReplicaReport {
+    let role = match status.role {
+        group::Role::Leader => Role::Leader,
+        group::Role::Follower => Role::Follower,
+        group::Role::Learner => Role::Learner,
+    };
+    let index = |id: Option<quipu_storage::journal::EntryId>| id.map_or(0, |id| id.index.get());
+    ReplicaReport {
+        group: group.get(),
+        replica: replica.get(),
+        state: State::Running.into(),
+        role: role.into(),
+        leader: status.leader.map_or(0, |(replica, _)| replica.get()),
+        term: status.term.get(),
+        last_index: index(status.last),
+        durable_index: index(status.durable),
+        applied_index: index(status.applied),
+        start: range.map_or(0, |range| range.start().get()),
+        end: range.map_or(0, |range| range.end().get()),
+    }
+}
+
+fn node_status(peer: v1::Peer, report: Option<NodeReport>) -> v1::NodeStatus {
+    let v1::Peer { node: id, address } = peer;
+    match report {
+        Some(report) => v1::NodeStatus {
+            id,
+            address,
+            state: if report.resyncing { NodeState::Resyncing } else { NodeState::Up }.into(),
+            version: report.version,
+            journal: report.journal,
+            cpu_micros: report.cpu_micros,
+        },
+        None => v1::NodeStatus { id, address, state: NodeState::Down.into(), ..v1::NodeStatus::default() },
+    }
+}
