@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::{
     CatalogReply, Introduction, Joined, ProposeReply, Refusal, propose_reply, refusal as refused,
@@ -74,7 +75,10 @@ impl Inner {
             if left.is_zero() {
                 return Err(CatalogError::Unavailable { reason });
             }
+            // Boxed: everything down to the network would be part of each
+            // caller's future.
             let tried = self.try_leader(command.clone(), hint.take(), left.min(TRY_DEADLINE));
+            let tried: BoxFuture<'_, _> = Box::pin(tried);
             match clock.timeout(left, tried).await {
                 Ok(Ok(reply)) => {
                     self.wait_for_copy(reply.version).await;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::peer::{NodeReport, ReplicaReport};
 use quipu_protocol::v1::node_status::State as NodeState;
 use quipu_protocol::v1::replica_description::{Role, State};
@@ -80,7 +81,9 @@ impl Inner {
         if self.is_me(node) {
             return Some(self.report(groups));
         }
-        self.peers.report(node, groups.to_vec(), deadline).await.ok()
+        // Boxed, so that callers' futures do not hold a client each.
+        let report: BoxFuture<'_, _> = Box::pin(self.peers.report(node, groups.to_vec(), deadline));
+        report.await.ok()
     }
 
     /// The nodes that answer now.
