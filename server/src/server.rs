@@ -67,7 +67,6 @@ pub struct NodeEnvironment {
 /// [`shutdown`](Self::shutdown).
 pub struct Server {
     shared: Arc<Shared>,
-    kv: Arc<dyn Kv>,
     health: Health,
     address: SocketAddr,
     grace: Duration,
@@ -87,9 +86,6 @@ pub enum StartError {
         /// What the network said.
         source: std::io::Error,
     },
-    /// The metadata store cannot be opened.
-    #[error("cannot open the node's metadata: {0}")]
-    Metadata(#[from] KvError),
     /// The node refuses its configuration or its data directory.
     #[error(transparent)]
     Node(#[from] NodeStartError),
@@ -111,9 +107,8 @@ impl Server {
         let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
         let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
         let address = listener.local_address().map_err(unavailable)?;
-        let kv = kv()?;
         let node_config = NodeConfig { cpu_micros, ..node_config(&config) };
-        let node = RaftNode::start(node_config, environment.clone(), disk, Arc::clone(&kv)).await?;
+        let node = RaftNode::start(node_config, environment.clone(), disk, || kv()).await?;
 
         let shared = Arc::new(Shared {
             node,
@@ -148,7 +143,6 @@ impl Server {
         let announcing = announce(&config, address, Arc::clone(&shared), health.clone());
         Ok(Self {
             _announcing: environment.tasks.spawn("announce", Box::pin(announcing)),
-            kv,
             health,
             address,
             grace: Duration::from_millis(shared.settings.shutdown_grace_ms),
@@ -202,10 +196,6 @@ impl Server {
         }
         self.severed.cancel();
         self.shared.node.shutdown().await;
-        if let Err(error) = self.kv.close() {
-            // It is a cache of the journal: the next start rebuilds it.
-            tracing::warn!(%error, "the metadata was not closed in order");
-        }
         tracing::info!("the node has ended");
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a node, by operation.
 
 use quipu_protocol::{NodeId, v1};
+use quipu_storage::KvError;
 use quipu_storage::identity::IdentityError;
 use quipu_storage::journal::OpenError;
 
@@ -21,6 +22,9 @@ pub enum NodeStartError {
          directory to let the node join again"
     )]
     JournalGone,
+    /// The metadata store cannot be opened.
+    #[error("cannot open the node's metadata: {0}")]
+    Metadata(#[from] KvError),
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(#[from] OpenError),

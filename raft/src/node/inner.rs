@@ -8,7 +8,7 @@ use quipu_protocol::peer::{Founder, Introduction};
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, ReplicaId, stored, v1};
 use quipu_storage::identity::{self, IdentityError};
 use quipu_storage::journal::{Journal, Owner};
-use quipu_storage::{Disk, Kv};
+use quipu_storage::{Disk, Kv, KvError};
 use tokio::sync::{Notify, watch};
 
 use super::{Fatal, NodeConfig, NodeStartError};
@@ -74,7 +74,7 @@ impl Inner {
         config: NodeConfig,
         environment: Environment,
         disk: Arc<dyn Disk>,
-        kv: Arc<dyn Kv>,
+        kv: impl FnOnce() -> Result<Arc<dyn Kv>, KvError>,
     ) -> Result<Arc<Self>, NodeStartError> {
         config.validate()?;
         let identity = identity::open(&*disk, &*environment.random, config.node, None)?.identity;
@@ -89,6 +89,7 @@ impl Inner {
             node: config.node,
             incarnation: Incarnation::new(identity.incarnation),
         };
+        let kv = kv()?;
         let (journal, recovered) =
             Journal::open(Arc::clone(&disk), Arc::clone(&kv), Arc::clone(&environment.random), config.journal, owner)?;
         tracing::info!(node = config.node.get(), ?recovered, "journal open");

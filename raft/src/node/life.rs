@@ -190,6 +190,10 @@ impl Inner {
         if let Ok(Err(error)) = closed.await {
             tracing::error!(%error, "closing the journal");
         }
+        if let Err(error) = self.kv.close() {
+            // It is a cache of the journal: the next start rebuilds it.
+            tracing::warn!(%error, "the metadata was not closed in order");
+        }
     }
 
     /// Ends everything at once, as a crash would.

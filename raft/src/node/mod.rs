@@ -25,7 +25,7 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
 use quipu_protocol::{LogName, NodeId, ProducerId, Timestamp, v1};
-use quipu_storage::{Disk, Kv};
+use quipu_storage::{Disk, Kv, KvError};
 
 use crate::catalog;
 use crate::log::LogReplica;
@@ -72,14 +72,17 @@ pub struct AllocatedProducer {
 }
 
 impl RaftNode {
-    /// Starts a node on `disk`, whose lock the caller holds. Returns as soon as
+    /// Starts a node on `disk`, whose lock the caller holds. `kv` opens the
+    /// metadata store in the same directory, and is called once it is known
+    /// whose directory that is: metadata without an identity is what is left of
+    /// a damaged one. Returns as soon as
     /// [`peers_service`](Self::peers_service) can be served; the rest goes on
     /// by itself.
     pub async fn start(
         config: NodeConfig,
         environment: Environment,
         disk: Arc<dyn Disk>,
-        kv: Arc<dyn Kv>,
+        kv: impl FnOnce() -> Result<Arc<dyn Kv>, KvError>,
     ) -> Result<Self, NodeStartError> {
         let inner = Inner::open(config, environment, disk, kv)?;
         inner.begin();
