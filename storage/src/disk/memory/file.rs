@@ -23,13 +23,16 @@ pub(super) const SECTOR: usize = 512;
 
 type Sector = [u8; SECTOR];
 
+/// What the medium holds of a sector; `None` is zeros, as behind a file's end.
+type Held = Option<Box<Sector>>;
+
 /// A file's bytes, with what a power cut would do to them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct File {
     live: Vec<u8>,
     synced_length: usize,
-    unsynced: BTreeMap<usize, Box<Sector>>,
-    lost: BTreeMap<usize, Box<Sector>>,
+    unsynced: BTreeMap<usize, Held>,
+    lost: BTreeMap<usize, Held>,
     unreadable: BTreeSet<usize>,
 }
 
@@ -58,7 +61,7 @@ impl File {
             if let Some(held) = self.lost.remove(&sector) {
                 self.unsynced.insert(sector, held);
             } else if !self.unsynced.contains_key(&sector) {
-                self.unsynced.insert(sector, Box::new(self.sector(sector)));
+                self.unsynced.insert(sector, self.sector(sector));
             }
             // A real disk puts a bad sector elsewhere when it is written.
             self.unreadable.remove(&sector);
@@ -85,7 +88,7 @@ impl File {
             self.live[at] = *byte;
             for held in [&mut self.unsynced, &mut self.lost] {
                 if let Some(sector) = held.get_mut(&(at / SECTOR)) {
-                    sector[at % SECTOR] = *byte;
+                    sector.get_or_insert_with(|| Box::new([0; SECTOR]))[at % SECTOR] = *byte;
                 }
             }
         }
@@ -119,12 +122,15 @@ impl File {
         Self { live: left, synced_length, unreadable: self.unreadable.clone(), ..Self::default() }
     }
 
-    fn sector(&self, sector: usize) -> Sector {
-        let mut held = [0; SECTOR];
+    fn sector(&self, sector: usize) -> Held {
+        if sector * SECTOR >= self.live.len() {
+            return None;
+        }
+        let mut held = Box::new([0; SECTOR]);
         let start = (sector * SECTOR).min(self.live.len());
         let end = (start + SECTOR).min(self.live.len());
         held[..end - start].copy_from_slice(&self.live[start..end]);
-        held
+        Some(held)
     }
 }
 
@@ -152,7 +158,7 @@ impl Fate {
         }
     }
 
-    fn decide(&self, chance: &mut StdRng, sector: usize, held: &Sector, left: &mut [u8]) {
+    fn decide(&self, chance: &mut StdRng, sector: usize, held: &Held, left: &mut [u8]) {
         match self {
             Self::AllNew => {}
             Self::AllOld => revert(held, left),
@@ -177,8 +183,11 @@ impl Fate {
     }
 }
 
-fn revert(held: &Sector, left: &mut [u8]) {
-    left.copy_from_slice(&held[..left.len()]);
+fn revert(held: &Held, left: &mut [u8]) {
+    match held {
+        Some(held) => left.copy_from_slice(&held[..left.len()]),
+        None => left.fill(0),
+    }
 }
 
 fn slice(bytes: &mut [u8], sector: usize) -> &mut [u8] {
