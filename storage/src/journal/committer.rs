@@ -176,6 +176,30 @@ impl Committer {
         self.waiting_bytes
     }
 
+    /// Whether what waits, and then frames of these lengths, can be written
+    /// without another segment.
+    pub(super) fn has_room_for(&self, more: &[u64]) -> bool {
+        let mut spares = self.spares.iter();
+        let mut segment_bytes = self.segment_bytes;
+        let mut byte = self.place.byte + self.in_flight_sectors();
+        let (mut frames, mut length) = (0, 0);
+        // As `advance` and `commit` will do it.
+        for next in self.waiting.iter().map(|waiting| waiting.length).chain(more.iter().copied()) {
+            let room = (segment_bytes - byte).min(MAX_COMMIT_BYTES);
+            if frames > 0 && whole_sectors(commit_header_length(frames + 1) + length + next) > room {
+                byte += whole_sectors(commit_header_length(frames) + length);
+                (frames, length) = (0, 0);
+            }
+            while frames == 0 && whole_sectors(commit_header_length(1) + next) > segment_bytes - byte {
+                let Some((_, spare)) = spares.next() else { return false };
+                (byte, segment_bytes) = (FIRST_COMMIT, *spare);
+            }
+            frames += 1;
+            length += next;
+        }
+        true
+    }
+
     /// Bytes left in the open segment and in the spare ones.
     pub(super) fn room(&self) -> u64 {
         let open = self.segment_bytes - self.place.byte;

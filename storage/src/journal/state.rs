@@ -21,7 +21,7 @@ use super::committer::{Command, Commit, Committer, Event};
 use super::config::{JournalConfig, MAX_FRAME_BYTES};
 use super::entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 use super::error::JournalError;
-use super::format::{COMMIT_HEADER, DESCRIPTOR, DIRECTORY_ITEM, Position, whole_sectors};
+use super::format::{DESCRIPTOR, Position};
 use super::frame::Frame;
 use super::index::{FileReplica, SealedReplica};
 use super::manifest::Segment;
@@ -164,8 +164,8 @@ impl State {
             Ok(()) => split(entries, bound.min(MAX_FRAME_BYTES)),
             Err(error) => return Err((done, error)),
         };
-        let length = frames.iter().map(Frame::length).sum();
-        if let Err(error) = self.check(key).and_then(|()| self.check_room(length)) {
+        let lengths: Vec<u64> = frames.iter().map(Frame::length).collect();
+        if let Err(error) = self.check_room(&lengths) {
             return Err((done, error));
         }
         let ticket = self.tickets.next();
@@ -242,7 +242,8 @@ impl State {
     }
 
     pub(super) fn save_committed(&mut self, key: ReplicaKey, committed: EntryId) {
-        if self.check(key).is_err() {
+        // A hint is not worth the last bytes of a full disk.
+        if self.check(key).is_err() || self.no_space.is_some() {
             return;
         }
         let Some(replica) = self.replicas.get_mut(&key) else { return };
@@ -273,7 +274,7 @@ impl State {
     /// Stages one small frame.
     fn stage(&mut self, key: ReplicaKey, frame: Frame, done: Done) -> Result<(), Refused> {
         let length = frame.length();
-        if let Err(error) = self.check(key).and_then(|()| self.check_room(length)) {
+        if let Err(error) = self.check(key).and_then(|()| self.check_room(&[length])) {
             return Err((done, error));
         }
         let ticket = self.tickets.next();
@@ -300,13 +301,13 @@ impl State {
     }
 
     /// While no segment can be prepared, only what surely fits is accepted.
-    fn check_room(&self, length: u64) -> Result<(), JournalError> {
+    fn check_room(&self, lengths: &[u64]) -> Result<(), JournalError> {
         let Some(reason) = &self.no_space else { return Ok(()) };
-        let needed = whole_sectors(self.committer.waiting_bytes() + length + (COMMIT_HEADER + DIRECTORY_ITEM) as u64);
-        let room = self.committer.room();
-        if needed <= room {
+        if self.committer.has_room_for(lengths) {
             return Ok(());
         }
+        let needed = self.committer.waiting_bytes() + lengths.iter().sum::<u64>();
+        let room = self.committer.room();
         Err(JournalError::NoSpace { needed, room, reason: reason.clone() })
     }
 
