@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_protocol::environment::Random;
@@ -120,9 +121,11 @@ impl Shared {
             Command::Complete { wants_mark } => {
                 let dones = state.completed();
                 drop(state);
-                dones.into_iter().for_each(|done| done(Ok(())));
+                for done in dones {
+                    self.tell(|| done(Ok(())));
+                }
                 if let Some(hook) = self.hooks.activity.get().filter(|_| wants_mark) {
-                    hook();
+                    self.tell(|| hook());
                 }
             }
             Command::Seal { segment, end, sequence } => {
@@ -140,10 +143,10 @@ impl Shared {
                 drop(state);
                 tracing::error!(%reason, "the journal has stopped");
                 for done in dones {
-                    done(Err(JournalError::Stopped { reason: reason.clone() }));
+                    self.tell(|| done(Err(JournalError::Stopped { reason: reason.clone() })));
                 }
                 if let Some(hook) = self.hooks.failed.get() {
-                    hook(&reason);
+                    self.tell(|| hook(&reason));
                 }
             }
             Command::Closed => {
@@ -152,6 +155,14 @@ impl Shared {
             }
         }
         self.lock()
+    }
+
+    /// Calls back. A callback that panics has left its owner in a state that
+    /// nobody knows: the journal stops, and all who wait behind it hear so.
+    fn tell(&self, callback: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+            self.lock().step(Event::Failed { reason: "a callback panicked".into() });
+        }
     }
 
     /// Encodes a commit and submits its write and its sync.
