@@ -210,6 +210,12 @@ pub enum OpenError {
         /// The manifest.
         path: String,
     },
+    /// A segment holds commits and the manifest does not list it.
+    #[error("{path} holds data and the manifest does not list it: the manifest is not the newest one")]
+    ManifestOlder {
+        /// The segment.
+        path: String,
+    },
     /// The manifest lists a segment that is not there.
     #[error("{path} is missing; the manifest lists it")]
     SegmentMissing {

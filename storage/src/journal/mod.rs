@@ -320,7 +320,8 @@ impl Journal {
 }
 
 /// The manifest on the disk, or that of a journal made just now; segment files
-/// that it does not list were never used and are removed.
+/// that it does not list were never used and are removed; if one was, the
+/// manifest is an old one.
 fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
     let failed = |operation, source| OpenError::disk(operation, DIRECTORY, source);
     disk.create_directory(DIRECTORY).map_err(|source| failed("create", source))?;
@@ -341,6 +342,9 @@ fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
         manifest.owner = *owner;
     }
     for id in files.filter(|id| manifest.segments.iter().all(|segment| segment.id != *id)) {
+        if segment::holds_commits(disk, id)? {
+            return Err(OpenError::ManifestOlder { path: segment::path(id) });
+        }
         disk.remove(&segment::path(id)).map_err(|source| OpenError::disk("remove", &segment::path(id), source))?;
         manifest.next_segment = manifest.next_segment.max(id + 1);
     }

@@ -10,12 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::Owner;
 use super::error::OpenError;
-use super::format::{SECTOR, SegmentHeader, SegmentHeaderError, VERSION};
+use super::format::{CommitHeader, FIRST_COMMIT, SECTOR, SegmentHeader, SegmentHeaderError, VERSION};
 use super::manifest::{DIRECTORY, Segment};
 use crate::disk::{Access, AlignedBuffer, Disk, FileId};
 
 /// How much is written at once when a segment is prepared.
 const PREPARE_BYTES: u64 = 1024 * 1024;
+
+/// Where a segment's first commit header ends at the latest: with all frames
+/// that the smallest of them let into one commit.
+const FIRST_COMMIT_BYTES: usize = 1024 * 1024;
 
 /// How many sealed segments are kept open for reading.
 const OPEN_FILES: usize = 64;
@@ -65,6 +69,27 @@ fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::
     };
     disk.write_at(file, 0, &AlignedBuffer::padded(&header.encode()))?;
     disk.sync(file)
+}
+
+/// Whether the file of segment `id`, which no manifest lists, was written to
+/// all the same. One that is half prepared was not, whatever is in it.
+pub(super) fn holds_commits(disk: &dyn Disk, id: u64) -> Result<bool, OpenError> {
+    let path = path(id);
+    let failed = |source| OpenError::disk("read", &path, source);
+    let file = disk.open(&path, Access::Direct).map_err(failed)?;
+    let mut start = AlignedBuffer::zeroed(FIRST_COMMIT_BYTES);
+    let read = disk.read_at(file, 0, &mut start);
+    disk.close(file);
+    start.resize(read.map_err(failed)?);
+    let header = match SegmentHeader::decode(&start) {
+        Err(SegmentHeaderError::Damaged) => return Ok(false),
+        Err(SegmentHeaderError::Newer { found }) => {
+            return Err(OpenError::NewerVersion { path, found, known: VERSION });
+        }
+        Ok(header) => header,
+    };
+    let (first, room) = (start.get(SECTOR as usize..), header.bytes.saturating_sub(FIRST_COMMIT));
+    Ok(first.and_then(|first| CommitHeader::decode(header.nonce, FIRST_COMMIT, first, room)).is_some())
 }
 
 /// An open segment file, closed when the last holder lets go.
