@@ -125,6 +125,11 @@ pub(super) struct FileReplica {
 }
 
 impl FileReplica {
+    /// One of which nothing is known yet, but that it may be damaged.
+    pub(super) fn first_seen(damage: Option<Damage>) -> Self {
+        Self { damage, ..Self::default() }
+    }
+
     /// Applies one written frame. False if its entries do not follow the last.
     #[must_use]
     pub(super) fn apply(&mut self, change: Change, place: Position, length: u32) -> bool {

@@ -114,8 +114,11 @@ struct Recovery<'a> {
     sequence: Option<u64>,
     /// Where the last commit ends.
     mark: Position,
-    /// Whether the last commit holds frames.
+    /// Whether the last commit holds frames, or something that was dropped
+    /// lies where the next one goes.
     unmarked: bool,
+    /// Damage that could be any replica's, of those not seen yet too.
+    unattributed: Option<Damage>,
     report: RecoveryReport,
 }
 
@@ -145,6 +148,7 @@ impl<'a> Recovery<'a> {
             sequence: indexed.map(|indexed| indexed.sequence),
             mark: indexed.map_or(Position::default(), |it| Position { segment: it.segment, byte: it.end }),
             unmarked: false,
+            unattributed: None,
             indexed,
             report,
         })
@@ -165,6 +169,10 @@ impl<'a> Recovery<'a> {
                     continue;
                 }
                 self.report.torn_bytes += header.whole_length();
+                // Its header is valid: if the journal rolled on from here, a
+                // later start would take it for a commit that was synced. A
+                // mark is written over it first.
+                self.unmarked = true;
                 break Ended::Here { byte };
             }
             // Not a commit: the end, or damage with something after it.
@@ -295,6 +303,7 @@ impl<'a> Recovery<'a> {
         if let Some(byte) = rescued.unexplained.or(nothing.then_some(from)) {
             let damage = Damage { segment, byte, index: None, part: DamagedPart::Unattributed };
             self.report.damage.push((None, damage));
+            self.unattributed.get_or_insert(damage);
             for (key, replica) in &mut self.replicas {
                 replica.damage.get_or_insert(damage);
                 self.touched.insert(*key);
@@ -309,7 +318,10 @@ impl<'a> Recovery<'a> {
 
     fn apply(&mut self, segment: u64, finding: Finding) {
         self.touched.insert(finding.key);
-        let replica = self.replicas.entry(finding.key).or_default();
+        // One that is seen for the first time after damage that could be its
+        // own may have lost what came before.
+        let unattributed = self.unattributed;
+        let replica = self.replicas.entry(finding.key).or_insert_with(|| FileReplica::first_seen(unattributed));
         let place = Position { segment, byte: finding.byte };
         let mut damage = finding.damage.map(|part| (part, finding.index));
         if let Some(change) = finding.change {
