@@ -74,7 +74,13 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     // A usage error ends the process here, with exit code 2.
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Serve(serve) = &arguments.command
+        && let Some(threads) = serve.threads()
+    {
+        runtime.worker_threads(threads.into());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!("cannot start: {error}"));

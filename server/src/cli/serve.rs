@@ -39,6 +39,10 @@ pub(crate) struct ServeArguments {
     /// Change one setting, such as journal.segment_bytes=134217728. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// How many threads run the node's tasks, 1 to 1024; the disk has its own.
+    /// One per core unless given: give fewer where nodes share a machine.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or directives such as
     /// info,quipu_raft=debug.
     #[arg(long, value_name = "LEVEL", env = "QUIPU_LOG", default_value = "info")]
@@ -49,6 +53,11 @@ pub(crate) struct ServeArguments {
 }
 
 impl ServeArguments {
+    /// The threads asked for.
+    pub(super) fn threads(&self) -> Option<u16> {
+        self.threads
+    }
+
     fn config(self) -> Result<ServerConfig, ConfigError> {
         let mut draft = Draft::new();
         if let Some(file) = &self.config {

@@ -181,6 +181,9 @@ impl LocalCluster {
             format!("--peers={}", peers.join(",")),
             format!("--data-dir={}", text(&self.data_directory(node))),
         ];
+        // The nodes share this machine's cores.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        arguments.push(format!("--threads={}", (cores / usize::from(self.config.nodes)).clamp(1, 1024)));
         arguments.extend(self.config.arguments.iter().cloned());
         arguments
     }
