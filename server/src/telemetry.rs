@@ -38,15 +38,15 @@ pub fn start(filter: &str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// A plain level is about Quipu; the libraries under it speak up from `warn`
-/// on, consensus from `error` on, since it warns of what is normal (a peer
-/// that is down) and Quipu reports that itself.
+/// A plain level is about Quipu. The libraries under it speak up for errors
+/// only: they warn of what is normal in a cluster (a peer that is down), which
+/// Quipu reports in its own words.
 fn quiet_libraries(filter: &str) -> String {
     if filter.contains(['=', ',']) {
         return filter.to_owned();
     }
     match filter.to_ascii_lowercase().as_str() {
-        level @ ("info" | "debug" | "trace") => format!("warn,quipu={level},openraft=error"),
+        level @ ("warn" | "info" | "debug" | "trace") => format!("error,quipu={level}"),
         _ => filter.to_owned(),
     }
 }
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn a_plain_level_is_about_quipu_and_directives_are_taken_as_they_are() {
-        assert_eq!(quiet_libraries("info"), "warn,quipu=info,openraft=error");
-        assert_eq!(quiet_libraries("DEBUG"), "warn,quipu=debug,openraft=error");
+        assert_eq!(quiet_libraries("info"), "error,quipu=info");
+        assert_eq!(quiet_libraries("DEBUG"), "error,quipu=debug");
         assert_eq!(quiet_libraries("error"), "error");
         assert_eq!(quiet_libraries("info,quipu_raft=trace"), "info,quipu_raft=trace");
     }
