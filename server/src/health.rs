@@ -43,6 +43,14 @@ impl Health {
         self.set(ServingStatus::NotServing).await;
     }
 
+    /// Ends what watches the health, so that nothing keeps a connection open.
+    pub(crate) async fn close(&self) {
+        let mut reporter = self.reporter.clone();
+        for service in SERVICES.iter().copied().chain([""]) {
+            reporter.clear_service_status(service).await;
+        }
+    }
+
     /// Resolves once the node serves.
     pub(crate) async fn serving(&self) {
         // The sender lives as long as this does: waiting cannot fail.

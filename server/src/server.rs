@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
 use quipu_protocol::v1::cluster_server::ClusterServer;
 use quipu_protocol::v1::records_server::RecordsServer;
-use quipu_raft::node::NodeStartError;
+use quipu_raft::node::{Fatal, NodeStartError};
 use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, KvError};
@@ -189,6 +189,7 @@ impl Server {
             tracing::warn!("leadership was not handed over in time: the followers will elect");
         }
         self.shared.ending.cancel();
+        self.health.close().await;
         let left = self.grace.saturating_sub(clock.monotonic().saturating_sub(began));
         // Owned by the timeout: when it passes, the listener goes with it.
         if clock.timeout(left, serving.join()).await.is_err() {
@@ -207,8 +208,17 @@ impl Drop for Server {
 }
 
 impl Failure {
-    fn of(fatal: quipu_raft::node::Fatal) -> Self {
-        Self { reason: fatal.to_string() }
+    fn of(fatal: Fatal) -> Self {
+        let advice = match &fatal {
+            Fatal::Journal { .. } => {
+                "nobody knows now what the disk holds, so nothing more is written to it. See what is wrong with the \
+                 disk or its space and start the node again: it recovers what is there and gets the rest from its peers"
+            }
+            Fatal::Storage { .. } => "see what is wrong with the disk and start the node again",
+            Fatal::Refused { .. } => "see whether the node's number, peers and data directory are those of this cluster",
+            Fatal::Catalog { .. } => "start the node again; if it fails again, its data directory is damaged",
+        };
+        Self { reason: format!("{fatal}; {advice}") }
     }
 }
 

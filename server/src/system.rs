@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use quipu_storage::disk::OpenDiskError;
-use quipu_storage::{Kv, RocksKv, SystemDisk};
+use quipu_storage::{Kv, KvError, RocksKv, SystemDisk};
 
 use crate::NodeEnvironment;
 
@@ -23,8 +23,27 @@ pub fn environment(data_directory: &Path) -> Result<NodeEnvironment, OpenDiskErr
         environment: quipu_sdk::system::environment(),
         disk: Arc::new(disk),
         cpu_micros: Arc::new(cpu_micros),
-        kv: Arc::new(move || Ok(Arc::new(RocksKv::open(&metadata)?) as Arc<dyn Kv>)),
+        kv: Arc::new(move || open_metadata(&metadata)),
     })
+}
+
+/// Opens the metadata. It is a cache of the journal: what cannot be opened is
+/// put aside, and rebuilt by a scan.
+fn open_metadata(path: &Path) -> Result<Arc<dyn Kv>, KvError> {
+    let open = || RocksKv::open(path).map(|kv| Arc::new(kv) as Arc<dyn Kv>);
+    open().or_else(|error| {
+        let aside = path.with_extension("damaged");
+        let moved = std::fs::remove_dir_all(&aside).or_else(absent_is_fine).and_then(|()| std::fs::rename(path, &aside));
+        if moved.is_err() {
+            return Err(error);
+        }
+        tracing::warn!(%error, aside = %aside.display(), "the metadata cannot be opened: rebuilding it from the journal");
+        open()
+    })
+}
+
+fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// The CPU time that this process has used, microseconds.

@@ -126,7 +126,7 @@ async fn a_malformed_batch_is_refused_for_its_reason() {
         ("cut off", good.slice(..40), Reason::Truncated),
         ("bytes missing", good.slice(..good.len() - 1), Reason::Length),
         ("count that lies", lies, Reason::Count),
-        ("count beside the last offset", forged(&good, COUNT, &three), Reason::Count),
+        ("count beside the last offset", forged(&good, COUNT, &3_i32.to_be_bytes()), Reason::Count),
         ("unknown codec", forged(&good, ATTRIBUTES, &5_i16.to_be_bytes()), Reason::Codec),
         ("control batch", forged(&good, ATTRIBUTES, &(1_i16 << 5).to_be_bytes()), Reason::Control),
     ];
