@@ -168,10 +168,11 @@ impl State {
         if let Err(error) = self.check_room(&lengths) {
             return Err((done, error));
         }
-        let ticket = self.tickets.next();
         let replica = self.replicas.entry(key).or_default();
         let (mut done, last) = (Some(done), frames.len() - 1);
         for (ordinal, frame) in frames.into_iter().enumerate() {
+            // Each frame has its own: they may go into different commits.
+            let ticket = self.tickets.next();
             if let Frame::Entries(entries) = &frame {
                 self.cache.append(key, &mut replica.tail, entries, ticket);
             }
@@ -261,10 +262,13 @@ impl State {
 
     pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
         // A damaged replica cannot go on, but it can go.
-        if let Some(replica) = self.replicas.get_mut(&key) {
-            replica.file.damage = None;
+        let damage = self.replicas.get_mut(&key).and_then(|replica| replica.file.damage.take());
+        if let Err(refused) = self.stage(key, Frame::Retire, done) {
+            if let Some(replica) = self.replicas.get_mut(&key) {
+                replica.file.damage = damage;
+            }
+            return Err(refused);
         }
-        self.stage(key, Frame::Retire, done)?;
         let replica = self.replicas.entry(key).or_default();
         self.cache.clear(&mut replica.tail);
         replica.retired = true;
