@@ -30,9 +30,17 @@ impl Random for Seeded {
 }
 
 fn try_open(disk: &Arc<MemoryDisk>, kv: &Arc<MemoryKv>) -> Result<(Journal, RecoveryReport), OpenError> {
+    open_with(CONFIG, disk, kv)
+}
+
+fn open_with(
+    config: JournalConfig,
+    disk: &Arc<MemoryDisk>,
+    kv: &Arc<MemoryKv>,
+) -> Result<(Journal, RecoveryReport), OpenError> {
     let random = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(disk.changes()))));
     let (disk, kv): (Arc<dyn Disk>, Arc<dyn Kv>) = (disk.clone(), kv.clone());
-    Journal::open(disk, kv, random, CONFIG, OWNER)
+    Journal::open(disk, kv, random, config, OWNER)
 }
 
 fn open(disk: &Arc<MemoryDisk>, kv: &Arc<MemoryKv>) -> (Journal, RecoveryReport) {
@@ -286,4 +294,59 @@ fn panicking_callback_stops_the_journal_and_leaves_nobody_waiting() {
     steps(&disk, Lane::Commit);
     assert!(matches!(answer(&waiting), Err(JournalError::Stopped { .. })));
     assert!(matches!(answer(&vote(&journal, B, 2)), Err(JournalError::Stopped { .. })));
+}
+
+#[test]
+fn append_that_takes_several_commits_is_durable_only_as_far_as_they_are() {
+    const MIB: usize = 1024 * 1024;
+    let config = JournalConfig { segment_bytes: 16 * MIB as u64, tail_cache_bytes: 0, ..CONFIG };
+    let (disk, kv) = fresh();
+    let (journal, _) = open_with(config, &disk, &kv).unwrap();
+    disk.hold();
+    let answers = append(&journal, A, entries(1, &[3 * MIB / 2; 5]));
+    let durable = || journal.durable(A).map_or(0, |durable| durable.index.get());
+    let mut before = 0;
+    while answers.try_recv().is_err() {
+        assert!(disk.step(Lane::Commit), "nothing goes on");
+        assert!(durable() < 5 || disk.waiting(Lane::Commit) == 0, "all is durable while commits are under way");
+        assert!(durable() - before <= 2, "{} entries became durable with one commit", durable() - before);
+        before = durable();
+        // All of them can be read, written or not.
+        let (sender, read) = mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        journal.read(A, Index::new(1)..Index::new(6), u64::MAX, done);
+        steps(&disk, Lane::Read);
+        assert_eq!(read.try_recv().unwrap().unwrap().len(), 5);
+    }
+    assert_eq!(durable(), 5);
+}
+
+#[test]
+fn damaged_replica_that_cannot_be_retired_for_want_of_space_stays_damaged() {
+    let (disk, kv) = fresh();
+    let (journal, _) = open(&disk, &kv);
+    answer(&append(&journal, A, entries(1, &[3000]))).unwrap();
+    answer(&append(&journal, B, entries(1, &[1]))).unwrap();
+    journal.mark_idle();
+    disk.flip_bit("journal/00000001.segment", 4096 + 2000, 0);
+    let disk = Arc::new(disk.kill(1));
+    let (journal, _) = open(&disk, &Arc::new(kv.lose_unflushed(1)));
+    assert!(journal.damage(A).is_some() && journal.damage(B).is_none());
+    disk.limit_bytes(Some(1));
+    let mut next = 2;
+    while answer(&append(&journal, B, entries(next, &[1]))).is_ok() {
+        next += 1;
+    }
+    let retire = || {
+        let (sender, answers) = mpsc::channel();
+        journal.retire(A, Box::new(move |result| sender.send(result).unwrap()));
+        answer(&answers)
+    };
+    assert!(matches!(retire(), Err(JournalError::NoSpace { .. })));
+    assert!(journal.damage(A).is_some(), "a replica was healed by a refusal");
+    // The refused call makes it look for room, the next one is taken.
+    disk.limit_bytes(None);
+    assert!(retire().is_err());
+    retire().unwrap();
+    assert!(journal.replica(A).is_none() && journal.damage(A).is_none());
 }
