@@ -8,8 +8,9 @@
 //!        the last one that was acknowledged ◄────────────────────────┘
 //! ```
 //!
-//! Nothing is damaged here, so nothing may be called so: a crash is not
-//! corruption.
+//! Nothing is damaged there, so nothing may be called so: a crash is not
+//! corruption. Then one place of a file is spoilt, and every replica holds all
+//! it held, or is called damaged: corruption is not a crash either.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use quipu_protocol::environment::Random;
 use quipu_protocol::{ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, Term};
 use quipu_storage::journal::{
-    Entry, EntryId, Journal, JournalConfig, JournalError, Owner, RecoveryReport, ReplicaKey, Vote,
+    Entry, EntryId, Journal, JournalConfig, JournalError, OpenError, Owner, ReadError, RecoveryReport, ReplicaKey, Vote,
 };
 use quipu_storage::{Disk, Kv, Lane, MemoryDisk, MemoryKv};
 use rand::rngs::StdRng;
@@ -108,9 +109,13 @@ struct Life {
 }
 
 fn open(disk: &Arc<MemoryDisk>, kv: &Arc<MemoryKv>, seed: u64) -> (Journal, RecoveryReport) {
+    try_open(disk, kv, seed).unwrap_or_else(|error| panic!("seed {seed}: {error}: {error:?}"))
+}
+
+fn try_open(disk: &Arc<MemoryDisk>, kv: &Arc<MemoryKv>, seed: u64) -> Result<(Journal, RecoveryReport), OpenError> {
     let random = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(seed))));
     let (disk, kv): (Arc<dyn Disk>, Arc<dyn Kv>) = (disk.clone(), kv.clone());
-    Journal::open(disk, kv, random, CONFIG, OWNER).unwrap_or_else(|error| panic!("seed {seed}: {error}: {error:?}"))
+    Journal::open(disk, kv, random, CONFIG, OWNER)
 }
 
 impl Life {
@@ -288,6 +293,119 @@ enum Death {
     Kill,
 }
 
+/// Lets everything that was asked for happen, and marks it.
+fn settle(life: &Life) {
+    for _ in 0..3 {
+        while life.disk.step(Lane::Commit) || life.disk.step(Lane::Background) {}
+        life.journal.mark_idle();
+    }
+}
+
+/// Spoils one place of a file, and says what was done.
+fn spoil(chance: &mut StdRng, disk: &MemoryDisk) -> Option<String> {
+    let files = disk.list("journal").unwrap();
+    let path = format!("journal/{}", files[chance.random_range(0..files.len())]);
+    let content = disk.content(&path).unwrap();
+    let used = content.iter().rposition(|byte| *byte != 0)? as u64;
+    let offset = chance.random_range(0..=used);
+    Some(match chance.random_range(0..5) {
+        0 => {
+            let sector = offset / 512 * 512;
+            disk.corrupt(&path, sector, &[0; 512]);
+            format!("zeroed 512 bytes at {sector} of {path}")
+        }
+        1 => {
+            let sector = offset / 4096 * 4096;
+            disk.corrupt(&path, sector, &[0; 4096]);
+            format!("zeroed 4096 bytes at {sector} of {path}")
+        }
+        2 => {
+            // A write that went astray, within the file.
+            let (from, to) = (chance.random_range(0..=used) / 4096 * 4096, offset / 4096 * 4096);
+            let stray = content[usize::try_from(from).unwrap()..][..4096].to_vec();
+            disk.corrupt(&path, to, &stray);
+            format!("put the block at {from} of {path} at {to}")
+        }
+        _ => {
+            let bit = chance.random_range(0..8);
+            disk.flip_bit(&path, offset, bit);
+            format!("flipped bit {bit} of byte {offset} of {path}")
+        }
+    })
+}
+
+impl Life {
+    /// Every replica holds all there was, or is known to be damaged, or says
+    /// so when it is read.
+    fn check_damaged(&self, expected: &Model, report: &RecoveryReport) {
+        for (key, expected) in expected {
+            if self.journal.damage(*key).is_some() {
+                continue;
+            }
+            let context = format!("{}: {key}, {report:?}", self.context);
+            let state = self.journal.replica(*key).unwrap_or_else(|| panic!("{context}: gone"));
+            assert_eq!(
+                (state.vote, state.purged, state.last),
+                (expected.vote, expected.purged, expected.last),
+                "{context}"
+            );
+            for (index, (term, fill, length)) in &expected.entries {
+                let (sender, read) = mpsc::channel();
+                let done = Box::new(move |result| sender.send(result).unwrap());
+                self.journal.read(*key, Index::new(*index)..Index::new(index + 1), 1, done);
+                self.disk.step(Lane::Read);
+                match read.try_recv().expect("a read is complete after its step") {
+                    Ok(read) => {
+                        let id = EntryId { term: *term, index: Index::new(*index) };
+                        let payload = Bytes::from(vec![*fill; *length]);
+                        assert_eq!(read, [Entry { id, payload }], "{context}: another entry than was written");
+                    }
+                    Err(ReadError::Damaged { .. }) => {}
+                    Err(error) => panic!("{context}: {error}"),
+                }
+            }
+        }
+        for key in self.journal.replicas() {
+            assert!(expected.contains_key(&key), "{}: {key} came from nowhere, {report:?}", self.context);
+        }
+    }
+}
+
+fn live_and_spoil(seed: u64) {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut next_replica = 0;
+    let (mut life, _) = Life::begin(MemoryDisk::new(seed), MemoryKv::new(), chance.random(), "first life");
+    for _ in 0..chance.random_range(1..300) {
+        random_call(&mut chance, &mut life, &mut next_replica);
+        life.step(&mut chance);
+    }
+    settle(&life);
+    let expected = life.model.clone();
+    for round in 0..8 {
+        let lost_kv = chance.random();
+        let disk = life.disk.restore(chance.random());
+        let kv = if lost_kv { MemoryKv::new() } else { life.kv.lose_unflushed(chance.random()) };
+        let Some(spoilt) = spoil(&mut chance, &disk) else { continue };
+        let context = format!("seed {seed}, round {round}: {spoilt}, index lost: {lost_kv}");
+        let (disk, kv) = (Arc::new(disk), Arc::new(kv));
+        disk.hold();
+        // Not to be opened at all is an answer, too.
+        let Ok((journal, report)) = try_open(&disk, &kv, seed) else { continue };
+        let (acknowledge, acknowledged) = mpsc::channel();
+        let (born, model, calls) = (Model::new(), Model::new(), Vec::new());
+        let spoilt = Life { disk, kv, journal, born, model, calls, acknowledged, acknowledge, context };
+        spoilt.check_damaged(&expected, &report);
+        // And once more, with what the first start made of it.
+        settle(&spoilt);
+        let (disk, kv) = (Arc::new(spoilt.disk.restore(seed)), Arc::new(spoilt.kv.lose_unflushed(seed)));
+        disk.hold();
+        let context = format!("{}, second start", spoilt.context);
+        let Ok((journal, report)) = try_open(&disk, &kv, seed) else { continue };
+        let again = Life { disk, kv, journal, context, ..spoilt };
+        again.check_damaged(&expected, &report);
+    }
+}
+
 fn live(seed: u64) {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut next_replica = 0;
@@ -325,16 +443,23 @@ fn live(seed: u64) {
     }
 }
 
-#[test]
-fn whatever_the_deaths_what_was_acknowledged_is_there_and_nothing_is_damaged() {
-    let seeds = match std::env::var("QUIPU_JOURNAL_SEEDS") {
+/// Those of the variable `QUIPU_JOURNAL_SEEDS`, or else the first `count`.
+fn seeds(count: u64) -> Range<u64> {
+    match std::env::var("QUIPU_JOURNAL_SEEDS") {
         Ok(seeds) => {
             let (start, end) = seeds.split_once("..").expect("a range such as 0..1000");
             start.parse().expect("a number")..end.parse().expect("a number")
         }
-        Err(_) => 0..60,
-    };
-    for seed in seeds {
-        live(seed);
+        Err(_) => 0..count,
     }
+}
+
+#[test]
+fn whatever_the_deaths_what_was_acknowledged_is_there_and_nothing_is_damaged() {
+    seeds(40).for_each(live);
+}
+
+#[test]
+fn whatever_is_spoilt_what_was_acknowledged_is_there_or_called_damaged() {
+    seeds(20).for_each(live_and_spoil);
 }

@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use bytes::Bytes;
 use quipu_protocol::environment::Random;
 use quipu_protocol::{ClusterId, Incarnation, Index, LogId, NodeId, ReplicaId, Term};
 use quipu_storage::journal::{
@@ -53,7 +52,9 @@ fn fresh() -> (Arc<MemoryDisk>, Arc<MemoryKv>) {
 
 fn entries(first: u64, sizes: &[usize]) -> Vec<Entry> {
     let ids = (first..).map(|index| EntryId { term: Term::new(1), index: Index::new(index) });
-    ids.zip(sizes).map(|(id, size)| Entry { id, payload: Bytes::from(vec![id.index.get() as u8; *size]) }).collect()
+    ids.zip(sizes)
+        .map(|(id, size)| Entry { id, payload: vec![id.index.get().to_le_bytes()[0]; *size].into() })
+        .collect()
 }
 
 type Answers = mpsc::Receiver<Result<(), JournalError>>;

@@ -12,7 +12,7 @@ use super::config::Owner;
 use super::error::OpenError;
 use super::format::{CommitHeader, FIRST_COMMIT, SECTOR, SegmentHeader, SegmentHeaderError, VERSION};
 use super::manifest::{DIRECTORY, Segment};
-use crate::disk::{Access, AlignedBuffer, Disk, FileId};
+use crate::disk::{ALIGNMENT, Access, AlignedBuffer, Disk, FileId};
 
 /// How much is written at once when a segment is prepared.
 const PREPARE_BYTES: u64 = 1024 * 1024;
@@ -88,7 +88,7 @@ pub(super) fn holds_commits(disk: &dyn Disk, id: u64) -> Result<bool, OpenError>
         }
         Ok(header) => header,
     };
-    let (first, room) = (start.get(SECTOR as usize..), header.bytes.saturating_sub(FIRST_COMMIT));
+    let (first, room) = (start.get(ALIGNMENT..), header.bytes.saturating_sub(FIRST_COMMIT));
     Ok(first.and_then(|first| CommitHeader::decode(header.nonce, FIRST_COMMIT, first, room)).is_some())
 }
 
