@@ -69,6 +69,7 @@ impl Inner {
         let clock = &self.environment.clock;
         let deadline = clock.monotonic() + limit;
         let mut hint = None;
+        let mut strangers = self.peers.others().into_iter().cycle();
         let mut reason = "this node has no cluster yet".to_owned();
         loop {
             let left = deadline.saturating_sub(clock.monotonic());
@@ -85,7 +86,13 @@ impl Inner {
                     return Ok(reply);
                 }
                 Ok(Err(Missed::Elsewhere(Some(leader)))) if !self.is_me(leader) => hint = Some(leader),
-                Ok(Err(Missed::Elsewhere(_))) => "nobody leads the catalog".clone_into(&mut reason),
+                Ok(Err(Missed::Elsewhere(_))) => {
+                    "nobody leads the catalog".clone_into(&mut reason);
+                    // Nobody that this node knows of: one of the others may.
+                    clock.sleep(TRY_AGAIN).await;
+                    hint = strangers.next();
+                    continue;
+                }
                 Ok(Err(Missed::Failed(why))) => reason = why,
                 Err(_) => {}
             }
@@ -152,6 +159,12 @@ impl Inner {
             Some(propose_reply::Outcome::Reply(reply)) => Ok(reply),
             Some(propose_reply::Outcome::Refusal(refusal)) if refusal.reason() == refused::Reason::NotLeader => {
                 Err(Missed::Elsewhere((refusal.leader != 0).then_some(NodeId::new(refusal.leader))))
+            }
+            // Not to be helped by asking again: that is the answer.
+            Some(propose_reply::Outcome::Refusal(refusal))
+                if matches!(refusal.reason(), refused::Reason::OlderDisk | refused::Reason::OtherCluster) =>
+            {
+                Ok(CatalogReply { version: 0, outcome: Some(Outcome::Refusal(refusal)) })
             }
             Some(propose_reply::Outcome::Refusal(refusal)) => Err(Missed::Failed(refusal.message)),
             Some(propose_reply::Outcome::Unknown(_)) | None => {

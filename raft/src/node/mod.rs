@@ -24,7 +24,7 @@ use std::sync::Arc;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
-use quipu_protocol::{LogName, NodeId, ProducerId, Timestamp, v1};
+use quipu_protocol::{LogName, NodeId, ProducerId, ReplicaId, Timestamp, v1};
 use quipu_storage::{Disk, Kv, KvError};
 
 use crate::catalog;
@@ -176,6 +176,13 @@ impl RaftNode {
     /// The cluster as this node sees it, with what each node says of itself.
     pub async fn status(&self) -> v1::StatusResponse {
         self.inner().cluster_status().await
+    }
+
+    /// The replicas of the catalog, voters and learners, and their nodes, as
+    /// this node's own replica knows them.
+    pub fn catalog_replicas(&self) -> Vec<(NodeId, ReplicaId)> {
+        let Some(catalog) = self.inner().catalog() else { return Vec::new() };
+        catalog.status().membership.replicas.into_iter().map(|(replica, node)| (node, replica)).collect()
     }
 
     /// A new producer id.

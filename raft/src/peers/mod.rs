@@ -125,6 +125,12 @@ impl Peers {
         self.addresses.read().expect(POISONED).get(&node).cloned()
     }
 
+    /// The nodes known but this one.
+    pub(crate) fn others(&self) -> Vec<NodeId> {
+        let me = self.node();
+        self.addresses.read().expect(POISONED).keys().copied().filter(|node| *node != me).collect()
+    }
+
     /// `node` is at `address` from now on. What is under way to where it was
     /// before goes on until it fails.
     pub(crate) fn set_address(&self, node: NodeId, address: &str) {
