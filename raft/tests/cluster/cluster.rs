@@ -1,0 +1,261 @@
+//! A cluster of nodes in this process, over disks and wires in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quipu_protocol::batch::{BatchBuilder, Compression, Record};
+use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::{LogName, NodeId, Offset, OffsetRange, ReplicaId, Timestamp, transport, v1};
+use quipu_raft::group::{GroupStatus, Role};
+use quipu_raft::{LogReplica, NodeConfig, RaftNode};
+use quipu_storage::journal::JournalConfig;
+use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
+
+use crate::network::Wires;
+
+/// What is waited for comes within this time, however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The nodes 1, 2, … of a cluster, running or not.
+pub(crate) struct Cluster {
+    pub(crate) wires: Wires,
+    pub(crate) environment: Environment,
+    nodes: BTreeMap<u64, Node>,
+    segment_bytes: u64,
+}
+
+struct Node {
+    disk: Arc<MemoryDisk>,
+    kv: Arc<MemoryKv>,
+    running: Option<Running>,
+}
+
+struct Running {
+    node: RaftNode,
+    _server: Task,
+}
+
+pub(crate) fn address(node: u64) -> String {
+    format!("node-{node}:7001")
+}
+
+impl Cluster {
+    /// Nodes with empty disks, none of them running.
+    pub(crate) fn new(nodes: u64) -> Self {
+        let environment = quipu_sdk::system::environment();
+        let node = |id: u64| (id, Node { disk: new_disk(&environment), kv: Arc::new(MemoryKv::new()), running: None });
+        Self {
+            wires: Wires::new(&environment),
+            nodes: (1..=nodes).map(node).collect(),
+            environment,
+            segment_bytes: 4 << 20,
+        }
+    }
+
+    /// Entries up to nearly this size fit into the journals.
+    pub(crate) fn with_segments_of(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// A cluster whose nodes are all ready.
+    pub(crate) async fn founded(nodes: u64) -> Self {
+        let mut cluster = Self::new(nodes);
+        cluster.start_all().await;
+        cluster.all_ready().await;
+        cluster
+    }
+
+    pub(crate) async fn start_all(&mut self) {
+        for id in self.ids() {
+            self.start(id).await;
+        }
+    }
+
+    pub(crate) async fn all_ready(&self) {
+        for id in self.ids() {
+            self.ready(id).await;
+        }
+    }
+
+    pub(crate) async fn ready(&self, id: u64) {
+        self.within("a node is ready", self.node(id).ready()).await.expect("the node can go on");
+    }
+
+    pub(crate) async fn start(&mut self, id: u64) {
+        let environment = self.wires.environment(&address(id));
+        self.wires.mend(&address(id));
+        let mut config = NodeConfig::new(NodeId::new(id), address(id));
+        config.peers = self.nodes.keys().map(|id| (NodeId::new(*id), address(*id))).collect();
+        config.journal = JournalConfig { segment_bytes: self.segment_bytes, ..JournalConfig::default() };
+        let entry = &self.nodes[&id];
+        let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
+        let kv: Arc<dyn Kv> = Arc::clone(&entry.kv) as _;
+        let node = RaftNode::start(config, environment.clone(), disk, || Ok(kv)).await.expect("the node starts");
+        let listener = environment.network.listen(&address(id)).await.expect("it listens");
+        let service = node.peers_service();
+        let server = environment.tasks.spawn(
+            "server",
+            Box::pin(async move {
+                let server = tonic::transport::Server::builder().add_service(service);
+                let _ = server.serve_with_incoming(transport::incoming(listener)).await;
+            }),
+        );
+        self.nodes.get_mut(&id).expect("a node").running = Some(Running { node, _server: server });
+    }
+
+    /// Kills the node: what it had written stays, what it was doing does not.
+    pub(crate) fn kill(&mut self, id: u64) {
+        self.wires.cut(&address(id));
+        let seed = self.environment.random.next();
+        let node = self.nodes.get_mut(&id).expect("a node");
+        node.disk = Arc::new(node.disk.kill(seed));
+        node.kv = Arc::new(node.kv.lose_unflushed(seed));
+        node.running = None;
+    }
+
+    /// Kills the node, if it runs, and takes its disk away.
+    pub(crate) fn wipe(&mut self, id: u64) {
+        if self.nodes[&id].running.is_some() {
+            self.kill(id);
+        }
+        let disk = new_disk(&self.environment);
+        let node = self.nodes.get_mut(&id).expect("a node");
+        (node.disk, node.kv) = (disk, Arc::new(MemoryKv::new()));
+    }
+
+    /// The node's disk as it is, to be put back later.
+    pub(crate) fn image(&self, id: u64) -> (Arc<MemoryDisk>, Arc<MemoryKv>) {
+        (Arc::clone(&self.nodes[&id].disk), Arc::clone(&self.nodes[&id].kv))
+    }
+
+    /// Puts another disk into a node that is not running.
+    pub(crate) fn put_disk(&mut self, id: u64, (disk, kv): (Arc<MemoryDisk>, Arc<MemoryKv>)) {
+        let node = self.nodes.get_mut(&id).expect("a node");
+        assert!(node.running.is_none(), "node {id} is running");
+        (node.disk, node.kv) = (disk, kv);
+    }
+
+    pub(crate) fn node(&self, id: u64) -> &RaftNode {
+        &self.nodes[&id].running.as_ref().expect("the node runs").node
+    }
+
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
+    }
+
+    fn running(&self) -> impl Iterator<Item = (u64, &RaftNode)> {
+        self.nodes.iter().filter_map(|(id, node)| Some((*id, &node.running.as_ref()?.node)))
+    }
+
+    /// Creates a log through the node.
+    pub(crate) async fn create(&self, through: u64, name: &str, config: v1::LogConfig) -> v1::LogSummary {
+        let name = log_name(name);
+        let created = self.node(through).create_log(&name, config);
+        self.within("a log is created", created).await.expect("the log is created").log
+    }
+
+    /// The log's replicas on the nodes that run and have one.
+    pub(crate) async fn replicas(&self, name: &str) -> Vec<(u64, LogReplica)> {
+        let mut replicas = Vec::new();
+        for (id, node) in self.running() {
+            if let Ok(replica) = node.log(&log_name(name)).await {
+                replicas.push((id, replica));
+            }
+        }
+        replicas
+    }
+
+    /// The replica that leads the log.
+    pub(crate) async fn leader(&self, name: &str) -> (u64, LogReplica) {
+        self.eventually("the log has a leader", async || {
+            let replicas = self.replicas(name).await;
+            replicas.into_iter().find(|(_, replica)| replica.group().status().role == Role::Leader)
+        })
+        .await
+    }
+
+    /// Appends through whoever leads, until it is acknowledged. Values are
+    /// expected to be told apart by the caller: a repeated try may land twice.
+    pub(crate) async fn append(&self, name: &str, value: &str) -> OffsetRange {
+        let batch = batch(&[value.as_bytes()]);
+        self.eventually("an append is acknowledged", async || {
+            let (_, leader) = self.leader(name).await;
+            let appended = self.environment.clock.timeout(Duration::from_secs(5), leader.append(batch.clone())).await;
+            appended.ok()?.ok().map(|appended| appended.range)
+        })
+        .await
+    }
+
+    /// Everything that this replica can read up to `end`, once it has it.
+    pub(crate) async fn read_all(&self, replica: &LogReplica, end: Offset) -> Vec<String> {
+        if end > Offset::ZERO {
+            let last = Offset::new(end.get() - 1);
+            self.within("a replica has everything", replica.wait_past(last)).await.expect("it goes on");
+        }
+        let mut values = Vec::new();
+        let mut next = Offset::ZERO;
+        while next < end {
+            let chunk = replica.read(next, 1 << 20).await.expect("readable");
+            for batch in chunk.batches {
+                let records = quipu_protocol::batch::records(&batch, 128 << 20).expect("a batch");
+                for record in records {
+                    let (_, record) = record.expect("a record");
+                    values.push(String::from_utf8(record.value.unwrap_or_default().to_vec()).expect("text"));
+                }
+            }
+            next = chunk.next;
+        }
+        values
+    }
+
+    /// Waits until `look` finds something.
+    pub(crate) async fn eventually<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let clock = &self.environment.clock;
+        let deadline = clock.monotonic() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(clock.monotonic() < deadline, "{what}: not within {PATIENCE:?}");
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn within<F: Future>(&self, what: &str, future: F) -> F::Output {
+        match self.environment.clock.timeout(PATIENCE, future).await {
+            Ok(output) => output,
+            Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+        }
+    }
+}
+
+/// Who votes, when no change is under way.
+pub(crate) fn settled_voters(status: &GroupStatus) -> Option<BTreeSet<ReplicaId>> {
+    let settled = status.membership_committed && !status.membership.is_joint();
+    settled.then(|| status.membership.voters.last().cloned()).flatten()
+}
+
+pub(crate) fn log_name(name: &str) -> LogName {
+    name.parse().expect("a log name")
+}
+
+pub(crate) fn batch(values: &[&[u8]]) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for value in values {
+        let record = Record {
+            timestamp: Timestamp::new(1),
+            key: None,
+            value: Some(Bytes::copy_from_slice(value)),
+            headers: Vec::new(),
+        };
+        builder.push(&record).expect("it fits");
+    }
+    builder.finish(None).expect("a batch")
+}
+
+fn new_disk(environment: &Environment) -> Arc<MemoryDisk> {
+    Arc::new(MemoryDisk::new(environment.random.next()))
+}

@@ -1,0 +1,8 @@
+//! Clusters of whole nodes in one process: founded, restarted, losing disks.
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod founding;
+mod large;
+mod loss;
+mod network;
