@@ -406,6 +406,17 @@ fn live_and_spoil(seed: u64) {
     }
 }
 
+/// A start during which the power goes, or soon after.
+fn stillborn(chance: &mut StdRng, disk: MemoryDisk, kv: MemoryKv) -> (MemoryDisk, MemoryKv) {
+    let (disk, kv) = (Arc::new(disk), Arc::new(kv));
+    disk.hold();
+    disk.cut_power_at(chance.random_range(1..16));
+    let opened = try_open(&disk, &kv, chance.random());
+    while disk.step(Lane::Background) || disk.step(Lane::Commit) {}
+    drop(opened);
+    (disk.restore(chance.random()), kv.lose_unflushed(chance.random()))
+}
+
 fn live(seed: u64) {
     let mut chance = StdRng::seed_from_u64(seed);
     let mut next_replica = 0;
@@ -413,6 +424,10 @@ fn live(seed: u64) {
     let mut before: Option<Life> = None;
     let mut lives = Vec::new();
     for number in 0..chance.random_range(3..8) {
+        while chance.random_range(0..3) == 0 {
+            (disk, kv) = stillborn(&mut chance, disk, kv);
+            lives.push(("stillborn", false));
+        }
         let context = format!("seed {seed}, life {number} after {lives:?}");
         let (mut life, report) = Life::begin(disk, kv, chance.random(), &context);
         assert!(report.damage.is_empty(), "{context}: a crash was taken for corruption: {report:?}");
