@@ -104,7 +104,7 @@ impl Shared {
             } else if self.wants_spare(&state) {
                 state.preparing = true;
                 drop(state);
-                self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
+                self.submit_task(Shared::prepare_spare, |shared, error| shared.no_spare(&error));
                 state = self.lock();
             } else {
                 break;
@@ -301,7 +301,7 @@ impl Shared {
         }
         state.preparing = true;
         drop(state);
-        self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
+        self.submit_task(Shared::prepare_spare, |shared, error| shared.no_spare(&error));
     }
 
     fn index_segment(self: &Arc<Self>, indexed: Indexed, replicas: &[SealedReplica]) {

@@ -324,10 +324,11 @@ impl<'a> Recovery<'a> {
         let replica = self.replicas.entry(finding.key).or_insert_with(|| FileReplica::first_seen(unattributed));
         let place = Position { segment, byte: finding.byte };
         let mut damage = finding.damage.map(|part| (part, finding.index));
-        if let Some(change) = finding.change {
-            if !replica.apply(change, place, finding.length) && replica.damage.is_none() {
-                damage = Some((DamagedPart::Missing, finding.index));
-            }
+        if let Some(change) = finding.change
+            && !replica.apply(change, place, finding.length)
+            && replica.damage.is_none()
+        {
+            damage = Some((DamagedPart::Missing, finding.index));
         }
         let Some((part, index)) = damage else { return };
         let next = replica.last.map(|last| last.index.next());
