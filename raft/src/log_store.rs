@@ -41,6 +41,14 @@ impl LogStore {
         Self { key, journal, read_bytes, durable: Arc::new(watch::channel(Ok(0)).0) }
     }
 
+    pub(crate) fn key(&self) -> ReplicaKey {
+        self.key
+    }
+
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// Notice that more may be on stable storage.
     pub(crate) fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.subscribe()

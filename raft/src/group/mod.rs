@@ -32,7 +32,7 @@ use quipu_storage::{Kv, KvError};
 use tokio::sync::watch;
 
 use crate::log_store::LogStore;
-use crate::machine::{Machine, MachineStore, Shared, restore};
+use crate::machine::{Machine, MachineStore, Shared};
 use crate::types::{Command, Member, Raft, Reply, TypeConfig, scope};
 
 pub use errors::{BarrierError, InitializeError, ProposeError, StartError, StopReason};
@@ -86,9 +86,9 @@ impl<M: Machine> Group<M> {
             return Err(StartError::Damaged(damage));
         }
         let log_store = LogStore::new(key, journal.clone(), options.replication_bytes);
-        let shared = restore(key, machine, journal.clone(), kv, log_store.durable(), options.checkpoint_bytes)?;
+        let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes)?;
+        let shared = store.shared();
         let random = Arc::clone(&environment.random);
-        let store = MachineStore::new(Arc::clone(&shared));
         let raft = scope(&random, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;

@@ -65,7 +65,6 @@ impl LogReplica {
     ///
     /// # Errors
     /// See [`Group::start`].
-    #[expect(clippy::too_many_arguments, reason = "each is one of the edges a replica is given")]
     pub async fn start<N>(
         key: ReplicaKey,
         journal: Journal,

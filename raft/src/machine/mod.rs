@@ -20,8 +20,8 @@ use quipu_storage::journal::EntryId;
 use crate::types::Reply;
 
 pub(crate) use saved::row_key;
+pub(crate) use store::Shared;
 pub use store::{MachineStore, SnapshotBuilder};
-pub(crate) use store::{Shared, restore};
 
 /// The state of a group, as a function of its committed commands.
 ///

@@ -29,6 +29,9 @@ pub(crate) struct Saved {
     pub(crate) applied: EntryId,
     pub(crate) membership: StoredMembership,
     pub(crate) image: Bytes,
+    /// Whether it came by a snapshot, so that the journal may lack what it
+    /// reflects.
+    pub(crate) installed: bool,
 }
 
 /// The key under which a replica's rows lie, followed by a row's own.
@@ -69,6 +72,7 @@ impl Saved {
             membership: Some(entry::stored_membership(self.membership.membership())),
             membership_set_at: self.membership.log_id().as_ref().map(|set_at| id(types::entry_id(set_at))),
             image: self.image.clone(),
+            installed: self.installed,
         }
         .encode_to_vec()
     }
@@ -88,22 +92,15 @@ impl Saved {
             None => StoredMembership::default(),
             Some(set_at) => RaftStoredMembership::new(Some(set_at), entry::membership_of(&membership).map_err(refuse)?),
         };
-        Ok(Self { applied, membership, image: state.image })
+        Ok(Self { applied, membership, image: state.image, installed: state.installed })
     }
 }
 
 /// Removes everything that is kept of `key`.
 pub(crate) fn forget(key: ReplicaKey, batch: &mut Batch) {
     batch.delete(Space::State, state_key(key).to_vec());
-    forget_rows(key, batch);
-}
-
-/// Removes the rows that are kept of `key`.
-pub(crate) fn forget_rows(key: ReplicaKey, batch: &mut Batch) {
-    for space in [Space::Offsets] {
-        let mut end = row_key(key, [0xff; 8]).to_vec();
-        // One past the last row.
-        end.push(0);
-        batch.delete_range(space, row_key(key, [0; 8]).to_vec(), end);
-    }
+    // One past the last row there can be.
+    let mut end = row_key(key, [0xff; 8]).to_vec();
+    end.push(0);
+    batch.delete_range(Space::Offsets, row_key(key, [0; 8]).to_vec(), end);
 }

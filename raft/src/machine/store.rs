@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::saved::{self, Saved};
 use super::{Floor, Machine};
 use crate::group::StartError;
-use crate::log_store::Durable;
+use crate::log_store::{Durable, LogStore};
 use crate::types::{self, LogId, Reply, StoredMembership, TypeConfig};
 
 /// What an entry costs to apply again, on top of its bytes: bounds how many
@@ -58,42 +58,6 @@ struct Saving {
     saved: Option<EntryId>,
     /// A state that waits for its entries to be on stable storage.
     pending: Option<(EntryId, Batch)>,
-}
-
-/// Brings `machine`, which has applied nothing, to what Kv keeps of `key`.
-pub(crate) fn restore<M: Machine>(
-    key: ReplicaKey,
-    mut machine: M,
-    journal: Journal,
-    kv: Arc<dyn Kv>,
-    durable: watch::Receiver<Durable>,
-    checkpoint_bytes: u64,
-) -> Result<Arc<Shared<M>>, StartError> {
-    let origin = machine.image();
-    let saved = Saved::load(&*kv, key)??;
-    let mut membership = StoredMembership::default();
-    let applied = saved.as_ref().map(|saved| saved.applied);
-    if let Some(saved) = saved {
-        let there = journal.entry_id(key, saved.applied.index)?;
-        if there != Some(saved.applied) {
-            let last = journal.replica(key).and_then(|state| state.last);
-            return Err(StartError::MetadataAhead { applied: saved.applied, last });
-        }
-        machine.install(&saved.image)?;
-        machine.saved(saved.applied);
-        membership = saved.membership;
-    }
-    let state = State { machine, applied: applied.map(types::log_id), membership, origin, unsaved: 0 };
-    Ok(Arc::new(Shared {
-        key,
-        journal,
-        kv,
-        checkpoint_bytes,
-        state: RwLock::new(state),
-        applied: watch::channel(applied).0,
-        durable,
-        saving: Mutex::new(Saving { saved: applied, pending: None }),
-    }))
 }
 
 /// What is told to whoever finds a lock poisoned: there is no state to trust.
@@ -141,17 +105,23 @@ impl<M: Machine> Shared<M> {
         let image = state.machine.image();
         let rows = state.machine.rows();
         let mut batch = Batch::new();
-        Saved { applied, membership: state.membership.clone(), image }.write(self.key, rows, &mut batch);
+        Saved { applied, membership: state.membership.clone(), image, installed: false }
+            .write(self.key, rows, &mut batch);
         Some((applied, batch))
     }
 
-    /// Whether this replica's disk holds everything through `applied`.
+    /// Whether what this replica's journal holds through `applied` is on
+    /// stable storage.
     ///
-    /// A log whose last entry is of that entry's term or a newer one, at its
-    /// index or a later one, contains it: it is committed.
+    /// A log that is durable through an entry of that term or a newer one, at
+    /// that index or a later one, is durable through `applied`: that is
+    /// committed, so no newer log lacks it. Of what came by a snapshot the
+    /// journal holds nothing.
     fn is_durable(&self, applied: EntryId) -> bool {
+        let Some(held) = self.journal.replica(self.key).and_then(|state| state.last) else { return true };
+        let through = held.min(applied);
         let durable = self.journal.durable(self.key);
-        durable.is_some_and(|durable| durable.term >= applied.term && durable.index >= applied.index)
+        durable.is_some_and(|durable| durable.term >= through.term && durable.index >= through.index)
     }
 
     /// Checkpoints, waiting for stable storage to allow it.
@@ -180,8 +150,9 @@ impl<M: Machine> Shared<M> {
     fn apply(&self, entry: types::Entry) -> io::Result<Reply> {
         let mut state = self.state.write().expect(POISONED);
         let log_id = entry.log_id();
-        let next = state.applied.as_ref().map_or(0, |applied| applied.index + 1);
-        assert_eq!(log_id.index, next, "entries are applied one after the other");
+        if let Some(applied) = &state.applied {
+            assert_eq!(log_id.index, applied.index + 1, "entries are applied one after the other");
+        }
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
             EntryPayload::Membership(membership) => {
@@ -210,7 +181,7 @@ impl<M: Machine> Shared<M> {
         let mut batch = Batch::new();
         saved::forget(self.key, &mut batch);
         if let Some(applied) = applied {
-            let saved = Saved { applied, membership: state.membership.clone(), image: image.clone() };
+            let saved = Saved { applied, membership: state.membership.clone(), image: image.clone(), installed: true };
             saved.write(self.key, Vec::new(), &mut batch);
         }
         // openraft purges the log up to here next: from then on only Kv knows.
@@ -242,8 +213,43 @@ pub struct MachineStore<M> {
 }
 
 impl<M: Machine> MachineStore<M> {
-    pub(crate) fn new(shared: Arc<Shared<M>>) -> Self {
-        Self { shared }
+    /// Brings `machine`, which has applied nothing, to what `kv` keeps of the
+    /// replica whose entries are in `log`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn open(log: &LogStore, mut machine: M, kv: Arc<dyn Kv>, checkpoint_bytes: u64) -> Result<Self, StartError> {
+        let (key, journal) = (log.key(), log.journal().clone());
+        let origin = machine.image();
+        let saved = Saved::load(&*kv, key)??;
+        let mut membership = StoredMembership::default();
+        let applied = saved.as_ref().map(|saved| saved.applied);
+        if let Some(saved) = saved {
+            let there = journal.entry_id(key, saved.applied.index)?;
+            if there != Some(saved.applied) && !saved.installed {
+                let last = journal.replica(key).and_then(|state| state.last);
+                return Err(StartError::MetadataAhead { applied: saved.applied, last });
+            }
+            machine.install(&saved.image)?;
+            machine.saved(saved.applied);
+            membership = saved.membership;
+        }
+        let state = State { machine, applied: applied.map(types::log_id), membership, origin, unsaved: 0 };
+        let shared = Shared {
+            key,
+            journal,
+            kv,
+            checkpoint_bytes,
+            state: RwLock::new(state),
+            applied: watch::channel(applied).0,
+            durable: log.durable(),
+            saving: Mutex::new(Saving { saved: applied, pending: None }),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared<M>> {
+        Arc::clone(&self.shared)
     }
 }
 
