@@ -118,12 +118,13 @@ fn sequence_wraps_to_zero() {
 #[test]
 fn as_many_appends_as_may_be_in_flight_are_remembered() {
     let mut producers = Producers::default();
-    for n in 0..=REMEMBERED_APPENDS {
-        accept(&mut producers, at(id(1), 0, n as i32), 1, n as u64, NOW);
+    let remembered = i32::try_from(REMEMBERED_APPENDS).unwrap();
+    for (sequence, offset) in (0..=remembered).zip(0..) {
+        accept(&mut producers, at(id(1), 0, sequence), 1, offset, NOW);
     }
     assert_eq!(producers.append(at(id(1), 0, 1), 1, Offset::ZERO, NOW), duplicate(1, 1));
     let forgotten = producers.append(at(id(1), 0, 0), 1, Offset::ZERO, NOW);
-    assert_eq!(forgotten, BatchOutcome::OutOfSequence { expected: Sequence::new(REMEMBERED_APPENDS as i32 + 1) });
+    assert_eq!(forgotten, BatchOutcome::OutOfSequence { expected: Sequence::new(remembered + 1) });
 }
 
 #[test]
