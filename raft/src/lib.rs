@@ -26,7 +26,7 @@ mod reconcile;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, InitializeError, ProposeError, Role, StartError, StopReason};
-pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError};
+pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError, next_producer_id};
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
