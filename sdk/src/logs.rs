@@ -1,5 +1,7 @@
 //! What a cluster says of its logs.
 
+use std::fmt;
+
 use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term};
 
 /// How a log is set up. Equal configurations make a repeated create succeed.
@@ -12,6 +14,14 @@ pub struct LogConfig {
     /// 64 MiB; `None` on create takes the cluster's default (1 MiB). Always
     /// `Some` in an answer.
     pub max_batch_bytes: Option<u32>,
+}
+
+impl fmt::Display for LogConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_default = |value: Option<u32>| value.map_or_else(|| "default".to_owned(), |value| value.to_string());
+        let (replicas, bytes) = (or_default(self.replicas), or_default(self.max_batch_bytes));
+        write!(f, "replicas {replicas}, max_batch_bytes {bytes}")
+    }
 }
 
 /// A log by name, number and configuration.

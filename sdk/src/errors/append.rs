@@ -76,7 +76,7 @@ pub enum AppendError {
         current_epoch: i32,
     },
     /// No node could be given the batch in time. It was not sent.
-    #[error("no node took the batch within {waited:?}; nothing was appended")]
+    #[error("no node took the batch within {waited:.1?}; nothing was appended")]
     Unavailable {
         /// How long it was tried.
         waited: Duration,
@@ -86,7 +86,7 @@ pub enum AppendError {
     },
     /// The batch was sent and its fate is not known: it may have landed, or
     /// may yet land until the producer's next batch has.
-    #[error("the append may or may not have landed: no node told within {waited:?}")]
+    #[error("the append may or may not have landed: no node told within {waited:.1?}")]
     OutcomeUnknown {
         /// How long it was tried.
         waited: Duration,

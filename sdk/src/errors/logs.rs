@@ -9,7 +9,7 @@ use crate::LogConfig;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CreateLogError {
     /// It exists with another configuration.
-    #[error("log {log} exists already with another configuration: {config:?}")]
+    #[error("log {log} exists already with another configuration: {config}")]
     Exists {
         /// The log.
         log: LogName,

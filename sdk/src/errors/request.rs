@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RequestError {
     /// No node gave an answer in time, after as many attempts as fitted in.
-    #[error("no node could do it within {waited:?} ({attempts} attempts)")]
+    #[error("no node could do it within {waited:.1?} ({attempts} attempts)")]
     Unavailable {
         /// How long it was tried.
         waited: Duration,

@@ -13,7 +13,14 @@ use super::failure::Failure;
 pub(crate) struct ConnectionArguments {
     /// Addresses of some of the cluster's nodes, host:port,host:port,… One
     /// that answers is enough.
-    #[arg(long, global = true, value_name = "ADDRESS,…", env = "QUIPU_BOOTSTRAP", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS,…",
+        env = "QUIPU_BOOTSTRAP",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     bootstrap: Vec<String>,
     /// Go on trying for so many seconds before giving up (exit code 4). An
     /// election takes about one.

@@ -88,7 +88,8 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let text = cause.to_string();
+        // A status prints itself with all its causes and in Debug's terms.
+        let text = cause.downcast_ref::<tonic::Status>().map_or_else(|| cause.to_string(), |s| s.message().to_owned());
         if !message.contains(&text) {
             message = format!("{message}: {text}");
         }

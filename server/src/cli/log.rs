@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write as _};
 
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize as _;
-use quipu_sdk::{Client, LogConfig, LogDescription, NodeId, ReplicaRole, ReplicaState};
-use serde_json::{Value, json};
+use quipu_sdk::{Client, LogConfig, LogDescription, LogSummary, NodeId, ReplicaRole, ReplicaState};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::{self, Table, counted};
@@ -78,19 +78,12 @@ impl LogCommand {
 async fn create(arguments: CreateArguments, client: &Client) -> Result<(), Failure> {
     let config = LogConfig { replicas: arguments.replicas, max_batch_bytes: arguments.max_batch_bytes };
     let created = client.create_log(&arguments.name.parse()?, config).await?;
-    let LogConfig { replicas, max_batch_bytes } = created.log.config;
     if arguments.json {
-        output::print_json(&json!({
-            "name": created.log.name.as_str(),
-            "id": created.log.id.get(),
-            "replicas": replicas,
-            "max_batch_bytes": max_batch_bytes,
-            "created": created.created,
-        }))?;
+        output::print_json(&JsonLog::new(&created.log, Some(created.created)))?;
         return Ok(());
     }
     let what = if created.created { "created" } else { "exists already:" };
-    let replicas = counted(replicas.unwrap_or_default().into(), "replica", "replicas");
+    let replicas = counted(created.log.config.replicas.unwrap_or_default().into(), "replica", "replicas");
     writeln!(std::io::stdout(), "{what} {} with {replicas}", created.log.name)?;
     Ok(())
 }
@@ -99,13 +92,8 @@ async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure>
     let mut output = BufWriter::new(std::io::stdout().lock());
     for log in client.list_logs().await? {
         if arguments.json {
-            let line = json!({
-                "name": log.name.as_str(),
-                "id": log.id.get(),
-                "replicas": log.config.replicas,
-                "max_batch_bytes": log.config.max_batch_bytes,
-            });
-            writeln!(output, "{line}")?;
+            serde_json::to_writer(&mut output, &JsonLog::new(&log, None)).map_err(std::io::Error::from)?;
+            writeln!(output)?;
         } else {
             writeln!(output, "{}", log.name)?;
         }
@@ -117,7 +105,7 @@ async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure>
 async fn describe(arguments: DescribeArguments, client: &Client) -> Result<(), Failure> {
     let described = client.describe_log(&arguments.name.parse()?).await?;
     if arguments.json {
-        output::print_json(&as_json(&described))?;
+        output::print_json(&JsonDescription::from(&described))?;
         return Ok(());
     }
     let mut output = output::for_people();
@@ -148,29 +136,71 @@ async fn describe(arguments: DescribeArguments, client: &Client) -> Result<(), F
     Ok(())
 }
 
-fn as_json(described: &LogDescription) -> Value {
-    let replicas = described.replicas.iter().map(|replica| {
-        json!({
-            "node": replica.node.get(),
-            "replica": replica.replica.get(),
-            "role": role_name(replica.role),
-            "durable_index": replica.durable_index,
-            "applied_index": replica.applied_index,
-            "lag": replica.lag,
-            "state": state_name(replica.state),
-            "address": replica.address,
-            "end": replica.end.get(),
-        })
-    });
-    json!({
-        "name": described.log.name.as_str(),
-        "id": described.log.id.get(),
-        "start": described.range.start().get(),
-        "end": described.range.end().get(),
-        "leader": described.leader.map(NodeId::get),
-        "term": described.term.get(),
-        "replicas": replicas.collect::<Vec<_>>(),
-    })
+#[derive(Serialize)]
+struct JsonLog<'a> {
+    name: &'a str,
+    id: u64,
+    replicas: Option<u32>,
+    max_batch_bytes: Option<u32>,
+    /// Only in the answer to a create.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<bool>,
+}
+
+impl<'a> JsonLog<'a> {
+    fn new(log: &'a LogSummary, created: Option<bool>) -> Self {
+        let LogConfig { replicas, max_batch_bytes } = log.config;
+        Self { name: log.name.as_str(), id: log.id.get(), replicas, max_batch_bytes, created }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonDescription<'a> {
+    name: &'a str,
+    id: u64,
+    start: u64,
+    end: u64,
+    leader: Option<u64>,
+    term: u64,
+    replicas: Vec<JsonReplica<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonReplica<'a> {
+    node: u64,
+    replica: u64,
+    role: Option<&'static str>,
+    durable_index: u64,
+    applied_index: u64,
+    lag: u64,
+    end: u64,
+    state: &'static str,
+    address: &'a str,
+}
+
+impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
+    fn from(described: &'a LogDescription) -> Self {
+        let replicas = described.replicas.iter().map(|replica| JsonReplica {
+            node: replica.node.get(),
+            replica: replica.replica.get(),
+            role: role_name(replica.role),
+            durable_index: replica.durable_index,
+            applied_index: replica.applied_index,
+            lag: replica.lag,
+            end: replica.end.get(),
+            state: state_name(replica.state),
+            address: &replica.address,
+        });
+        Self {
+            name: described.log.name.as_str(),
+            id: described.log.id.get(),
+            start: described.range.start().get(),
+            end: described.range.end().get(),
+            leader: described.leader.map(NodeId::get),
+            term: described.term.get(),
+            replicas: replicas.collect(),
+        }
+    }
 }
 
 /// None when the replica did not say.

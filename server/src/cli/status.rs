@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use clap::Args;
-use quipu_sdk::{Client, ClusterStatus, NodeState};
-use serde_json::{Value, json};
+use quipu_sdk::{Client, ClusterStatus, NodeId, NodeState};
+use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::{self, Table, counted};
@@ -23,7 +23,7 @@ pub(crate) struct StatusArguments {
 pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<(), Failure> {
     let status = client.status().await?;
     if arguments.json {
-        output::print_json(&as_json(&status))?;
+        output::print_json(&JsonStatus::from(&status))?;
         return Ok(());
     }
     let mut table = Table::new(["node", "address", "state", "version"]);
@@ -40,22 +40,38 @@ pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<
     Ok(())
 }
 
-fn as_json(status: &ClusterStatus) -> Value {
-    let nodes = status.nodes.iter().map(|node| {
-        json!({
-            "id": node.id.get(),
-            "address": node.address,
-            "state": state_name(node.state),
-            "version": node.version,
-        })
-    });
-    json!({
-        // Beyond what a number in JSON can be relied on to hold.
-        "cluster": status.cluster.to_string(),
-        "nodes": nodes.collect::<Vec<_>>(),
-        "logs": status.logs,
-        "catalog_leader": status.catalog_leader.map(quipu_sdk::NodeId::get),
-    })
+#[derive(Serialize)]
+struct JsonStatus<'a> {
+    nodes: Vec<JsonNode<'a>>,
+    logs: u64,
+    catalog_leader: Option<u64>,
+    /// As text: a number in JSON cannot be relied on to hold 64 bits.
+    cluster: String,
+}
+
+#[derive(Serialize)]
+struct JsonNode<'a> {
+    id: u64,
+    address: &'a str,
+    state: &'static str,
+    version: &'a str,
+}
+
+impl<'a> From<&'a ClusterStatus> for JsonStatus<'a> {
+    fn from(status: &'a ClusterStatus) -> Self {
+        let nodes = status.nodes.iter().map(|node| JsonNode {
+            id: node.id.get(),
+            address: &node.address,
+            state: state_name(node.state),
+            version: &node.version,
+        });
+        Self {
+            nodes: nodes.collect(),
+            logs: status.logs,
+            catalog_leader: status.catalog_leader.map(NodeId::get),
+            cluster: status.cluster.to_string(),
+        }
+    }
 }
 
 const fn state_name(state: NodeState) -> &'static str {
