@@ -1,0 +1,130 @@
+//! What the log answers, and what that means for the batches that wait.
+
+use std::time::Duration;
+
+use quipu_protocol::v1::error::Kind;
+use quipu_protocol::{OffsetRange, v1};
+
+use super::{Outbox, State};
+use crate::cluster::Refusal;
+use crate::{AppendError, SendError};
+
+impl Outbox {
+    /// The batch of `request` landed. `Err` if the answer cannot be true.
+    pub(in crate::producer) fn landed(
+        &mut self,
+        request: u64,
+        range: OffsetRange,
+        now: Duration,
+    ) -> Result<(), FalseAnswer> {
+        let Some(position) = self.position(request, now) else { return Ok(()) };
+        let count = self.sent[position].batch.count;
+        if range.count() != u64::from(count) {
+            self.last_failure = None;
+            self.unknown_outcome(position, now);
+            return Err(FalseAnswer { range, count });
+        }
+        self.settle(position, State::Done, Ok(range));
+        self.clear_front();
+        Ok(())
+    }
+
+    /// The batch of `request` was not taken now; another node, or this one
+    /// later, may take it.
+    pub(in crate::producer) fn declined(&mut self, request: u64, maybe_done: bool, now: Duration) {
+        let Some(position) = self.position(request, now) else { return };
+        if maybe_done && !self.config.idempotent {
+            self.unknown(position, now);
+        } else if !maybe_done {
+            self.sent[position].loose -= 1;
+        }
+        self.paused = true;
+        self.clear_front();
+    }
+
+    /// The batch of `request` was refused for good. `Err` fences the producer:
+    /// everything has failed, and nothing may be taken any more.
+    pub(in crate::producer) fn refused(
+        &mut self,
+        request: u64,
+        refusal: &Refusal,
+        now: Duration,
+    ) -> Result<(), SendError> {
+        let Some(position) = self.position(request, now) else { return Ok(()) };
+        let (oldest, kind) = (position == 0, refusal.error.kind.as_ref());
+        if kind.is_some_and(changes_nothing) {
+            self.sent[position].loose -= 1;
+        }
+        let loose = self.sent[position].loose > 0;
+        match kind {
+            // What these say of a batch that others precede follows from what
+            // becomes of those: it is sent again after them.
+            Some(Kind::OutOfSequence(_) | Kind::UnknownProducer(_)) if !oldest => {
+                self.paused |= self.hole().is_none();
+            }
+            // The log does not remember the producer (any more): a new id.
+            Some(Kind::UnknownProducer(_)) => {
+                if loose {
+                    self.last_failure = Some(refusal.attempt());
+                    self.unknown_outcome(position, now);
+                }
+                self.identity = None;
+            }
+            // An earlier copy may have landed.
+            Some(Kind::OutOfSequence(_) | Kind::InvalidArgument(_)) if loose => {
+                self.last_failure = Some(refusal.attempt());
+                self.unknown_outcome(position, now);
+            }
+            Some(Kind::ProducerFenced(fenced)) => {
+                let current_epoch = fenced.current_epoch;
+                self.fail_all(&AppendError::Fenced { current_epoch }, now);
+                return Err(SendError::Fenced { current_epoch });
+            }
+            Some(Kind::TooLarge(v1::TooLarge { bound, limit, actual })) => {
+                let error = AppendError::TooLarge { bound: bound.clone(), limit: *limit, actual: *actual };
+                self.settle(position, State::Hole, Err(error));
+            }
+            Some(Kind::BadBatch(_) | Kind::InvalidArgument(_) | Kind::OutOfSequence(_)) => {
+                let error = AppendError::Refused { message: refusal.error.message.clone() };
+                self.settle(position, State::Hole, Err(error));
+            }
+            // Nothing says that this kind of refusal leaves nothing behind.
+            _ => {
+                self.last_failure = Some(refusal.attempt());
+                self.unknown_outcome(position, now);
+            }
+        }
+        self.clear_front();
+        Ok(())
+    }
+
+    /// Where the batch of `request` is. An answer to what is not waiting any
+    /// more (it failed or was sent again) is late, and of no use.
+    pub(super) fn position(&mut self, request: u64, now: Duration) -> Option<usize> {
+        self.progress_at = now;
+        let position = self.sent.iter().position(|sent| sent.request == request && sent.state == State::Waiting)?;
+        self.off_stream(position);
+        Some(position)
+    }
+}
+
+/// An acknowledgement that cannot be meant for the batch it names.
+#[derive(Debug, thiserror::Error)]
+#[error("an append of {count} records was acknowledged as {range}")]
+pub(in crate::producer) struct FalseAnswer {
+    range: OffsetRange,
+    count: u32,
+}
+
+/// Whether a refusal of this kind says that the refused copy did not land.
+const fn changes_nothing(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::OutOfSequence(_)
+            | Kind::UnknownProducer(_)
+            | Kind::ProducerFenced(_)
+            | Kind::TooLarge(_)
+            | Kind::BadBatch(_)
+            | Kind::InvalidArgument(_)
+    )
+}

@@ -1,0 +1,177 @@
+//! Finding a node to read from, and opening a stream there.
+
+use std::sync::Arc;
+
+use quipu_protocol::v1::error::Kind;
+use quipu_protocol::v1::records_client::RecordsClient;
+use quipu_protocol::{LogName, NodeId, Offset, v1};
+use tonic::Streaming;
+
+use crate::cluster::verdict::{self, Failure, Verdict};
+use crate::cluster::{Cluster, MAX_MESSAGE_BYTES, Pursuit, PursuitError, Refusal, Target};
+use crate::{Consistency, From, ReadError, ReaderConfig, RequestError, client};
+
+/// All that it takes to open a stream, again and again.
+pub(super) struct Opener {
+    cluster: Arc<Cluster>,
+    log: LogName,
+    config: ReaderConfig,
+    consistency: Consistency,
+    pursuit: Pursuit,
+    /// Where the end was when reading from there began: it must not move when
+    /// a stream is lost before its first answer.
+    end: Option<Offset>,
+    /// Whether records were yielded, which says whose fault it is when a node
+    /// does not have the next one.
+    resumed: bool,
+}
+
+/// An open stream.
+pub(super) struct Open {
+    pub(super) address: String,
+    pub(super) answers: Streaming<v1::ReadResponse>,
+    /// Where it begins, unless that is at the start.
+    pub(super) position: Option<Offset>,
+}
+
+impl Opener {
+    pub(super) fn new(cluster: Arc<Cluster>, log: LogName, config: ReaderConfig) -> Self {
+        let (target, consistency) = match (config.node, config.consistency) {
+            (Some(node), _) => (Target::Node(node), Consistency::Local),
+            (None, Consistency::Local) => (Target::Any, Consistency::Local),
+            (None, Consistency::Linearizable) => (Target::Leader(log.clone()), Consistency::Linearizable),
+        };
+        let pursuit = Pursuit::new(Arc::clone(&cluster), target, Some(cluster.config.retry_timeout));
+        Self { cluster, log, config, consistency, pursuit, end: None, resumed: false }
+    }
+
+    /// Opens a stream at `position` (at the configured place while there is
+    /// none), at most `remaining` records long. Gives itself back.
+    pub(super) async fn open(
+        mut self,
+        position: Option<Offset>,
+        remaining: Option<u64>,
+    ) -> (Self, Result<Open, ReadError>) {
+        let opened = self.find_and_open(position, remaining).await;
+        (self, opened)
+    }
+
+    async fn find_and_open(&mut self, position: Option<Offset>, remaining: Option<u64>) -> Result<Open, ReadError> {
+        if let Some(node) = self.config.node {
+            self.know(node).await?;
+        }
+        let position = match position {
+            None if self.config.from == From::End => Some(self.find_end().await?),
+            position => position,
+        };
+        loop {
+            let address = self.pursuit.next_address().await.map_err(|error| self.error(error, position))?;
+            match self.read(&address, position, remaining).await {
+                Ok(answers) => return Ok(Open { address, answers, position }),
+                Err(failure) => self.failed(&address, failure, position)?,
+            }
+        }
+    }
+
+    /// One attempt at one node.
+    async fn read(
+        &self,
+        address: &str,
+        position: Option<Offset>,
+        remaining: Option<u64>,
+    ) -> Result<Streaming<v1::ReadResponse>, Failure> {
+        use v1::read_request::From as Wire;
+        let channel = self.cluster.dedicated_channel(address)?;
+        let request = v1::ReadRequest {
+            log: self.log.to_string(),
+            from: Some(position.map_or(Wire::Start(v1::read_request::Start {}), |offset| Wire::Offset(offset.get()))),
+            max_records: remaining.unwrap_or(0),
+            max_bytes: self.config.max_bytes,
+            follow: self.config.follow,
+            consistency: self.consistency.on_wire().into(),
+        };
+        let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let limit = self.cluster.config.request_timeout;
+        match self.cluster.environment.clock.timeout(limit, client.read(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(verdict::of_status(address, &status)),
+            Err(_) => Err(verdict::timed_out(address, limit)),
+        }
+    }
+
+    /// Makes sure that the chosen node's address is known.
+    async fn know(&self, node: NodeId) -> Result<(), ReadError> {
+        if self.cluster.address_of(node).is_none() {
+            client::status(&self.cluster).await.map_err(|error| self.error(error, None))?;
+            if self.cluster.address_of(node).is_none() {
+                return Err(ReadError::UnknownNode { node });
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_end(&mut self) -> Result<Offset, ReadError> {
+        if let Some(end) = self.end {
+            return Ok(end);
+        }
+        let target = self.pursuit.target().clone();
+        let range = client::offsets(&self.cluster, target, &self.log, self.consistency).await;
+        let end = range.map_err(|error| self.error(error, None))?.end();
+        self.end = Some(end);
+        Ok(end)
+    }
+
+    /// A stream to `address` works; `yields` says whether it brought records.
+    pub(super) fn succeeded(&mut self, address: &str, yields: bool) {
+        self.pursuit.succeeded(address);
+        self.resumed |= yields;
+    }
+
+    /// A stream to `address` failed, or an attempt at one. An error says that
+    /// another attempt is of no use.
+    pub(super) fn failed(
+        &mut self,
+        address: &str,
+        mut failure: Failure,
+        position: Option<Offset>,
+    ) -> Result<(), ReadError> {
+        tracing::debug!(log = %self.log, address, error = %failure.attempt, "read stream lost");
+        // A replica that is behind what another one (or itself, before it was
+        // restarted) has given out already is to catch up, not to blame.
+        if let Verdict::Final(refusal) = &failure.verdict
+            && let Some(Kind::OutOfRange(range)) = &refusal.error.kind
+            && self.resumed
+            && position.is_some_and(|position| position.get() > range.end)
+        {
+            failure.verdict = Verdict::Another;
+        }
+        self.pursuit.failed(address, failure).map_err(|error| self.error(error, position))
+    }
+
+    fn error(&self, error: PursuitError, position: Option<Offset>) -> ReadError {
+        let Refusal { address, error } = match error {
+            PursuitError::Refused(refusal) => refusal,
+            PursuitError::GivenUp(error) => return error.into(),
+        };
+        match error.kind {
+            Some(Kind::UnknownLog(_)) => ReadError::UnknownLog { log: self.log.clone() },
+            Some(Kind::OutOfRange(range)) => {
+                let offset = position.unwrap_or_default();
+                let (start, end) = (Offset::new(range.start), Offset::new(range.end));
+                if offset < start {
+                    ReadError::BelowStart { offset, start }
+                } else {
+                    ReadError::AboveEnd { offset, end }
+                }
+            }
+            Some(Kind::Damaged(damaged)) => {
+                ReadError::Damaged { node: NodeId::new(damaged.node), message: error.message }
+            }
+            Some(Kind::NoSuchReplica(missing)) => ReadError::NoSuchReplica {
+                node: NodeId::new(missing.node),
+                replicas: missing.replicas.iter().map(|peer| NodeId::new(peer.node)).collect(),
+            },
+            _ => RequestError::Refused { address, message: error.message }.into(),
+        }
+    }
+}

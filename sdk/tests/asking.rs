@@ -1,0 +1,98 @@
+//! What a client promises about questions and changes that are no records.
+
+mod fake;
+
+use std::time::Duration;
+
+use fake::{FakeCluster, log};
+use quipu_sdk::{
+    Client, ClientConfig, ConfigError, Consistency, CreateLogError, LogConfig, LogError, LogName, NodeId, Offset,
+    OffsetRange, RequestError, system,
+};
+
+#[tokio::test]
+async fn a_log_is_created_once_and_found_again() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client();
+    let name: LogName = "invoices".parse().expect("a name");
+    let config = LogConfig { replicas: Some(3), max_batch_bytes: Some(4096) };
+    let first = client.create_log(&name, config).await.expect("created");
+    assert_eq!((&first.log.name, first.log.config, first.created), (&name, config, true));
+    assert!(!client.create_log(&name, config).await.expect("there").created);
+
+    let error = client.create_log(&name, LogConfig::default()).await.expect_err("another configuration");
+    assert!(matches!(&error, CreateLogError::Exists { config: found, .. } if *found == config), "{error}");
+    let error = client.create_log(&log(), LogConfig { replicas: Some(4), ..config }).await.expect_err("three nodes");
+    assert!(matches!(error, CreateLogError::TooFewNodes { replicas: 4, nodes: 3 }), "{error}");
+    assert!(error.has_no_side_effects() && !error.is_retryable());
+
+    for extra in ["a", "b", "c"] {
+        client.create_log(&extra.parse().expect("a name"), LogConfig::default()).await.expect("created");
+    }
+    let listed: Vec<String> =
+        client.list_logs().await.expect("listed").iter().map(|log| log.name.to_string()).collect();
+    assert_eq!(listed, ["a", "b", "c", "invoices", "orders"], "through all pages, by name");
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_there_is_said_by_name() {
+    let cluster = FakeCluster::start(2).await;
+    let client = cluster.client();
+    let name: LogName = "nothing".parse().expect("a name");
+    let described = client.describe_log(&name).await.err();
+    let offsets = client.offsets(&name, Consistency::Linearizable).await.err();
+    for error in [described, offsets] {
+        let error = error.expect("not there");
+        assert!(matches!(&error, LogError::UnknownLog { log } if *log == name), "{error}");
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn the_end_is_asked_of_the_leader_wherever_it_is() {
+    let cluster = FakeCluster::start(3).await;
+    cluster.fill(&["a", "b"]);
+    cluster.lead(2);
+    let range = cluster.client().offsets(&log(), Consistency::Linearizable).await.expect("answered");
+    assert_eq!(range, OffsetRange::new(Offset::ZERO, Offset::new(2)));
+}
+
+#[tokio::test]
+async fn a_client_that_knows_one_living_node_learns_the_others() {
+    let cluster = FakeCluster::start(3).await;
+    let bootstrap = [nobody().await, cluster.addresses[1].clone()];
+    let config = ClientConfig { bootstrap: bootstrap.into(), ..cluster.client_config() };
+    let client = Client::new(config, system::environment()).expect("a good configuration");
+    let status = client.status().await.expect("answered");
+    let nodes: Vec<_> = status.nodes.iter().map(|node| (node.id.get(), node.address.clone())).collect();
+    assert_eq!(nodes, (1..).zip(cluster.addresses.clone()).collect::<Vec<_>>());
+    assert_eq!(status.catalog_leader, Some(NodeId::new(1)));
+}
+
+#[tokio::test]
+async fn when_nobody_answers_the_error_says_whom_it_tried_and_that_nothing_happened() {
+    let address = nobody().await;
+    let config = ClientConfig { retry_timeout: Duration::from_millis(30), ..ClientConfig::new([address.clone()]) };
+    let client = Client::new(config, system::environment()).expect("a good configuration");
+    let error = client.create_log(&log(), LogConfig::default()).await.expect_err("nobody is there");
+    assert!(error.is_retryable() && error.has_no_side_effects());
+    let CreateLogError::Request(RequestError::Unavailable { attempts, last, .. }) = error else {
+        panic!("{error}");
+    };
+    assert!(attempts >= 2, "{attempts} attempts");
+    assert!(last.expect("an attempt").to_string().contains(&address));
+}
+
+#[test]
+fn a_client_without_a_usable_address_is_refused() {
+    let client =
+        |addresses: &[&str]| Client::new(ClientConfig::new(addresses.iter().copied()), system::environment()).err();
+    assert_eq!(client(&[]), Some(ConfigError::NoBootstrap));
+    assert!(matches!(client(&["localhost"]), Some(ConfigError::BadAddress(_))));
+}
+
+/// An address at which nobody listens.
+async fn nobody() -> String {
+    let listener = system::environment().network.listen("127.0.0.1:0").await.expect("a free port");
+    listener.local_address().expect("an address").to_string()
+}

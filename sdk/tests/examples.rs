@@ -1,0 +1,46 @@
+//! The examples do what they say.
+#![allow(dead_code, reason = "their own `main` is not called")]
+
+#[path = "../examples/append_and_read.rs"]
+mod append_and_read;
+#[path = "../examples/atomic_batch.rs"]
+mod atomic_batch;
+mod fake;
+#[path = "../examples/follow.rs"]
+mod follow;
+
+use fake::FakeCluster;
+use quipu_sdk::{LogName, Offset, OffsetRange, ProducerConfig};
+
+#[tokio::test]
+async fn append_and_read_prints_what_it_appended() {
+    let cluster = FakeCluster::start(3).await;
+    let greetings = append_and_read::run(&cluster.client()).await.expect("works");
+    assert_eq!(greetings, ["0: hello, Ada", "1: hello, Grace", "2: hello, Radia"]);
+}
+
+#[tokio::test]
+async fn follow_goes_on_where_it_stopped() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client();
+    let jobs: LogName = "jobs".parse().expect("a name");
+    client.create_log(&jobs, quipu_sdk::LogConfig::default()).await.expect("created");
+    let producer = client.producer(&jobs, ProducerConfig::default()).expect("a good configuration");
+    producer.append(vec![producer.record("a"), producer.record("b")]).await.expect("acknowledged");
+
+    let mut seen = Vec::new();
+    let mut take_one = |job: &[u8]| {
+        seen.push(String::from_utf8_lossy(job).into_owned());
+        false
+    };
+    let next = follow::run(&client, Offset::ZERO, &mut take_one).await.expect("works");
+    follow::run(&client, next, &mut take_one).await.expect("works");
+    assert_eq!(seen, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn atomic_batch_lands_as_one() {
+    let cluster = FakeCluster::start(3).await;
+    let range = atomic_batch::run(&cluster.client()).await.expect("works");
+    assert_eq!(range, OffsetRange::new(Offset::ZERO, Offset::new(2)));
+}

@@ -1,0 +1,74 @@
+//! Logs and nodes.
+
+use quipu_protocol::v1;
+use quipu_protocol::v1::cluster_server::Cluster;
+use tonic::{Request, Response, Status};
+
+use super::{FakeLog, Node};
+
+#[tonic::async_trait]
+impl Cluster for Node {
+    async fn create_log(
+        &self,
+        request: Request<v1::CreateLogRequest>,
+    ) -> Result<Response<v1::CreateLogResponse>, Status> {
+        let v1::CreateLogRequest { name, config } = request.into_inner();
+        let config = config.unwrap_or_default();
+        let nodes = u32::try_from(self.world.addresses.len()).expect("few");
+        if config.replicas > nodes {
+            return Err(v1::Error::too_few_nodes(config.replicas, nodes).into());
+        }
+        let mut state = self.world.state();
+        let created = !state.logs.contains_key(&name);
+        let log = state.logs.entry(name.clone()).or_insert_with(|| FakeLog { config, ..FakeLog::default() });
+        if log.config != config {
+            return Err(v1::Error::log_exists(&name, log.config).into());
+        }
+        let log = v1::LogSummary { name, id: 7, config: Some(config) };
+        Ok(Response::new(v1::CreateLogResponse { log: Some(log), created }))
+    }
+
+    async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
+        // Small pages, whatever was asked for.
+        const PAGE: usize = 2;
+        let after = request.into_inner().after;
+        let state = self.world.state();
+        let names: Vec<&String> = state.logs.keys().filter(|name| **name > after).collect();
+        let summary = |name: &&String| v1::LogSummary { name: (*name).clone(), id: 7, config: None };
+        let logs = names.iter().take(PAGE).map(summary).collect();
+        Ok(Response::new(v1::ListLogsResponse { logs, more: names.len() > PAGE }))
+    }
+
+    async fn describe_log(
+        &self,
+        request: Request<v1::DescribeLogRequest>,
+    ) -> Result<Response<v1::DescribeLogResponse>, Status> {
+        let name = request.into_inner().name;
+        let state = self.world.state();
+        let Some(log) = state.logs.get(&name) else { return Err(v1::Error::unknown_log(&name).into()) };
+        Ok(Response::new(v1::DescribeLogResponse {
+            log: Some(v1::LogSummary { name, id: 7, config: Some(log.config) }),
+            start: log.start,
+            end: log.end,
+            leader: state.leader as u64 + 1,
+            term: 3,
+            replicas: Vec::new(),
+        }))
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        let node = |peer: v1::Peer| v1::NodeStatus { id: peer.node, address: peer.address, ..Default::default() };
+        let nodes = self.world.peers().into_iter().map(node).collect();
+        let logs = self.world.state().logs.len() as u64;
+        Ok(Response::new(v1::StatusResponse { cluster_id: 1, nodes, logs, catalog_leader: 1 }))
+    }
+
+    async fn allocate_producer(
+        &self,
+        _: Request<v1::AllocateProducerRequest>,
+    ) -> Result<Response<v1::AllocateProducerResponse>, Status> {
+        let mut state = self.world.state();
+        state.next_producer += 1;
+        Ok(Response::new(v1::AllocateProducerResponse { producer_id: state.next_producer, allotted_at: 0 }))
+    }
+}

@@ -1,0 +1,311 @@
+//! A cluster in a process: nodes on loopback that share one set of logs and do
+//! as a script says.
+//!
+//! Agreement is taken for granted (there is one copy of everything, under one
+//! lock); what is real is the wire, the order of things on it, and what a log
+//! remembers of its producers ([`dedupe`]).
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+mod cluster;
+mod dedupe;
+mod records;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quipu_protocol::batch::{BatchHeader, records};
+use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::transport::incoming;
+use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::records_server::RecordsServer;
+use quipu_protocol::{ProducerId, v1};
+use quipu_sdk::{Client, ClientConfig, LogName, system};
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+use dedupe::Dedupe;
+
+/// What to do with the next append that arrives.
+#[derive(Clone, Debug)]
+pub(crate) enum OnAppend {
+    /// Take it and answer.
+    Land,
+    /// Take it, keep the answer until another append has been answered.
+    LandAndAnswerLate,
+    /// Take it, then break the stream without an answer.
+    LandAndBreak,
+    /// Break the stream instead.
+    Break,
+    /// Put it aside, unanswered: see [`FakeCluster::let_stragglers_land`].
+    Hold,
+    /// Refuse it.
+    Refuse(v1::Error),
+    /// Make this node (from 0) the leader, and say so.
+    MoveLeader(usize),
+}
+
+/// What to do with the next read that arrives, once it has sent a batch.
+#[derive(Clone, Debug)]
+pub(crate) enum OnRead {
+    /// Break the stream.
+    BreakAfter(usize),
+    /// End the stream as if all were read.
+    EndAfter(usize),
+    /// Send nothing more, for ever.
+    StallAfter(usize),
+    /// Leave a batch out.
+    SkipAfter(usize),
+    /// Flip a bit in a batch.
+    CorruptAfter(usize),
+    /// Refuse it.
+    Refuse(v1::Error),
+}
+
+pub(crate) struct FakeCluster {
+    pub(crate) addresses: Vec<String>,
+    world: Arc<World>,
+    _nodes: Vec<Task>,
+}
+
+/// All that the nodes share.
+pub(crate) struct World {
+    addresses: Vec<String>,
+    state: Mutex<State>,
+    /// Counts changes, for whoever waits for one.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    logs: BTreeMap<String, FakeLog>,
+    leader: usize,
+    next_producer: i64,
+    on_append: VecDeque<OnAppend>,
+    on_read: VecDeque<OnRead>,
+    /// Nodes that have not heard of any log.
+    behind: Vec<usize>,
+    stragglers: Vec<(String, Bytes)>,
+    appends: usize,
+    in_flight: usize,
+    most_in_flight: usize,
+    reads: Vec<(usize, v1::ReadRequest)>,
+}
+
+#[derive(Default)]
+pub(crate) struct FakeLog {
+    batches: Vec<(u64, Bytes)>,
+    start: u64,
+    end: u64,
+    dedupe: Dedupe,
+    config: v1::LogConfig,
+}
+
+impl FakeCluster {
+    /// Serves so many nodes, with a log of the name [`log`] on all of them;
+    /// the first one leads.
+    pub(crate) async fn start(nodes: usize) -> Self {
+        let environment = system::environment();
+        let mut listeners = Vec::new();
+        for _ in 0..nodes {
+            listeners.push(environment.network.listen("127.0.0.1:0").await.expect("a free port"));
+        }
+        let address = |listener: &Box<_>| address_of(&**listener);
+        let addresses: Vec<String> = listeners.iter().map(address).collect();
+        let (changes, _) = watch::channel(0);
+        let world = Arc::new(World { addresses: addresses.clone(), state: Mutex::default(), changes });
+        world.state().logs.insert(log().to_string(), FakeLog::default());
+        let serve = |(node, listener): (usize, _)| {
+            let node = Node { node, world: Arc::clone(&world), environment: environment.clone() };
+            let server = Server::builder()
+                .add_service(ClusterServer::new(node.clone()))
+                .add_service(RecordsServer::new(node).max_decoding_message_size(65 << 20))
+                .serve_with_incoming(incoming(listener));
+            let serve = async move { server.await.expect("serves") };
+            environment.tasks.spawn("fake-node", Box::pin(serve))
+        };
+        let nodes = listeners.into_iter().enumerate().map(serve).collect();
+        Self { addresses, world, _nodes: nodes }
+    }
+
+    /// A client with short deadlines that knows the first node only.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.client_config(), system::environment()).expect("a good configuration")
+    }
+
+    pub(crate) fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            request_timeout: Duration::from_millis(300),
+            retry_timeout: Duration::from_secs(5),
+            retry_backoff: Duration::from_millis(2),
+            retry_backoff_max: Duration::from_millis(20),
+            ..ClientConfig::new([&self.addresses[0]])
+        }
+    }
+
+    /// What happens to the next appends, in this order; after that they land.
+    pub(crate) fn on_append(&self, script: impl IntoIterator<Item = OnAppend>) {
+        self.world.state().on_append.extend(script);
+    }
+
+    /// Appends land again from here on.
+    pub(crate) fn on_append_clear(&self) {
+        self.world.state().on_append.clear();
+    }
+
+    /// What happens to the next reads, in this order; after that they work.
+    pub(crate) fn on_read(&self, script: impl IntoIterator<Item = OnRead>) {
+        self.world.state().on_read.extend(script);
+    }
+
+    /// These nodes have not heard of any log yet.
+    pub(crate) fn let_nodes_be_behind(&self, nodes: &[usize]) {
+        self.world.state().behind = nodes.to_vec();
+    }
+
+    pub(crate) fn lead(&self, node: usize) {
+        self.world.state().leader = node;
+    }
+
+    pub(crate) fn drop_log(&self) {
+        self.world.state().logs.clear();
+    }
+
+    pub(crate) fn trim(&self, start: u64) {
+        self.world.state().log().start = start;
+    }
+
+    pub(crate) fn forget_producers(&self) {
+        let mut state = self.world.state();
+        let oldest = ProducerId::new(state.next_producer + 1);
+        state.log().dedupe.forget(oldest);
+    }
+
+    /// Appends a batch of so many records behind everybody's back.
+    pub(crate) fn fill(&self, values: &[&str]) {
+        let mut builder = quipu_protocol::batch::BatchBuilder::new(quipu_sdk::Compression::Lz4);
+        for value in values {
+            let value = Bytes::copy_from_slice(value.as_bytes());
+            builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(1), value)).expect("fits");
+        }
+        let batch = builder.finish(None).expect("not empty");
+        self.world.land(log().as_str(), &batch).expect("lands");
+    }
+
+    /// Every append that was put aside reaches the log now. How many landed.
+    pub(crate) fn let_stragglers_land(&self) -> usize {
+        let stragglers = std::mem::take(&mut self.world.state().stragglers);
+        stragglers.iter().filter(|(log, batch)| self.world.land(log, batch).is_ok()).count()
+    }
+
+    /// All values in the log, in order.
+    pub(crate) fn values(&self) -> Vec<String> {
+        let state = self.world.state();
+        let batches = state.logs.get(log().as_str()).map(|log| log.batches.as_slice()).unwrap_or_default();
+        let records = batches.iter().flat_map(|(_, batch)| records(batch, 1 << 30).expect("sound"));
+        records.map(|record| text(record.expect("sound").1.value)).collect()
+    }
+
+    /// How many batches the log holds.
+    pub(crate) fn batches(&self) -> usize {
+        self.world.state().log().batches.len()
+    }
+
+    /// How many requests to append have arrived.
+    pub(crate) fn appends(&self) -> usize {
+        self.world.state().appends
+    }
+
+    /// The most that were unanswered at once.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.world.state().most_in_flight
+    }
+
+    /// Which node was asked to read what.
+    pub(crate) fn reads(&self) -> Vec<(usize, v1::ReadRequest)> {
+        self.world.state().reads.clone()
+    }
+
+    /// Completes once `condition` holds.
+    pub(crate) async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        let mut changes = self.world.changes.subscribe();
+        let wait = async {
+            while !condition(self) {
+                changes.changed().await.expect("the world goes on");
+            }
+        };
+        system::environment().clock.timeout(Duration::from_secs(10), wait).await.expect("the condition comes to hold");
+    }
+}
+
+/// The log that every fake cluster has.
+pub(crate) fn log() -> LogName {
+    "orders".parse().expect("a name")
+}
+
+pub(crate) fn text(value: Option<Bytes>) -> String {
+    String::from_utf8(value.expect("a value").to_vec()).expect("text")
+}
+
+fn address_of(listener: &dyn quipu_protocol::environment::Listener) -> String {
+    listener.local_address().expect("an address").to_string()
+}
+
+/// One node, as both of its services.
+#[derive(Clone)]
+struct Node {
+    node: usize,
+    world: Arc<World>,
+    environment: Environment,
+}
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while holding it")
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Appends `batch`, or finds it.
+    fn land(&self, log: &str, batch: &Bytes) -> Result<v1::Appended, v1::Error> {
+        let header = BatchHeader::parse(batch)?;
+        let mut state = self.state();
+        let Some(log) = state.logs.get_mut(log) else { return Err(v1::Error::unknown_log(log)) };
+        let (base, duplicate) = log.dedupe.apply(&header, log.end)?;
+        if !duplicate {
+            let placed = quipu_protocol::batch::with_position(batch, quipu_sdk::Offset::new(base), 1);
+            log.batches.push((base, placed));
+            log.end += u64::from(header.count);
+        }
+        drop(state);
+        self.changed();
+        let durability = v1::Durability::QuorumFsync.into();
+        Ok(v1::Appended { start: base, end: base + u64::from(header.count), durability, duplicate })
+    }
+
+    fn peers(&self) -> Vec<v1::Peer> {
+        (1..).zip(&self.addresses).map(|(node, address)| v1::Peer { node, address: address.clone() }).collect()
+    }
+
+    /// Whether `node` leads, or what it says instead.
+    fn check_leader(&self, node: usize, log: &str) -> Result<(), v1::Error> {
+        let state = self.state();
+        if state.behind.contains(&node) || !state.logs.contains_key(log) {
+            return Err(v1::Error::unknown_log(log));
+        }
+        if state.leader == node {
+            return Ok(());
+        }
+        let leader = self.peers().swap_remove(state.leader);
+        Err(v1::Error::not_leader(Some(leader), self.peers()))
+    }
+}
+
+impl State {
+    fn log(&mut self) -> &mut FakeLog {
+        self.logs.get_mut(log().as_str()).expect("the log is there")
+    }
+}

@@ -1,0 +1,199 @@
+//! Appending and reading, as the script says.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt};
+use quipu_protocol::v1;
+use quipu_protocol::v1::append_response::Outcome;
+use quipu_protocol::v1::records_server::Records;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Node, OnAppend, OnRead};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Records for Node {
+    type AppendStream = Answers<v1::AppendResponse>;
+    type ReadStream = Answers<v1::ReadResponse>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<v1::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let (answers, stream) = mpsc::unbounded_channel();
+        let node = self.clone();
+        let serve = async move { node.serve_appends(request.into_inner(), answers).await };
+        self.environment.tasks.spawn("fake-append", Box::pin(serve)).detach();
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
+    }
+
+    async fn append_one(&self, _: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        Err(Status::unimplemented("not used by the SDK"))
+    }
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        self.world.state().reads.push((self.node, request.clone()));
+        self.world.changed();
+        if request.consistency() != v1::Consistency::Local {
+            self.world.check_leader(self.node, &request.log)?;
+        }
+        let script = self.world.state().on_read.pop_front();
+        if let Some(OnRead::Refuse(error)) = script {
+            return Err(error.into());
+        }
+        let (start, end) = {
+            let state = self.world.state();
+            let Some(log) = state.logs.get(&request.log) else {
+                return Err(v1::Error::unknown_log(&request.log).into());
+            };
+            (log.start, log.end)
+        };
+        let from = match request.from {
+            Some(v1::read_request::From::Offset(offset)) => offset,
+            Some(v1::read_request::From::End(_)) => end,
+            Some(v1::read_request::From::Start(_)) | None => start,
+        };
+        if !(start..=end).contains(&from) {
+            let range = quipu_sdk::OffsetRange::new(quipu_sdk::Offset::new(start), quipu_sdk::Offset::new(end));
+            return Err(v1::Error::out_of_range(quipu_sdk::Offset::new(from), range).into());
+        }
+        let (answers, stream) = mpsc::unbounded_channel();
+        let node = self.clone();
+        let serve = async move { node.serve_read(request, from, script, answers).await };
+        self.environment.tasks.spawn("fake-read", Box::pin(serve)).detach();
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
+    }
+
+    async fn offsets(&self, request: Request<v1::OffsetsRequest>) -> Result<Response<v1::OffsetsResponse>, Status> {
+        let request = request.into_inner();
+        if request.consistency() != v1::Consistency::Local {
+            self.world.check_leader(self.node, &request.log)?;
+        }
+        let state = self.world.state();
+        let Some(log) = state.logs.get(&request.log) else { return Err(v1::Error::unknown_log(&request.log).into()) };
+        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end }))
+    }
+}
+
+impl Node {
+    async fn serve_appends(
+        &self,
+        mut requests: Streaming<v1::AppendRequest>,
+        answers: mpsc::UnboundedSender<Result<v1::AppendResponse, Status>>,
+    ) {
+        let mut late: Vec<v1::AppendResponse> = Vec::new();
+        let mut open = 0;
+        while let Some(Ok(v1::AppendRequest { request, log, batch })) = requests.next().await {
+            let script = {
+                let mut state = self.world.state();
+                state.appends += 1;
+                state.in_flight += 1;
+                state.most_in_flight = state.most_in_flight.max(state.in_flight);
+                state.on_append.pop_front().unwrap_or(OnAppend::Land)
+            };
+            open += 1;
+            self.world.changed();
+            let answer = |outcome| v1::AppendResponse { request, outcome: Some(outcome) };
+            let outcome = |landed: Result<v1::Appended, v1::Error>| match landed {
+                Ok(appended) => answer(Outcome::Appended(appended)),
+                Err(error) => answer(Outcome::Error(error)),
+            };
+            let land = || self.world.check_leader(self.node, &log).and_then(|()| self.world.land(&log, &batch));
+            let answer = match script {
+                OnAppend::Land => outcome(land()),
+                OnAppend::LandAndAnswerLate => {
+                    late.push(outcome(land()));
+                    continue;
+                }
+                OnAppend::LandAndBreak => {
+                    land().expect("the script wants it to land");
+                    let _ = answers.send(Err(Status::unavailable("broken by the script")));
+                    break;
+                }
+                OnAppend::Break => {
+                    let _ = answers.send(Err(Status::unavailable("broken by the script")));
+                    break;
+                }
+                OnAppend::Hold => {
+                    self.world.state().stragglers.push((log, batch));
+                    self.world.changed();
+                    continue;
+                }
+                OnAppend::Refuse(error) => outcome(Err(error)),
+                OnAppend::MoveLeader(node) => {
+                    self.world.state().leader = node;
+                    outcome(land())
+                }
+            };
+            open -= 1 + late.len();
+            self.world.state().in_flight -= 1 + late.len();
+            for answer in std::iter::once(answer).chain(late.drain(..)) {
+                let _ = answers.send(Ok(answer));
+            }
+        }
+        self.world.state().in_flight -= open;
+        self.world.changed();
+    }
+
+    async fn serve_read(
+        &self,
+        request: v1::ReadRequest,
+        from: u64,
+        script: Option<OnRead>,
+        answers: mpsc::UnboundedSender<Result<v1::ReadResponse, Status>>,
+    ) {
+        let mut changes = self.world.changes.subscribe();
+        let (mut next, mut sent) = (from, 0);
+        loop {
+            let (batch, start, end) = {
+                let state = self.world.state();
+                // A log that is dropped under its readers ends them.
+                let Some(log) = state.logs.get(&request.log) else { return };
+                let batch = log.batches.iter().rev().find(|(base, _)| *base <= next && next < log.end).cloned();
+                (batch, log.start, log.end)
+            };
+            let answer = |batches, next| v1::ReadResponse { batches, start, end, next };
+            match script {
+                Some(OnRead::BreakAfter(after)) if after == sent => {
+                    let _ = answers.send(Err(Status::unavailable("broken by the script")));
+                    return;
+                }
+                Some(OnRead::EndAfter(after)) if after == sent => return,
+                Some(OnRead::StallAfter(after)) if after == sent => return answers.closed().await,
+                _ => {}
+            }
+            let bound = request.max_records;
+            match batch {
+                Some((base, batch)) if bound == 0 || next - from < bound => {
+                    next = base + u64::from(quipu_protocol::batch::BatchHeader::parse(&batch).expect("sound").count);
+                    sent += 1;
+                    let batches = match script {
+                        Some(OnRead::SkipAfter(after)) if after + 1 == sent => Vec::new(),
+                        Some(OnRead::CorruptAfter(after)) if after + 1 == sent => {
+                            let mut bytes = batch.to_vec();
+                            *bytes.last_mut().expect("not empty") ^= 1;
+                            vec![bytes.into()]
+                        }
+                        _ => vec![batch],
+                    };
+                    let _ = answers.send(Ok(answer(batches, next)));
+                }
+                None if request.follow => {
+                    if answers.is_closed() || changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+                _ => {
+                    if sent == 0 {
+                        let _ = answers.send(Ok(answer(Vec::new(), next)));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What a reader promises, over the wire and against a cluster that fails in
+//! every way that a script can say.
+
+mod fake;
+mod frozen;
+
+use std::time::Duration;
+
+use fake::{FakeCluster, OnRead, log, text};
+use futures_util::{FutureExt, TryStreamExt};
+use quipu_protocol::v1;
+use quipu_sdk::{
+    Client, ClientConfig, Consistency, From, NodeId, Offset, ReadError, Reader, ReaderConfig, RequestError, system,
+};
+
+fn reader(client: &Client, config: ReaderConfig) -> Reader {
+    client.reader(&log(), config).expect("a good configuration")
+}
+
+async fn read_all(reader: Reader) -> Result<Vec<String>, ReadError> {
+    reader.into_stream().map_ok(|record| text(record.value)).try_collect().await
+}
+
+async fn next(reader: &mut Reader) -> (u64, String) {
+    let record = reader.next().await.expect("readable").expect("a record");
+    (record.offset.get(), text(record.value))
+}
+
+async fn filled(nodes: usize) -> FakeCluster {
+    let cluster = FakeCluster::start(nodes).await;
+    for batch in [&["a", "b", "c"][..], &["d"], &["e", "f"], &["g", "h", "i", "j"]] {
+        cluster.fill(batch);
+    }
+    cluster
+}
+
+const ALL: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+
+#[tokio::test]
+async fn every_position_and_bound_yields_exactly_what_lies_between() {
+    let cluster = filled(1).await;
+    let client = cluster.client();
+    for from in 0..=10_usize {
+        for count in 0..=11 {
+            let config = ReaderConfig {
+                from: From::Offset(Offset::new(from as u64)),
+                max_records: Some(count as u64),
+                ..ReaderConfig::default()
+            };
+            let read = read_all(reader(&client, config)).await.expect("readable");
+            assert_eq!(read, ALL[from..ALL.len().min(from + count)], "{count} from {from}");
+        }
+    }
+    assert_eq!(read_all(reader(&client, ReaderConfig::default())).await.expect("readable"), ALL);
+}
+
+#[tokio::test]
+async fn reader_resumes_at_next_offset_after_any_failure() {
+    let cluster = filled(3).await;
+    cluster.on_read([
+        OnRead::BreakAfter(0),
+        OnRead::BreakAfter(1),
+        OnRead::EndAfter(1),
+        OnRead::Refuse(v1::Error::not_leader(None, Vec::new())),
+        OnRead::StallAfter(1),
+        OnRead::Refuse(v1::Error::unavailable("an election")),
+    ]);
+    assert_eq!(read_all(reader(&cluster.client(), ReaderConfig::default())).await.expect("readable"), ALL);
+    let offsets: Vec<_> = cluster.reads().into_iter().map(|(_, request)| request.from).collect();
+    let at = |offset| Some(v1::read_request::From::Offset(offset));
+    assert_eq!(offsets.last(), Some(&at(6)), "{offsets:?}");
+}
+
+#[tokio::test]
+async fn a_follower_of_the_log_sees_what_is_appended_later() {
+    let cluster = filled(1).await;
+    let config = ReaderConfig { from: From::End, follow: true, ..ReaderConfig::default() };
+    let mut reader = reader(&cluster.client(), config);
+    assert!(reader.next().now_or_never().is_none());
+    {
+        // The first call settles where the end is; then it waits.
+        let mut waiting = Box::pin(reader.next());
+        let opened = cluster.until(|cluster| !cluster.reads().is_empty());
+        tokio::select! {
+            biased;
+            () = opened => {}
+            record = &mut waiting => panic!("there is nothing yet: {record:?}"),
+        }
+    }
+    cluster.fill(&["k", "l"]);
+    assert_eq!(next(&mut reader).await, (10, "k".to_owned()));
+    assert_eq!(next(&mut reader).await, (11, "l".to_owned()));
+}
+
+#[tokio::test]
+async fn the_end_does_not_move_when_the_first_stream_is_lost() {
+    let cluster = filled(1).await;
+    let config = ReaderConfig { from: From::End, follow: true, ..ReaderConfig::default() };
+    let mut reader = reader(&cluster.client(), config);
+    cluster.on_read([OnRead::BreakAfter(0)]);
+    {
+        let mut waiting = Box::pin(reader.next());
+        let reopened = cluster.until(|cluster| cluster.reads().len() == 2);
+        tokio::select! {
+            biased;
+            () = reopened => {}
+            record = &mut waiting => panic!("there is nothing yet: {record:?}"),
+        }
+    }
+    cluster.fill(&["k"]);
+    assert_eq!(next(&mut reader).await, (10, "k".to_owned()));
+}
+
+#[tokio::test]
+async fn a_dropped_call_loses_nothing() {
+    let cluster = filled(1).await;
+    let mut reader = reader(&cluster.client(), ReaderConfig::default());
+    let mut read = Vec::new();
+    while read.len() < ALL.len() {
+        // Each call is given up after its first poll, again and again.
+        if let Some(record) = reader.next().now_or_never() {
+            read.push(text(record.expect("readable").expect("a record").value));
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(read, ALL);
+}
+
+#[tokio::test]
+async fn outside_of_the_log_is_an_error_that_names_its_bound() {
+    let cluster = filled(1).await;
+    cluster.trim(4);
+    let read = async |offset| {
+        let config = ReaderConfig { from: From::Offset(Offset::new(offset)), ..ReaderConfig::default() };
+        reader(&cluster.client(), config).next().await
+    };
+    let (four, ten) = (Offset::new(4), Offset::new(10));
+    let below = read(3).await.expect_err("trimmed");
+    assert!(matches!(below, ReadError::BelowStart { start, .. } if start == four), "{below}");
+    let above = read(11).await.expect_err("not there");
+    assert!(matches!(above, ReadError::AboveEnd { end, .. } if end == ten), "{above}");
+    assert_eq!(read(10).await.expect("the end is a place to read from"), None);
+    let first = read(4).await.expect("readable").expect("a record");
+    assert_eq!(first.offset, four);
+    let from_start = reader(&cluster.client(), ReaderConfig::default()).next().await;
+    assert_eq!(from_start.expect("readable"), Some(first));
+}
+
+#[tokio::test]
+async fn a_gap_is_an_error_and_never_silence() {
+    let cluster = filled(1).await;
+    cluster.on_read([OnRead::SkipAfter(1)]);
+    let error = read_all(reader(&cluster.client(), ReaderConfig::default())).await.expect_err("a batch is missing");
+    let (three, four) = (Offset::new(3), Offset::new(4));
+    assert!(
+        matches!(error, ReadError::NotContiguous { expected, found, .. } if (expected, found) == (three, four)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn damage_on_the_way_is_an_error() {
+    let cluster = filled(1).await;
+    cluster.on_read([OnRead::CorruptAfter(2)]);
+    let error = read_all(reader(&cluster.client(), ReaderConfig::default())).await.expect_err("a bit is flipped");
+    assert!(matches!(error, ReadError::Corrupt { offset, .. } if offset == Offset::new(4)), "{error}");
+}
+
+#[tokio::test]
+async fn a_chosen_node_is_asked_and_no_other() {
+    let cluster = filled(3).await;
+    let config = |node| ReaderConfig { node: Some(NodeId::new(node)), ..ReaderConfig::default() };
+    assert_eq!(read_all(reader(&cluster.client(), config(3))).await.expect("readable"), ALL);
+    for (node, request) in cluster.reads() {
+        assert_eq!((node, request.consistency()), (2, v1::Consistency::Local));
+    }
+    let error = reader(&cluster.client(), config(9)).next().await.expect_err("there are three");
+    assert!(matches!(error, ReadError::UnknownNode { node } if node == NodeId::new(9)), "{error}");
+
+    let peers = vec![v1::Peer { node: 1, address: cluster.addresses[0].clone() }];
+    cluster.on_read([OnRead::Refuse(v1::Error::no_such_replica(NodeId::new(2), peers))]);
+    let error = reader(&cluster.client(), config(2)).next().await.expect_err("it has no copy");
+    assert!(matches!(&error, ReadError::NoSuchReplica { replicas, .. } if *replicas == [NodeId::new(1)]), "{error}");
+}
+
+#[tokio::test]
+async fn a_linearizable_read_goes_to_the_leader_and_a_local_one_need_not() {
+    let cluster = filled(3).await;
+    cluster.lead(1);
+    let client = cluster.client();
+    assert_eq!(read_all(reader(&client, ReaderConfig::default())).await.expect("readable"), ALL);
+    assert_eq!(cluster.reads().last().map(|(node, _)| *node), Some(1));
+    let config = ReaderConfig { consistency: Consistency::Local, ..ReaderConfig::default() };
+    assert_eq!(read_all(reader(&client, config)).await.expect("readable"), ALL);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_is_waited_for_once_reading_has_begun() {
+    let cluster = filled(1).await;
+    let range = |end| quipu_sdk::OffsetRange::new(Offset::ZERO, Offset::new(end));
+    let behind = v1::Error::out_of_range(Offset::new(4), range(2));
+    cluster.on_read([OnRead::BreakAfter(2), OnRead::Refuse(behind)]);
+    assert_eq!(read_all(reader(&cluster.client(), ReaderConfig::default())).await.expect("readable"), ALL);
+}
+
+#[tokio::test]
+async fn a_reader_that_gave_up_goes_on_when_it_is_asked_again() {
+    let cluster = filled(1).await;
+    cluster.on_read(std::iter::once(OnRead::BreakAfter(1)).chain(unavailable().take(200)));
+    let config = ClientConfig { retry_timeout: Duration::from_millis(20), ..cluster.client_config() };
+    let client = Client::new(config, system::environment()).expect("a good configuration");
+    let mut reader = reader(&client, ReaderConfig::default());
+    let mut read = Vec::new();
+    let mut failures = 0;
+    while read.len() < ALL.len() {
+        match reader.next().await {
+            Ok(record) => read.push(text(record.expect("a record").value)),
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                assert!(
+                    matches!(error, ReadError::Request(RequestError::Unavailable { last: Some(_), .. })),
+                    "{error}"
+                );
+                failures += 1;
+            }
+        }
+    }
+    assert_eq!(read, ALL);
+    assert!(failures > 0);
+}
+
+fn unavailable() -> impl Iterator<Item = OnRead> {
+    std::iter::repeat_with(|| OnRead::Refuse(v1::Error::unavailable("an election")))
+}
+
+#[tokio::test]
+async fn an_unknown_log_is_an_error_that_names_it() {
+    let cluster = FakeCluster::start(2).await;
+    cluster.drop_log();
+    let error = reader(&cluster.client(), ReaderConfig::default()).next().await.expect_err("it is gone");
+    assert!(matches!(&error, ReadError::UnknownLog { log } if *log == fake::log()), "{error}");
+}
+
+#[tokio::test]
+async fn a_follower_notices_that_its_connection_is_dead() {
+    let cluster = filled(1).await;
+    let freezer = frozen::Freezer::before(&cluster.addresses[0]).await;
+    let config = ClientConfig {
+        bootstrap: vec![freezer.address.clone()],
+        keep_alive: Duration::from_millis(50),
+        ..cluster.client_config()
+    };
+    let client = Client::new(config, system::environment()).expect("a good configuration");
+    let config = ReaderConfig { follow: true, consistency: Consistency::Local, ..ReaderConfig::default() };
+    let mut reader = reader(&client, config);
+    for value in ALL {
+        assert_eq!(next(&mut reader).await.1, value);
+    }
+    // What is there already gets no byte through any more; a new connection
+    // works.
+    freezer.freeze();
+    cluster.fill(&["k"]);
+    assert_eq!(next(&mut reader).await, (10, "k".to_owned()));
+}
