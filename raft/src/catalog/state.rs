@@ -220,7 +220,7 @@ impl CatalogLog {
     }
 
     fn to_stored(&self, id: LogId) -> stored::Log {
-        let members = |places: &[Place]| places.iter().map(Place::to_stored).collect();
+        let members = |places: &[Place]| places.iter().copied().map(Place::to_stored).collect();
         stored::Log {
             id: id.get(),
             name: self.name.as_str().to_owned(),
@@ -242,7 +242,7 @@ impl CatalogLog {
 }
 
 impl Place {
-    fn to_stored(&self) -> stored::Member {
+    fn to_stored(self) -> stored::Member {
         stored::Member { replica: self.replica.get(), node: self.node.get() }
     }
 

@@ -274,10 +274,9 @@ impl End {
     async fn pause(&mut self, failures: u32, why: &str) -> bool {
         let longest = LONGEST_BACKOFF.min(FIRST_BACKOFF * 2u32.saturating_pow(failures.min(8)));
         let Some(peers) = self.peers.upgrade() else { return false };
-        let half = longest.as_micros() as u64 / 2;
-        let jitter = peers.environment.random.below(half.max(1));
+        let wait = peers.environment.random.jittered(longest);
         drop(peers);
-        let mut wait = self.clock.sleep(Duration::from_micros(half + jitter));
+        let mut wait = self.clock.sleep(wait);
         loop {
             let call = std::pin::pin!(self.calls.recv());
             match future::select(&mut wait, call).await {

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesOrdered};
@@ -262,9 +261,9 @@ impl RaftNetworkV2<TypeConfig> for ReplicaLink {
         let random = Arc::clone(&self.peers.environment().random);
         let mut longest = FIRST_BACKOFF;
         Some(Backoff::new(std::iter::from_fn(move || {
-            let half = longest.as_micros() as u64 / 2;
+            let wait = random.jittered(longest);
             longest = LONGEST_BACKOFF.min(longest * 2);
-            Some(Duration::from_micros(half + random.below(half.max(1))))
+            Some(wait)
         })))
     }
 }

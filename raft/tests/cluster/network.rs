@@ -103,8 +103,7 @@ impl Wires {
 
     async fn carry(self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, link: (String, String)) {
         let mut chunk = vec![0; CHUNK];
-        loop {
-            let Ok(bytes @ 1..) = from.read(&mut chunk).await else { break };
+        while let Ok(bytes @ 1..) = from.read(&mut chunk).await {
             let wait = self.reserve(&link, bytes);
             if !wait.is_zero() {
                 self.environment.clock.sleep(wait).await;

@@ -1,5 +1,7 @@
 //! Random numbers.
 
+use std::time::Duration;
+
 /// A source of random numbers; the simulator's is seeded.
 pub trait Random: Send + Sync + 'static {
     /// The next 64 random bits.
@@ -15,6 +17,14 @@ impl dyn Random {
         assert!(bound > 0, "there is no number below 0");
         // The high half of a 128-bit product: no division, negligible bias.
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// A wait between half of `longest` and all of it, so that those who
+    /// failed together do not try again together.
+    pub fn jittered(&self, longest: Duration) -> Duration {
+        let half = longest / 2;
+        let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
+        half + Duration::from_micros(self.below(micros.max(1)))
     }
 }
 
