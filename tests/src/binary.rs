@@ -49,17 +49,15 @@ pub(crate) fn scratch() -> PathBuf {
 /// Cargo writes beside a binary which sources it was made of.
 fn fresh(binary: &Path) -> Result<(), String> {
     let built = modified(binary)?;
-    let listing = binary.with_extension("d");
-    let listed = fs::read_to_string(&listing).map_err(|error| format!("{}: {error}", listing.display()))?;
-    let (_, sources) = listed.split_once(": ").ok_or_else(|| format!("{}: no list of sources", listing.display()))?;
+    // `cargo build` leaves the list; `cargo test`, which has just made the
+    // binary itself, does not. One of another checkout says nothing here.
+    let Ok(listed) = fs::read_to_string(binary.with_extension("d")) else { return Ok(()) };
+    let Some((_, sources)) = listed.split_once(": ") else { return Ok(()) };
     // Spaces within a path are escaped.
     let sources: Vec<PathBuf> =
         sources.replace("\\ ", "\0").split_whitespace().map(|path| PathBuf::from(path.replace('\0', " "))).collect();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository");
-    if !sources.iter().any(|source| source.starts_with(repository)) {
-        return Err(format!("it was not built from {}", repository.display()));
-    }
-    for source in sources {
+    for source in sources.into_iter().filter(|source| source.starts_with(repository)) {
         if modified(&source)? > built {
             return Err(format!("it is older than {}", source.display()));
         }

@@ -32,7 +32,9 @@ const ENGINES: &[(&str, &str)] = &[
 #[test]
 fn crates_import_only_what_lies_below_them() {
     for (directory, name, allowed) in CRATES {
-        let manifest = manifest(directory);
+        let mut manifest = manifest(directory);
+        // A crate's tests may borrow from above it, the real environment say.
+        manifest.remove("dev-dependencies");
         assert_eq!(manifest["package"]["name"].as_str(), Some(*name), "the name of the crate in {directory}/");
         let imported: BTreeSet<String> =
             dependencies(&manifest).into_iter().filter(|d| d.starts_with("quipu-")).collect();

@@ -134,6 +134,10 @@ impl Inner {
                 Err(error) => Err(failed(&error)),
             };
         };
+        if catalog.view(catalog::Catalog::cluster).is_none() && !matches!(command, Command::Found(_)) {
+            // Whatever is asked of an empty catalog would be refused for good.
+            return Err(Missed::Failed("the cluster is being founded".to_owned()));
+        }
         let command = catalog::encode(self.environment.clock.wall(), command);
         match catalog.propose(command).await {
             Ok(Reply::Catalog(reply)) => CatalogReply::decode(reply).map_err(|error| failed(&error)),
