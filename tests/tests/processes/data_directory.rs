@@ -114,7 +114,7 @@ async fn a_contradictory_configuration_is_refused_by_its_reason() {
     let file = cluster.directory().join("quipu.toml");
     for (text, reason) in [
         ("no_such_key = 1\n", "no_such_key"),
-        ("node_id = \n", "quipu.toml"),
+        ("node_id = \n", "TOML"),
         ("[journal]\nsegment_bytes = \"x\"\n", "segment_bytes"),
     ] {
         fs::write(&file, text).expect("a configuration");
