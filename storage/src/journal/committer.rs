@@ -313,3 +313,115 @@ impl Committer {
 }
 
 const _: () = assert!(FIRST_COMMIT == SECTOR, "the room of a spare is all but its header sector");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEGMENT: u64 = 16 * SECTOR;
+
+    fn committer() -> Committer {
+        let place = Position { segment: 1, byte: FIRST_COMMIT };
+        Committer::new(Resume { place, bytes: SEGMENT, sequence: 1, mark: Position::default(), unmarked: false })
+    }
+
+    fn step(committer: &mut Committer, event: Event) -> Vec<Command> {
+        let mut commands = VecDeque::new();
+        committer.step(event, &mut commands);
+        commands.into()
+    }
+
+    fn staged(length: u64) -> Event {
+        Event::Staged { length, forces: true }
+    }
+
+    fn commit(segment: u64, sector: u64, sequence: u64, mark: (u64, u64), frames: usize) -> Command {
+        Command::Commit(Commit {
+            place: Position { segment, byte: sector * SECTOR },
+            sequence,
+            mark: Position { segment: mark.0, byte: mark.1 * SECTOR },
+            frames,
+        })
+    }
+
+    #[test]
+    fn one_commit_is_in_flight_and_the_next_takes_all_that_waited() {
+        let mut committer = committer();
+        assert_eq!(step(&mut committer, staged(1000)), [commit(1, 1, 1, (0, 0), 1)]);
+        assert_eq!(step(&mut committer, staged(3000)), []);
+        assert_eq!(step(&mut committer, staged(3000)), []);
+        assert_eq!(committer.staged_bytes(), 7000);
+        let next = step(&mut committer, Event::Synced);
+        assert_eq!(next, [Command::Complete { wants_mark: true }, commit(1, 2, 2, (1, 2), 2)]);
+    }
+
+    #[test]
+    fn a_full_segment_is_left_once_its_last_commit_is_synced_and_a_spare_is_there() {
+        let mut committer = committer();
+        step(&mut committer, staged(14 * SECTOR));
+        assert_eq!(step(&mut committer, staged(SECTOR)), []);
+        assert_eq!(step(&mut committer, Event::Synced), [Command::Complete { wants_mark: true }]);
+        assert!(committer.is_starved());
+        let rolled = step(&mut committer, Event::SpareReady { segment: 2, bytes: SEGMENT });
+        let sealed = Command::Seal { segment: 1, end: 16 * SECTOR, sequence: 1 };
+        assert_eq!(rolled, [sealed, commit(2, 1, 2, (1, 16), 1)]);
+    }
+
+    #[test]
+    fn a_hint_waits_for_company() {
+        let mut committer = committer();
+        assert_eq!(step(&mut committer, Event::Staged { length: 88, forces: false }), []);
+        assert_eq!(step(&mut committer, staged(88)), [commit(1, 1, 1, (0, 0), 2)]);
+    }
+
+    #[test]
+    fn a_mark_is_written_once_and_only_after_frames() {
+        let mut committer = committer();
+        assert_eq!(step(&mut committer, Event::MarkWanted), []);
+        step(&mut committer, staged(88));
+        step(&mut committer, Event::Synced);
+        assert_eq!(step(&mut committer, Event::MarkWanted), [commit(1, 2, 2, (1, 2), 0)]);
+        assert_eq!(step(&mut committer, Event::Synced), [Command::Complete { wants_mark: false }]);
+        assert_eq!(step(&mut committer, Event::MarkWanted), []);
+    }
+
+    #[test]
+    fn closing_writes_what_waits_and_a_mark_and_nothing_after() {
+        let mut committer = committer();
+        step(&mut committer, staged(88));
+        step(&mut committer, Event::Staged { length: 88, forces: false });
+        assert_eq!(step(&mut committer, Event::Closing), []);
+        let hint = step(&mut committer, Event::Synced);
+        assert_eq!(hint, [Command::Complete { wants_mark: true }, commit(1, 2, 2, (1, 2), 1)]);
+        let mark = step(&mut committer, Event::Synced);
+        assert_eq!(mark, [Command::Complete { wants_mark: true }, commit(1, 3, 3, (1, 3), 0)]);
+        let closed = step(&mut committer, Event::Synced);
+        assert_eq!(closed, [Command::Complete { wants_mark: false }, Command::Closed]);
+        assert_eq!(step(&mut committer, staged(88)), []);
+    }
+
+    #[test]
+    fn a_failure_is_reported_once_and_ends_everything() {
+        let mut committer = committer();
+        step(&mut committer, staged(88));
+        let reason: Arc<str> = "the disk is gone".into();
+        let stop = Command::Stop { reason: reason.clone() };
+        assert_eq!(step(&mut committer, Event::Failed { reason: reason.clone() }), [stop]);
+        assert_eq!(step(&mut committer, Event::Failed { reason }), []);
+        assert_eq!(step(&mut committer, Event::Synced), []);
+        assert_eq!(step(&mut committer, staged(88)), []);
+        assert_eq!(committer.stopped().map(|reason| &**reason), Some("the disk is gone"));
+    }
+
+    #[test]
+    fn without_a_spare_it_waits_and_stops_only_when_there_will_be_none() {
+        let mut committer = committer();
+        step(&mut committer, staged(14 * SECTOR));
+        // Nothing is lost while what is in flight may still be synced.
+        assert_eq!(step(&mut committer, Event::NoSpare { reason: "full".into() }), []);
+        step(&mut committer, Event::Synced);
+        step(&mut committer, staged(SECTOR));
+        let stopped = step(&mut committer, Event::NoSpare { reason: "full".into() });
+        assert!(matches!(&stopped[..], [Command::Stop { reason }] if reason.contains("full")));
+    }
+}

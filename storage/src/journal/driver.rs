@@ -1,4 +1,4 @@
-//! Executes what the committer decides, and runs the background work.
+//! Executes what the committer decides.
 //!
 //! ```text
 //!   any call, any completion ──► State (under the lock) ──► commands
@@ -10,19 +10,18 @@
 //! A [`Done`](super::Done) may call back into the journal: it finds the driver
 //! at work, leaves its command to it and returns.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_protocol::environment::Random;
 
+use super::background::Background;
 use super::committer::{Command, Commit, Event};
 use super::config::{JournalConfig, Owner};
 use super::error::JournalError;
 use super::frame::CommitEncoder;
-use super::index::{self, Indexed, SealedReplica};
-use super::manifest::{Manifest, Segment};
+use super::index::Indexed;
 use super::segment::{self, SegmentFile, SegmentFiles};
 use super::state::{Item, State, What};
 use super::{FailedHook, Hook};
@@ -44,14 +43,6 @@ pub(super) struct Shared {
     pub(super) hooks: Hooks,
     /// Written on the background lane alone once the journal is open.
     pub(super) background: Mutex<Background>,
-}
-
-/// What the background lane works on.
-pub(super) struct Background {
-    pub(super) manifest: Manifest,
-    /// A segment could not be indexed: the rows of later ones would not fit
-    /// on, so that the next start scans from there.
-    pub(super) index_behind: bool,
 }
 
 /// Calls into the node.
@@ -76,7 +67,8 @@ impl<T> Slot<T> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
     }
 
-    fn get(&self) -> Option<Arc<T>> {
+    /// The hook, to be called without any lock.
+    pub(super) fn get(&self) -> Option<Arc<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -86,10 +78,6 @@ impl Shared {
         // What is under the lock is consistent between any two statements
         // that can panic; a broken assertion stops its own caller only.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn background(&self) -> MutexGuard<'_, Background> {
-        self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Executes commands until there are none, unless another thread does.
@@ -104,7 +92,7 @@ impl Shared {
             } else if self.wants_spare(&state) {
                 state.preparing = true;
                 drop(state);
-                self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
+                self.submit_task(Self::prepare_spare, |shared, error| shared.no_spare(&error));
                 state = self.lock();
             } else {
                 break;
@@ -159,9 +147,9 @@ impl Shared {
 
     /// Calls back. A callback that panics has left its owner in a state that
     /// nobody knows: the journal stops, and all who wait behind it hear so.
-    fn tell(&self, callback: impl FnOnce()) {
+    pub(super) fn tell(self: &Arc<Self>, callback: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-            self.lock().step(Event::Failed { reason: "a callback panicked".into() });
+            self.failed("a callback panicked");
         }
     }
 
@@ -215,142 +203,6 @@ impl Shared {
         self.lock().step(Event::Failed { reason: reason.into() });
         self.drive();
     }
-
-    /// Runs `task` on the background lane, or `refused` if the lane is full or
-    /// gone.
-    fn submit_task(
-        self: &Arc<Self>,
-        task: impl FnOnce(&Arc<Self>) + Send + 'static,
-        refused: impl FnOnce(&Arc<Self>, io::Error) + Send + 'static,
-    ) {
-        let (running, refusing) = (self.clone(), self.clone());
-        let operation = Operation::Task(Box::new(move || task(&running)));
-        let done = Box::new(move |result: io::Result<Outcome>| {
-            if let Err(error) = result {
-                refused(&refusing, error);
-            }
-        });
-        self.disk.submit(Lane::Background, operation, done);
-    }
-
-    /// Whether another segment should be prepared now. After a failure only
-    /// when nothing can go on without one, or somebody was refused for it.
-    fn wants_spare(&self, state: &State) -> bool {
-        let wanted = state.committer.spares() < self.config.spare_segments;
-        let due = state.no_space.is_none() || state.committer.is_starved();
-        let writing = state.committer.stopped().is_none() && !state.committer.is_closed();
-        wanted && due && writing && !state.preparing
-    }
-
-    fn prepare_spare(self: &Arc<Self>) {
-        match self.prepare_segment() {
-            Ok(file) => {
-                let mut state = self.lock();
-                state.preparing = false;
-                state.no_space = None;
-                let Segment { id: segment, bytes, .. } = file.segment;
-                state.counters.prepared_bytes += bytes;
-                state.segments.insert(segment, file.segment);
-                state.writable.insert(segment, Arc::new(file));
-                state.step(Event::SpareReady { segment, bytes });
-                drop(state);
-                self.drive();
-            }
-            Err(error) => self.no_spare(&error),
-        }
-    }
-
-    fn prepare_segment(&self) -> io::Result<SegmentFile> {
-        let mut background = self.background();
-        let manifest = &mut background.manifest;
-        let segment = Segment {
-            id: manifest.next_segment,
-            epoch: 1,
-            nonce: self.random.next(),
-            bytes: self.config.segment_bytes,
-            sealed: None,
-        };
-        // The number is used up even if this fails: the manifest on the disk
-        // may list the segment then.
-        manifest.next_segment += 1;
-        segment::prepare(self.disk.as_ref(), &segment, &self.owner)?;
-        let mut extended = manifest.clone();
-        extended.segments.push(segment);
-        extended.write(self.disk.as_ref())?;
-        *manifest = extended;
-        SegmentFile::open(&self.disk, segment)
-    }
-
-    fn no_spare(self: &Arc<Self>, error: &io::Error) {
-        tracing::error!(%error, "no journal segment can be prepared");
-        let reason: Arc<str> = error.to_string().into();
-        let mut state = self.lock();
-        state.preparing = false;
-        state.no_space = Some(reason.clone());
-        state.step(Event::NoSpare { reason });
-        drop(state);
-        self.drive();
-    }
-
-    /// Takes another attempt to prepare a segment, after somebody was refused
-    /// for want of one.
-    pub(super) fn retry_spare(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.preparing || state.no_space.is_none() || state.committer.stopped().is_some() {
-            return;
-        }
-        state.preparing = true;
-        drop(state);
-        self.submit_task(|shared| shared.prepare_spare(), |shared, error| shared.no_spare(&error));
-    }
-
-    fn index_segment(self: &Arc<Self>, indexed: Indexed, replicas: &[SealedReplica]) {
-        let mut background = self.background();
-        if background.manifest.seal(indexed.segment, indexed.end)
-            && let Err(error) = background.manifest.write(self.disk.as_ref())
-        {
-            // The next segment's first commit tells the same.
-            tracing::warn!(%error, segment = indexed.segment, "cannot note in the manifest that a segment is full");
-        }
-        let behind = background.index_behind;
-        drop(background);
-        let added = if behind { Ok(()) } else { index::add_segment(self.kv.as_ref(), replicas, indexed) };
-        if let Some(hook) = self.hooks.seal.get() {
-            hook();
-        }
-        let flushed = added.and_then(|()| self.kv.flush());
-        match flushed {
-            Err(error) => self.index_failed(indexed.segment, &error),
-            Ok(()) if behind => {}
-            Ok(()) => {
-                let mut state = self.lock();
-                for replica in replicas {
-                    if let Some(replica) = state.replicas.get_mut(&replica.key()) {
-                        replica.file.forget_through(indexed.segment);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The index of this and later segments stays in memory, and the next
-    /// start scans them: slower, not wrong.
-    fn index_failed(&self, segment: u64, error: &(dyn std::error::Error + 'static)) {
-        self.background().index_behind = true;
-        tracing::error!(error, segment, "cannot index a journal segment");
-    }
-
-    fn flush_and_close(self: &Arc<Self>) {
-        if let Err(error) = self.kv.flush() {
-            tracing::warn!(%error, "cannot flush the journal's index");
-        }
-        self.closed();
-    }
-
-    fn closed(&self) {
-        let closers = std::mem::take(&mut self.lock().closers);
-        closers.into_iter().for_each(|done| done(Ok(())));
-    }
 }
 
 /// One commit's bytes, and where in the segment each frame lies.
@@ -363,9 +215,4 @@ fn encode(buffer: AlignedBuffer, commit: &Commit, items: &[Item], nonce: u64) ->
         places.push(encoder.push(item.key, frame));
     }
     (encoder.finish(commit.mark), places)
-}
-
-/// The segments of a manifest, by number.
-pub(super) fn by_id(manifest: &Manifest) -> BTreeMap<u64, Segment> {
-    manifest.segments.iter().map(|segment| (segment.id, *segment)).collect()
 }

@@ -25,13 +25,16 @@
 //! that finds `e` rows of a segment beyond `j` replays that segment and writes
 //! the same rows again.
 
+mod keys;
+mod rows;
+
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes};
-use quipu_protocol::{Index, LogId, ReplicaId, Term};
+use bytes::Bytes;
+use quipu_protocol::{Index, Term};
 
 use super::entry::{EntryId, ReplicaKey, Vote};
-use super::error::{Damage, DamagedPart};
+use super::error::Damage;
 use super::format::Position;
 use super::frame::Change;
 use crate::kv::{Batch, Kv, KvError, Space};
@@ -125,11 +128,6 @@ pub(super) struct FileReplica {
 }
 
 impl FileReplica {
-    /// One of which nothing is known yet, but that it may be damaged.
-    pub(super) fn first_seen(damage: Option<Damage>) -> Self {
-        Self { damage, ..Self::default() }
-    }
-
     /// Applies one written frame. False if its entries do not follow the last.
     #[must_use]
     pub(super) fn apply(&mut self, change: Change, place: Position, length: u32) -> bool {
@@ -329,200 +327,4 @@ pub(super) fn frames_from(
 ) -> Result<Vec<FrameRef>, KvError> {
     let page = kv.scan(Space::Index, &keys::frame(key, from.get()), &keys::frame(key, until.get()), limit)?;
     Ok(page.iter().map_while(|(row_key, row)| rows::read_frame(row_key, row)).collect())
-}
-
-/// The rows' keys.
-mod keys {
-    use super::*;
-
-    pub(super) const INDEXED: &[u8] = b"j";
-
-    pub(super) fn frame(key: ReplicaKey, first: u64) -> Bytes {
-        let mut bytes = Vec::with_capacity(25);
-        put(&mut bytes, b'e', key);
-        bytes.put_u64(first);
-        bytes.into()
-    }
-
-    pub(super) fn replica(key: ReplicaKey) -> Bytes {
-        let mut bytes = Vec::with_capacity(17);
-        put(&mut bytes, b'r', key);
-        bytes.into()
-    }
-
-    fn put(bytes: &mut Vec<u8>, tag: u8, key: ReplicaKey) {
-        bytes.put_u8(tag);
-        bytes.put_u64(key.group.get());
-        bytes.put_u64(key.replica.get());
-    }
-
-    pub(super) fn read_replica(bytes: &[u8]) -> Option<ReplicaKey> {
-        let rest: &[u8; 16] = bytes.strip_prefix(b"r")?.try_into().ok()?;
-        let (group, replica) = rest.split_at(8);
-        Some(ReplicaKey {
-            group: LogId::new(u64::from_be_bytes(group.try_into().ok()?)),
-            replica: ReplicaId::new(u64::from_be_bytes(replica.try_into().ok()?)),
-        })
-    }
-
-    pub(super) fn read_first(bytes: &[u8]) -> Option<Index> {
-        let first = bytes.strip_prefix(b"e")?.get(16..24)?;
-        Some(Index::new(u64::from_be_bytes(first.try_into().ok()?)))
-    }
-}
-
-/// The rows' values; numbers are little-endian, as in the journal itself.
-mod rows {
-    use super::*;
-
-    pub(super) fn frame(frame: &FrameRef) -> Vec<u8> {
-        let mut row = Vec::with_capacity(36);
-        row.put_u64_le(frame.place.segment);
-        row.put_u64_le(frame.place.byte);
-        row.put_u32_le(frame.length);
-        row.put_u32_le(frame.count);
-        match &frame.terms {
-            Terms::One(term) => put_run(&mut row, frame.count, *term),
-            Terms::Runs(runs) => runs.iter().for_each(|(count, term)| put_run(&mut row, *count, *term)),
-        }
-        row
-    }
-
-    fn put_run(row: &mut Vec<u8>, count: u32, term: Term) {
-        row.put_u32_le(count);
-        row.put_u64_le(term.get());
-    }
-
-    pub(super) fn read_frame(key: &[u8], row: &[u8]) -> Option<FrameRef> {
-        let first = keys::read_first(key)?;
-        let mut row = Reader(row);
-        let place = Position { segment: row.u64()?, byte: row.u64()? };
-        let (length, count) = (row.u32()?, row.u32()?);
-        let mut runs = Vec::new();
-        while !row.0.is_empty() {
-            runs.push((row.u32()?, Term::new(row.u64()?)));
-        }
-        let terms = match runs[..] {
-            [] => return None,
-            [(_, term)] => Terms::One(term),
-            _ => Terms::Runs(runs.into()),
-        };
-        first.get().checked_add(u64::from(count))?;
-        Some(FrameRef { first, count, length, place, terms })
-    }
-
-    pub(super) fn replica(replica: &FileReplica) -> Vec<u8> {
-        let mut row = Vec::with_capacity(80);
-        put_option(&mut row, replica.vote, |row, vote| {
-            row.put_u64_le(vote.term.get());
-            put_option(row, vote.voted_for, |row, replica| row.put_u64_le(replica.get()));
-            row.put_u8(u8::from(vote.committed));
-        });
-        for id in [replica.purged, replica.last, replica.committed] {
-            put_option(&mut row, id, |row, id| {
-                row.put_u64_le(id.term.get());
-                row.put_u64_le(id.index.get());
-            });
-        }
-        put_option(&mut row, replica.damage, |row, damage| {
-            row.put_u64_le(damage.segment);
-            row.put_u64_le(damage.byte);
-            put_option(row, damage.index, |row, index| row.put_u64_le(index.get()));
-            row.put_u8(part_code(damage.part));
-        });
-        row
-    }
-
-    fn put_option<T>(row: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
-        row.put_u8(u8::from(value.is_some()));
-        if let Some(value) = value {
-            put(row, value);
-        }
-    }
-
-    pub(super) fn read_replica(row: &[u8]) -> Option<FileReplica> {
-        let mut row = Reader(row);
-        let vote = row.option(|row| {
-            Some(Vote {
-                term: Term::new(row.u64()?),
-                voted_for: row.option(|row| Some(ReplicaId::new(row.u64()?)))?,
-                committed: row.u8()? != 0,
-            })
-        })?;
-        let id = |row: &mut Reader<'_>| Some(EntryId { term: Term::new(row.u64()?), index: Index::new(row.u64()?) });
-        let (purged, last, committed) = (row.option(id)?, row.option(id)?, row.option(id)?);
-        let damage = row.option(|row| {
-            Some(Damage {
-                segment: row.u64()?,
-                byte: row.u64()?,
-                index: row.option(|row| Some(Index::new(row.u64()?)))?,
-                part: part_of(row.u8()?)?,
-            })
-        })?;
-        Some(FileReplica { vote, purged, committed, last, damage, ..FileReplica::default() })
-    }
-
-    const fn part_code(part: DamagedPart) -> u8 {
-        match part {
-            DamagedPart::Payload => 1,
-            DamagedPart::FrameHeader => 2,
-            DamagedPart::Missing => 3,
-            DamagedPart::Unattributed => 4,
-        }
-    }
-
-    const fn part_of(code: u8) -> Option<DamagedPart> {
-        Some(match code {
-            1 => DamagedPart::Payload,
-            2 => DamagedPart::FrameHeader,
-            3 => DamagedPart::Missing,
-            4 => DamagedPart::Unattributed,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn indexed(indexed: &Indexed) -> Vec<u8> {
-        let mut row = Vec::with_capacity(32);
-        for number in [indexed.segment, indexed.nonce, indexed.end, indexed.sequence] {
-            row.put_u64_le(number);
-        }
-        row
-    }
-
-    pub(super) fn read_indexed(row: &[u8]) -> Option<Indexed> {
-        let mut row = Reader(row);
-        Some(Indexed { segment: row.u64()?, nonce: row.u64()?, end: row.u64()?, sequence: row.u64()? })
-    }
-
-    /// Reads a row from front to back, never past its end.
-    struct Reader<'a>(&'a [u8]);
-
-    impl Reader<'_> {
-        fn u8(&mut self) -> Option<u8> {
-            let (first, rest) = self.0.split_first()?;
-            self.0 = rest;
-            Some(*first)
-        }
-
-        fn u32(&mut self) -> Option<u32> {
-            let (number, rest) = self.0.split_first_chunk()?;
-            self.0 = rest;
-            Some(u32::from_le_bytes(*number))
-        }
-
-        fn u64(&mut self) -> Option<u64> {
-            let (number, rest) = self.0.split_first_chunk()?;
-            self.0 = rest;
-            Some(u64::from_le_bytes(*number))
-        }
-
-        /// `None` if it is not legible, `Some(None)` if it is absent.
-        fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-            match self.u8()? {
-                0 => Some(None),
-                1 => read(self).map(Some),
-                _ => None,
-            }
-        }
-    }
 }

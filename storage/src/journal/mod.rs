@@ -11,11 +11,13 @@
 //! What is staged is readable at once and durable when its [`Done`] says so.
 //! After a failed write or sync the journal stops for ever.
 
+mod background;
 mod committer;
 mod config;
 mod driver;
 mod entry;
 mod error;
+mod finding;
 mod format;
 mod frame;
 mod index;
@@ -43,8 +45,9 @@ pub use config::{
 pub use entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 pub use error::{Damage, DamagedPart, JournalError, OpenError, ReadError};
 
+use background::Background;
 use committer::{Committer, Event, Resume};
-use driver::{Background, Hooks, Shared};
+use driver::{Hooks, Shared};
 use format::{FIRST_COMMIT, Position};
 use manifest::{DIRECTORY, Manifest, PATH, Segment};
 use segment::{SegmentFile, SegmentFiles};
@@ -150,7 +153,7 @@ impl Journal {
             let _ = disk.remove(&segment::path(id));
         }
         let mut state = State::new(Committer::new(resume), recovered.replicas, recovered.touched, &config);
-        state.segments = driver::by_id(&manifest);
+        state.segments = manifest.segments.iter().map(|segment| (segment.id, *segment)).collect();
         for segment in manifest.segments.iter().filter(|segment| segment.id >= resume.place.segment) {
             let file = SegmentFile::open(&disk, *segment);
             let file = file.map_err(|source| OpenError::disk("open", &segment::path(segment.id), source))?;

@@ -31,8 +31,8 @@ use super::committer::Resume;
 use super::config::Owner;
 use super::entry::ReplicaKey;
 use super::error::{Damage, DamagedPart, OpenError};
-use super::format::{CommitHeader, DirectoryItem, FIRST_COMMIT, FrameHeader, Kind, Position, SECTOR};
-use super::frame::Change;
+use super::finding::{Finding, examine};
+use super::format::{CommitHeader, FIRST_COMMIT, Kind, Position, SECTOR};
 use super::index::{self, FileReplica, Indexed, SealedReplica};
 use super::manifest::{Manifest, Segment};
 use super::rescue;
@@ -76,6 +76,12 @@ pub(super) fn recover(
     for (ordinal, segment) in segments.iter().enumerate().skip(first) {
         let next = segments.get(ordinal + 1);
         match recovery.segment(*segment, next)? {
+            Ended::Here { byte } if recovery.unattributed.is_some() => {
+                // Replicas to come must not be blamed for it at the next
+                // start: this segment is read for the last time.
+                recovery.index(segment, byte)?;
+                manifest.seal(segment.id, byte);
+            }
             Ended::Here { byte } => {
                 resume = Some(recovery.resume(*segment, byte)?);
                 break;
@@ -86,7 +92,7 @@ pub(super) fn recover(
             }
         }
     }
-    Ok(recovery.finish(resume))
+    recovery.finish(resume)
 }
 
 fn open(disk: &Arc<dyn Disk>, segment: Segment) -> Result<SegmentFile, OpenError> {
@@ -117,7 +123,7 @@ struct Recovery<'a> {
     /// Whether the last commit holds frames, or something that was dropped
     /// lies where the next one goes.
     unmarked: bool,
-    /// Damage that could be any replica's, of those not seen yet too.
+    /// Damage that could be anybody's.
     unattributed: Option<Damage>,
     report: RecoveryReport,
 }
@@ -304,10 +310,6 @@ impl<'a> Recovery<'a> {
             let damage = Damage { segment, byte, index: None, part: DamagedPart::Unattributed };
             self.report.damage.push((None, damage));
             self.unattributed.get_or_insert(damage);
-            for (key, replica) in &mut self.replicas {
-                replica.damage.get_or_insert(damage);
-                self.touched.insert(*key);
-            }
         } else if from < to {
             self.report.survived_headers += 1;
         }
@@ -318,16 +320,14 @@ impl<'a> Recovery<'a> {
 
     fn apply(&mut self, segment: u64, finding: Finding) {
         self.touched.insert(finding.key);
-        // One that is seen for the first time after damage that could be its
-        // own may have lost what came before.
-        let unattributed = self.unattributed;
-        let replica = self.replicas.entry(finding.key).or_insert_with(|| FileReplica::first_seen(unattributed));
+        let replica = self.replicas.entry(finding.key).or_default();
         let place = Position { segment, byte: finding.byte };
         let mut damage = finding.damage.map(|part| (part, finding.index));
-        if let Some(change) = finding.change {
-            if !replica.apply(change, place, finding.length) && replica.damage.is_none() {
-                damage = Some((DamagedPart::Missing, finding.index));
-            }
+        if let Some(change) = finding.change
+            && !replica.apply(change, place, finding.length)
+            && replica.damage.is_none()
+        {
+            damage = Some((DamagedPart::Missing, finding.index));
         }
         let Some((part, index)) = damage else { return };
         let next = replica.last.map(|last| last.index.next());
@@ -337,8 +337,19 @@ impl<'a> Recovery<'a> {
         self.report.damage.push((Some(finding.key), damage));
     }
 
+    /// Holds damage that could be anybody's against every replica that is
+    /// known, also those of which only later frames were found.
+    fn blame_everybody(&mut self) {
+        let Some(damage) = self.unattributed else { return };
+        for (key, replica) in &mut self.replicas {
+            replica.damage.get_or_insert(damage);
+            self.touched.insert(*key);
+        }
+    }
+
     /// Moves a full segment's frames into the index.
     fn index(&mut self, segment: &Segment, end: u64) -> Result<(), OpenError> {
+        self.blame_everybody();
         let touched = std::mem::take(&mut self.touched);
         let sealed: Vec<SealedReplica> =
             touched.into_iter().filter_map(|key| Some(self.replicas.get_mut(&key)?.seal(key, segment.id))).collect();
@@ -366,15 +377,19 @@ impl<'a> Recovery<'a> {
         })
     }
 
-    fn finish(self, resume: Option<Resume>) -> Recovered {
-        Recovered {
+    fn finish(mut self, resume: Option<Resume>) -> Result<Recovered, OpenError> {
+        self.blame_everybody();
+        if self.unattributed.is_some() {
+            self.kv.flush()?;
+        }
+        Ok(Recovered {
             sequence: self.sequence.map_or(1, |last| last + 1),
             mark: self.mark,
             replicas: self.replicas,
             touched: self.touched,
             resume,
             report: self.report,
-        }
+        })
     }
 }
 
@@ -395,59 +410,4 @@ struct Begun {
     mark: Option<Position>,
     /// Of its first commit.
     sequence: u64,
-}
-
-/// What is known of one frame.
-pub(super) struct Finding {
-    pub(super) key: ReplicaKey,
-    pub(super) byte: u64,
-    pub(super) length: u32,
-    pub(super) kind: u8,
-    pub(super) index: Option<quipu_protocol::Index>,
-    /// What it does, if its header is whole.
-    pub(super) change: Option<Change>,
-    pub(super) damage: Option<DamagedPart>,
-}
-
-impl Finding {
-    /// What a frame with a whole header says; `None` if its fields contradict
-    /// each other.
-    pub(super) fn of(nonce: u64, byte: u64, header: &FrameHeader, frame: &[u8]) -> Option<Self> {
-        let change = Change::of(header, frame)?;
-        let index = match &change {
-            Change::Entries { first, .. } => Some(*first),
-            _ => None,
-        };
-        let damage = header.payload(nonce, frame).is_none().then_some(DamagedPart::Payload);
-        let length = u32::try_from(header.frame_length()).ok()?;
-        Some(Self { key: header.key, byte, length, kind: header.kind.code(), index, change: Some(change), damage })
-    }
-}
-
-/// Looks at every frame that a valid commit header lists.
-fn examine(scanner: &mut Scanner<'_>, byte: u64, header: &CommitHeader) -> Result<Vec<Finding>, OpenError> {
-    let nonce = scanner.segment().nonce;
-    let commit = scanner.bytes(byte, header.length)?;
-    let mut at = usize::try_from(header.frames_start()).unwrap_or(usize::MAX);
-    let mut findings = Vec::new();
-    for ordinal in 0..header.frames as usize {
-        let item = DirectoryItem::decode(ordinal, commit);
-        let frame = commit.get(at..at.saturating_add(item.length as usize)).unwrap_or_default();
-        let byte = byte + at as u64;
-        let whole = FrameHeader::decode(nonce, byte, frame).filter(|frame| {
-            frame.key == item.key && frame.kind.code() == item.kind && frame.frame_length() == u64::from(item.length)
-        });
-        let finding = whole.and_then(|whole| Finding::of(nonce, byte, &whole, frame));
-        findings.push(finding.unwrap_or(Finding {
-            key: item.key,
-            byte,
-            length: item.length,
-            kind: item.kind,
-            index: None,
-            change: None,
-            damage: Some(DamagedPart::FrameHeader),
-        }));
-        at = at.saturating_add(item.length as usize);
-    }
-    Ok(findings)
 }

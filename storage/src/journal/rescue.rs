@@ -13,8 +13,8 @@
 //! anybody's.
 
 use super::error::OpenError;
+use super::finding::Finding;
 use super::format::{COMMIT_HEADER, DIRECTORY_ITEM, FRAME_HEADER, FRAME_MAGIC, FrameHeader, SECTOR, whole_sectors};
-use super::recovery::Finding;
 use super::scan::Scanner;
 
 /// What was found in a region.

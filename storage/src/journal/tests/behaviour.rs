@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use quipu_protocol::Index;
 
 use super::rig::{Memory, Talk, entries, entry, id, key, tiny, vote};
-use crate::disk::Disk;
+use crate::disk::{Disk, SystemDisk};
 use crate::journal::{JournalConfig, JournalError, ReadError};
-use crate::kv::Kv;
+use crate::kv::{Kv, RocksKv};
 
 const KIB: usize = 1024;
 
@@ -47,6 +47,21 @@ fn keeps_its_promises(place: &dyn Place) {
 #[test]
 fn over_memory() {
     keeps_its_promises(&InMemory(Memory::new(1)));
+}
+
+#[test]
+fn over_the_operating_systems_disk_and_rocksdb() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = SystemDisk::open(root.path()).unwrap();
+    let kv = RocksKv::open(&root.path().join("metadata")).unwrap();
+    keeps_its_promises(&Given(Arc::new(disk), Arc::new(kv)));
+}
+
+#[test]
+fn over_a_disk_that_refuses_direct_access() {
+    let memory = Memory::new(2);
+    memory.disk.refuse_direct();
+    keeps_its_promises(&InMemory(memory));
 }
 
 fn what_is_appended_is_read_at_once_and_after_reopening(place: &dyn Place) {

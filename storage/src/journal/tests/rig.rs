@@ -153,7 +153,7 @@ impl Talk {
             None => (0..=last.index.get())
                 .map(Index::new)
                 .find(|it| matches!(self.0.entry_id(key, *it), Ok(Some(_))))
-                .unwrap(),
+                .unwrap_or(last.index.next()),
         };
         while next <= last.index {
             let more = self.read(key, next.get(), last.index.get() + 1, 5000)?;

@@ -1,0 +1,161 @@
+//! The values of the index's rows (see [`super`]). Numbers are little-endian,
+//! as in the journal itself; a row that is not legible is no row.
+
+use bytes::BufMut;
+use quipu_protocol::{Index, ReplicaId, Term};
+
+use super::{FileReplica, FrameRef, Indexed, Terms, keys};
+use crate::journal::entry::{EntryId, Vote};
+use crate::journal::error::{Damage, DamagedPart};
+use crate::journal::format::Position;
+
+pub(super) fn frame(frame: &FrameRef) -> Vec<u8> {
+    let mut row = Vec::with_capacity(36);
+    row.put_u64_le(frame.place.segment);
+    row.put_u64_le(frame.place.byte);
+    row.put_u32_le(frame.length);
+    row.put_u32_le(frame.count);
+    match &frame.terms {
+        Terms::One(term) => put_run(&mut row, frame.count, *term),
+        Terms::Runs(runs) => runs.iter().for_each(|(count, term)| put_run(&mut row, *count, *term)),
+    }
+    row
+}
+
+fn put_run(row: &mut Vec<u8>, count: u32, term: Term) {
+    row.put_u32_le(count);
+    row.put_u64_le(term.get());
+}
+
+pub(super) fn read_frame(key: &[u8], row: &[u8]) -> Option<FrameRef> {
+    let first = keys::read_first(key)?;
+    let mut row = Reader(row);
+    let place = Position { segment: row.u64()?, byte: row.u64()? };
+    let (length, count) = (row.u32()?, row.u32()?);
+    let mut runs = Vec::new();
+    while !row.0.is_empty() {
+        runs.push((row.u32()?, Term::new(row.u64()?)));
+    }
+    let terms = match runs[..] {
+        [] => return None,
+        [(_, term)] => Terms::One(term),
+        _ => Terms::Runs(runs.into()),
+    };
+    first.get().checked_add(u64::from(count))?;
+    Some(FrameRef { first, count, length, place, terms })
+}
+
+pub(super) fn replica(replica: &FileReplica) -> Vec<u8> {
+    let mut row = Vec::with_capacity(80);
+    put_option(&mut row, replica.vote, |row, vote| {
+        row.put_u64_le(vote.term.get());
+        put_option(row, vote.voted_for, |row, replica| row.put_u64_le(replica.get()));
+        row.put_u8(u8::from(vote.committed));
+    });
+    for id in [replica.purged, replica.last, replica.committed] {
+        put_option(&mut row, id, |row, id| {
+            row.put_u64_le(id.term.get());
+            row.put_u64_le(id.index.get());
+        });
+    }
+    put_option(&mut row, replica.damage, |row, damage| {
+        row.put_u64_le(damage.segment);
+        row.put_u64_le(damage.byte);
+        put_option(row, damage.index, |row, index| row.put_u64_le(index.get()));
+        row.put_u8(part_code(damage.part));
+    });
+    row
+}
+
+fn put_option<T>(row: &mut Vec<u8>, value: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
+    row.put_u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(row, value);
+    }
+}
+
+pub(super) fn read_replica(row: &[u8]) -> Option<FileReplica> {
+    let mut row = Reader(row);
+    let vote = row.option(|row| {
+        Some(Vote {
+            term: Term::new(row.u64()?),
+            voted_for: row.option(|row| Some(ReplicaId::new(row.u64()?)))?,
+            committed: row.u8()? != 0,
+        })
+    })?;
+    let id = |row: &mut Reader<'_>| Some(EntryId { term: Term::new(row.u64()?), index: Index::new(row.u64()?) });
+    let (purged, last, committed) = (row.option(id)?, row.option(id)?, row.option(id)?);
+    let damage = row.option(|row| {
+        Some(Damage {
+            segment: row.u64()?,
+            byte: row.u64()?,
+            index: row.option(|row| Some(Index::new(row.u64()?)))?,
+            part: part_of(row.u8()?)?,
+        })
+    })?;
+    Some(FileReplica { vote, purged, committed, last, damage, ..FileReplica::default() })
+}
+
+const fn part_code(part: DamagedPart) -> u8 {
+    match part {
+        DamagedPart::Payload => 1,
+        DamagedPart::FrameHeader => 2,
+        DamagedPart::Missing => 3,
+        DamagedPart::Unattributed => 4,
+    }
+}
+
+const fn part_of(code: u8) -> Option<DamagedPart> {
+    Some(match code {
+        1 => DamagedPart::Payload,
+        2 => DamagedPart::FrameHeader,
+        3 => DamagedPart::Missing,
+        4 => DamagedPart::Unattributed,
+        _ => return None,
+    })
+}
+
+pub(super) fn indexed(indexed: &Indexed) -> Vec<u8> {
+    let mut row = Vec::with_capacity(32);
+    for number in [indexed.segment, indexed.nonce, indexed.end, indexed.sequence] {
+        row.put_u64_le(number);
+    }
+    row
+}
+
+pub(super) fn read_indexed(row: &[u8]) -> Option<Indexed> {
+    let mut row = Reader(row);
+    Some(Indexed { segment: row.u64()?, nonce: row.u64()?, end: row.u64()?, sequence: row.u64()? })
+}
+
+/// Reads a row from front to back, never past its end.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn u8(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*number))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*number))
+    }
+
+    /// `None` if it is not legible, `Some(None)` if it is absent.
+    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.u8()? {
+            0 => Some(None),
+            1 => read(self).map(Some),
+            _ => None,
+        }
+    }
+}
