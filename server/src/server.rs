@@ -9,7 +9,7 @@
 //!                                      ▼
 //!   shutdown  NOT_SERVING ─▶ hand leadership over ─▶ stop accepting, end
 //!             streams ─▶ wait for requests, at most the grace ─▶ cut
-//!             connections ─▶ close the storage
+//!             connections, the peers' too ─▶ close the storage
 //! ```
 //!
 //! The node serves before it takes part, because its peers have to reach it
@@ -28,6 +28,7 @@ use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, KvError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{ServerConfig, Settings};
 use crate::health::Health;
@@ -45,6 +46,8 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The part of the grace that handing leadership over may take.
 const HAND_OVER_SHARE: u32 = 2;
+/// At the end, connections get so long to send what has been answered.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// Opens the node's metadata store. Called once, when the node starts.
 pub type KvFactory = Arc<dyn Fn() -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
@@ -116,6 +119,7 @@ impl Server {
             settings: config.settings().clone(),
             environment: environment.clone(),
             ending: CancellationToken::new(),
+            busy: TaskTracker::new(),
         });
         let (health, health_service) = Health::new().await;
         let severed = CancellationToken::new();
@@ -190,11 +194,15 @@ impl Server {
         }
         self.shared.ending.cancel();
         self.health.close().await;
+        self.shared.busy.close();
         let left = self.grace.saturating_sub(clock.monotonic().saturating_sub(began));
-        // Owned by the timeout: when it passes, the listener goes with it.
-        if clock.timeout(left, serving.join()).await.is_err() {
+        if clock.timeout(left, self.shared.busy.wait()).await.is_err() {
             tracing::warn!(grace_ms = self.grace.as_millis(), "requests were still running: cutting them");
         }
+        // Until here the peers were heard, for the sake of what was in flight.
+        // Their connections do not end by themselves; the clients' last answers
+        // are still leaving. Owned by the timeout, the listener goes with it.
+        let _ = clock.timeout(LAST_ANSWERS, serving.join()).await;
         self.severed.cancel();
         self.shared.node.shutdown().await;
         tracing::info!("the node has ended");
@@ -215,7 +223,9 @@ impl Failure {
                  disk or its space and start the node again: it recovers what is there and gets the rest from its peers"
             }
             Fatal::Storage { .. } => "see what is wrong with the disk and start the node again",
-            Fatal::Refused { .. } => "see whether the node's number, peers and data directory are those of this cluster",
+            Fatal::Refused { .. } => {
+                "see whether the node's number, peers and data directory are those of this cluster"
+            }
             Fatal::Catalog { .. } => "start the node again; if it fails again, its data directory is damaged",
         };
         Self { reason: format!("{fatal}; {advice}") }

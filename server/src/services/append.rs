@@ -24,6 +24,7 @@ use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::{LogName, v1};
 use quipu_raft::{Appended, LogReplica};
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status, Streaming};
 
 use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_name, refusals};
@@ -107,6 +108,7 @@ pub(crate) struct Pipeline {
     in_flight: usize,
     in_flight_bytes: usize,
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
+    _busy: TaskTrackerToken,
 }
 
 /// What still comes in.
@@ -140,6 +142,7 @@ impl Pipeline {
             in_flight: 0,
             in_flight_bytes: 0,
             ending: Box::pin(shared.ending.clone().cancelled_owned()),
+            _busy: shared.busy.token(),
             shared,
         }
     }

@@ -17,6 +17,7 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::{LogName, NodeId, v1};
 use quipu_raft::RaftNode;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use crate::config::Settings;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     /// Cancelled when the node is asked to end: streams that would go on for
     /// ever end then.
     pub(crate) ending: CancellationToken,
+    /// Every request of a client that is being answered holds a token of it.
+    pub(crate) busy: TaskTracker,
 }
 
 /// What is answered once the node is asked to end.

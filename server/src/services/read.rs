@@ -22,6 +22,7 @@ use quipu_protocol::batch::BatchHeader;
 use quipu_protocol::v1::{self, Consistency, read_request::From};
 use quipu_protocol::{LogName, Offset, OffsetRange};
 use quipu_raft::{LogReplica, ReadChunk};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use super::{SharedNode, ending, log_name, records, refusals, status};
@@ -78,6 +79,7 @@ pub(super) async fn start(
         max_bytes,
         consistency,
         state: State::First,
+        _busy: shared.busy.token(),
     };
     Ok(futures_util::stream::unfold(reader, Reader::answer).boxed())
 }
@@ -93,6 +95,7 @@ struct Reader {
     max_bytes: u64,
     consistency: Consistency,
     state: State,
+    _busy: TaskTrackerToken,
 }
 
 /// Where a read ends.

@@ -31,6 +31,7 @@ impl Records for RecordsService {
     }
 
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        let _busy = self.shared.busy.token();
         let v1::AppendRequest { request, log, batch } = request.into_inner();
         let log = append::Log::find(&self.shared, &log).await.map_err(status)?;
         let appended = log.append(batch).map_err(status)?.await.map_err(status)?;
