@@ -36,6 +36,7 @@ use std::time::Duration;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::{Introduction, Refusal};
 use quipu_protocol::{BootCount, ClusterId, Incarnation, NodeId};
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use link::{Lane, Link};
@@ -69,6 +70,8 @@ pub(crate) struct Peers {
     /// For the calls that stand alone, by address.
     channels: Mutex<BTreeMap<String, Channel>>,
     registry: Registry,
+    /// Whether peers' streams to this node are over.
+    parted: watch::Sender<bool>,
 }
 
 impl Peers {
@@ -85,6 +88,7 @@ impl Peers {
             me: RwLock::new(me),
             addresses: RwLock::new(addresses),
             memory: Mutex::default(),
+            parted: watch::channel(false).0,
             links: Mutex::default(),
             channels: Mutex::default(),
         })
@@ -157,7 +161,12 @@ impl Peers {
         let cluster = self
             .cluster()
             .ok_or_else(|| refusal(quipu_protocol::peer::refusal::Reason::NotNow, "this node has no cluster yet"))?;
-        self.memory.lock().expect(POISONED).admit(from, cluster)
+        self.memory.lock().expect(POISONED).admit(from, cluster)?;
+        // Nobody knows better where a node is than its newest start.
+        if NodeId::new(from.node) != self.node() && !from.address.is_empty() {
+            self.set_address(NodeId::new(from.node), &from.address);
+        }
+        Ok(())
     }
 
     /// Whether what a node says of itself may be true, whatever its cluster.
@@ -170,8 +179,9 @@ impl Peers {
         links.entry((node, lane)).or_insert_with(|| Link::start(self, node, lane)).clone()
     }
 
-    /// Ends every link. What is under way fails.
+    /// Ends every link and every stream. What is under way fails.
     pub(crate) fn close(&self) {
+        self.parted.send_replace(true);
         self.links.lock().expect(POISONED).clear();
         self.channels.lock().expect(POISONED).clear();
         self.registry.close();

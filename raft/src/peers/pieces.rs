@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use quipu_protocol::peer::Piece;
 
-use super::bounds::{MAX_MESSAGE_BYTES, MAX_UNFINISHED_BYTES, PIECE_BYTES};
+use super::bounds::{MAX_CALLS, MAX_MESSAGE_BYTES, MAX_UNFINISHED_BYTES, PIECE_BYTES};
 
 /// Requests whose order is kept: those of one group to one replica, say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,8 @@ pub(crate) struct Outgoing {
     flows: BTreeMap<Flow, VecDeque<Body>>,
     /// Flows that have something to send, in the order of their turns.
     turns: VecDeque<Flow>,
+    /// How many bodies there are.
+    bodies: usize,
     /// The sizes of the bodies of which a part, but not all, has been sent.
     started_bytes: usize,
 }
@@ -44,6 +46,7 @@ impl Outgoing {
         if queue.is_empty() {
             self.turns.push_back(flow);
         }
+        self.bodies += 1;
         queue.push_back(Body { request, size: body.len(), rest: body, started: false });
     }
 
@@ -59,6 +62,7 @@ impl Outgoing {
             let Some(queue) = self.flows.get_mut(&flow) else { continue };
             while queue.front().is_some_and(|body| !body.started && !wanted(body.request)) {
                 queue.pop_front();
+                self.bodies -= 1;
             }
             let Some(body) = queue.front_mut() else {
                 self.flows.remove(&flow);
@@ -71,6 +75,7 @@ impl Outgoing {
             let piece = body.cut(&wanted, &mut self.started_bytes);
             if piece.last || piece.abandoned {
                 queue.pop_front();
+                self.bodies -= 1;
             }
             if queue.is_empty() {
                 self.flows.remove(&flow);
@@ -80,6 +85,11 @@ impl Outgoing {
             return Some(piece);
         }
         None
+    }
+
+    /// How many requests or replies are left to send.
+    pub(crate) fn len(&self) -> usize {
+        self.bodies
     }
 
     /// Whether nothing is left to send.
@@ -151,6 +161,9 @@ pub(crate) enum IncomingError {
     /// All unfinished messages together are.
     #[error("unfinished messages are over the bound of {MAX_UNFINISHED_BYTES} bytes")]
     Unfinished,
+    /// There are too many unfinished messages.
+    #[error("unfinished messages are over the bound of {MAX_CALLS}")]
+    Count,
     /// A piece that brings nothing is not the last one.
     #[error("an incomplete message came in an empty piece")]
     Empty,
@@ -169,6 +182,9 @@ impl Incoming {
         }
         if last && !self.unfinished.contains_key(&request) {
             return Ok(Arrived::Whole { request, body });
+        }
+        if self.unfinished.len() >= MAX_CALLS && !self.unfinished.contains_key(&request) {
+            return Err(IncomingError::Count);
         }
         let message = self.unfinished.entry(request).or_default();
         message.bytes += body.len();

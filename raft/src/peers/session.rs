@@ -31,9 +31,17 @@ use super::registry::Endpoint;
 use super::{Peers, convert, refusal};
 use crate::types::TypeConfig;
 
-/// Serves one stream until it ends.
+/// Serves one stream until it ends, or until this node parts from its peers.
 pub(super) async fn serve(peers: Arc<Peers>, inbound: Streaming<Frame>, outbound: mpsc::Sender<Result<Frame, Status>>) {
-    let mut inbound = inbound;
+    let mut parted = peers.parted.subscribe();
+    tokio::select! {
+        biased;
+        _ = parted.wait_for(|parted| *parted) => {}
+        () = converse(peers, inbound, outbound) => {}
+    }
+}
+
+async fn converse(peers: Arc<Peers>, mut inbound: Streaming<Frame>, outbound: mpsc::Sender<Result<Frame, Status>>) {
     let admitted = match peers.environment().clock.timeout(OPEN_DEADLINE, inbound.message()).await {
         Ok(Ok(Some(Frame { kind: Some(frame::Kind::Introduction(from)) }))) => peers.admit(&from).map(|()| from.node),
         // It never said who it is; nobody waits for an answer.
@@ -143,12 +151,18 @@ impl Session {
             }
             Some(answered) = self.handlers.next() => self.answer(answered),
             Some(event) = self.lane_events.next() => self.lane_event(event),
-            frame = self.inbound.message(), if self.handled.has_room() => {
+            frame = self.inbound.message(), if self.has_room() => {
                 let frame = frame.map_err(|status| status.message().to_owned())?;
                 self.receive(frame.ok_or("the peer ended the stream")?)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether to read on: a peer that does not read its answers is not asked
+    /// for more, either.
+    fn has_room(&self) -> bool {
+        self.handled.has_room() && self.outgoing.len() < MAX_HANDLED && self.receipts.len() < MAX_HANDLED
     }
 
     fn receive(&mut self, frame: Frame) -> Result<(), String> {

@@ -1,0 +1,159 @@
+//! An open stream: calls are sent in pieces, replies find their calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quipu_protocol::peer::{Frame, frame};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
+use tonic::Streaming;
+
+use super::end::End;
+use super::{Call, CallError, CallState, Room};
+use crate::peers::bounds::MAX_CALLS;
+use crate::peers::pieces::{Arrived, Incoming, Outgoing};
+
+/// The stream while it is open.
+pub(super) struct Stream<'a> {
+    end: &'a mut End,
+    outbound: mpsc::Sender<Frame>,
+    inbound: Streaming<Frame>,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    pending: BTreeMap<u64, Pending>,
+    next_request: u64,
+    /// When the peer was last heard of, or something was first asked of it.
+    heard: Duration,
+    answered: bool,
+}
+
+struct Pending {
+    reply: oneshot::Sender<Result<Bytes, CallError>>,
+    state: Arc<CallState>,
+    _room: Room,
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(end: &'a mut End, outbound: mpsc::Sender<Frame>, inbound: Streaming<Frame>) -> Self {
+        let heard = end.clock.monotonic();
+        Self {
+            end,
+            outbound,
+            inbound,
+            outgoing: Outgoing::default(),
+            incoming: Incoming::default(),
+            pending: BTreeMap::new(),
+            next_request: 1,
+            heard,
+            answered: false,
+        }
+    }
+
+    /// Serves calls until the stream breaks; tells why it did, and whether any
+    /// call was answered.
+    pub(super) async fn serve(mut self, first: Call) -> (String, bool) {
+        self.take(first);
+        let why = loop {
+            if let Err(why) = self.step().await {
+                break why;
+            }
+        };
+        for pending in std::mem::take(&mut self.pending).into_values() {
+            let _ = pending.reply.send(Err(CallError::Unreachable(why.clone())));
+        }
+        (why, self.answered)
+    }
+
+    async fn step(&mut self) -> Result<(), String> {
+        // Half the deadline, so that a silent peer is noticed soon after it.
+        let check = self.end.clock.sleep(self.end.deadline / 2);
+        let sending = !self.outgoing.is_empty();
+        tokio::select! {
+            biased;
+            frame = self.inbound.next() => self.receive(frame),
+            room = self.outbound.clone().reserve_owned(), if sending => {
+                self.send(room.map_err(|_| "the stream was closed".to_owned())?);
+                Ok(())
+            }
+            call = self.end.calls.recv(), if self.pending.len() < MAX_CALLS => match call {
+                Some(call) => {
+                    self.take(call);
+                    Ok(())
+                }
+                None => Err("the link ended".to_owned()),
+            },
+            () = check, if !self.pending.is_empty() => self.check(),
+        }
+    }
+
+    /// Sends the next piece.
+    fn send(&mut self, room: mpsc::OwnedPermit<Frame>) {
+        let pending = &self.pending;
+        let wanted = |request| pending.get(&request).is_some_and(|it: &Pending| !it.reply.is_closed());
+        let Some(piece) = self.outgoing.next(wanted) else { return };
+        let now = self.end.clock.monotonic();
+        if let Some(pending) = self.pending.get(&piece.request) {
+            pending.state.progress.set(now);
+            pending.state.sent.store(piece.last, Ordering::Relaxed);
+        }
+        self.end.progress.set(now);
+        room.send(Frame { kind: Some(frame::Kind::Piece(piece)) });
+    }
+
+    fn take(&mut self, call: Call) {
+        if call.reply.is_closed() {
+            return;
+        }
+        let now = self.end.clock.monotonic();
+        if self.pending.is_empty() {
+            self.heard = now;
+        }
+        let request = self.next_request;
+        self.next_request += 1;
+        self.outgoing.push(call.flow, request, call.body);
+        self.pending.insert(request, Pending { reply: call.reply, state: call.state, _room: call._room });
+    }
+
+    fn receive(&mut self, frame: Option<Result<Frame, tonic::Status>>) -> Result<(), String> {
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(status)) => return Err(status.message().to_owned()),
+            None => return Err("the peer ended the stream".to_owned()),
+        };
+        self.heard = self.end.clock.monotonic();
+        self.end.progress.set(self.heard);
+        let piece = match frame.kind {
+            Some(frame::Kind::Piece(piece)) => piece,
+            Some(frame::Kind::Refusal(refusal)) => return Err(refusal.message),
+            _ => return Err("the peer sent what is no reply".to_owned()),
+        };
+        if let Some(pending) = self.pending.get(&piece.request) {
+            pending.state.progress.set(self.heard);
+        }
+        if piece.body.is_empty() && !piece.last {
+            // A receipt for a piece of a request.
+            return Ok(());
+        }
+        if let Arrived::Whole { request, body } = self.incoming.take(piece).map_err(|error| error.to_string())? {
+            self.answered = true;
+            if let Some(pending) = self.pending.remove(&request) {
+                let _ = pending.reply.send(Ok(body));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets calls that nobody waits for, and gives the stream up when the
+    /// peer has been silent for too long while something was asked of it.
+    fn check(&mut self) -> Result<(), String> {
+        let silent = self.end.clock.monotonic().saturating_sub(self.heard);
+        if !self.pending.is_empty() && silent >= self.end.deadline * 2 {
+            return Err(format!("node {} has been silent for {silent:?}", self.end.node));
+        }
+        self.pending.retain(|_, pending| !pending.reply.is_closed());
+        Ok(())
+    }
+}
