@@ -1,7 +1,7 @@
 //! The service `quipu.v1.Cluster`: logs, nodes, producer ids.
 
-use quipu_protocol::v1;
 use quipu_protocol::v1::cluster_server::Cluster;
+use quipu_protocol::{LogName, LogNameError, v1};
 use tonic::{Request, Response, Status};
 
 use super::{SharedNode, log_name, refusals, status};
@@ -44,7 +44,7 @@ impl Cluster for ClusterService {
         request: Request<v1::CreateLogRequest>,
     ) -> Result<Response<v1::CreateLogResponse>, Status> {
         let v1::CreateLogRequest { name, config } = request.into_inner();
-        let name = log_name(&name).map_err(status)?;
+        let name = named(&name)?;
         let config = self.checked(config.unwrap_or_default()).map_err(status)?;
         let created = self.shared.node.create_log(&name, config).await;
         let created = created.map_err(|error| status(refusals::of_create_log(error)))?;
@@ -71,7 +71,7 @@ impl Cluster for ClusterService {
         &self,
         request: Request<v1::DescribeLogRequest>,
     ) -> Result<Response<v1::DescribeLogResponse>, Status> {
-        let name = log_name(&request.into_inner().name).map_err(status)?;
+        let name = named(&request.into_inner().name)?;
         let described = self.shared.node.describe_log(&name).await;
         let described = described.map_err(|error| status(refusals::of_lookup_for_leader(&name, error)))?;
         Ok(Response::new(described))
@@ -90,4 +90,9 @@ impl Cluster for ClusterService {
         let (producer_id, allotted_at) = (allocated.id.get(), allocated.allotted_at.get());
         Ok(Response::new(v1::AllocateProducerResponse { producer_id, allotted_at }))
     }
+}
+
+/// The log name in a request's field `name`.
+fn named(name: &str) -> Result<LogName, Status> {
+    name.parse().map_err(|error: LogNameError| status(v1::Error::invalid_argument("name", error)))
 }

@@ -39,7 +39,7 @@ async fn names_that_are_none_are_refused_for_their_reason() {
     for (name, reason) in [("or ders", "' ' at byte 2"), (&long, "at most 255"), ("", "empty"), ("größe", "'ö'")] {
         let status = node.create(name, v1::LogConfig::default()).await.expect_err("no name");
         let Kind::InvalidArgument(refused) = kind(&status) else { panic!("{status:?}") };
-        assert_eq!(refused.field, "log");
+        assert_eq!(refused.field, "name");
         assert!(refused.reason.contains(reason), "{refused:?} for {name:?}");
     }
     let logs = within(node.cluster().list_logs(v1::ListLogsRequest::default())).await.expect("a list").into_inner();
