@@ -17,11 +17,14 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+pub mod event;
+pub mod history;
 mod network;
 mod random;
 mod simulation;
 mod tasks;
 mod trace;
+pub mod violation;
 
 pub use simulation::{Outcome, Simulation};
 pub use trace::Trace;

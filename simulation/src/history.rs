@@ -1,0 +1,157 @@
+//! What clients asked, and what they were told.
+//!
+//! ```text
+//!   invoke ──▶ Pending ──▶ a definite answer          it happened, once
+//!                     ├──▶ Failed                     it did not happen and never will
+//!                     └──▶ Unknown, or Pending still  it happened once, or not at all
+//! ```
+//!
+//! Kept by the run, in the order of invocation; judged by the
+//! checkers, which know nothing else of the cluster. Every
+//! record that a run appends has another value, so that a record read back
+//! tells which call appended it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One call of one client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Counts the run's calls, in the order in which they were made.
+    pub id: u64,
+    /// Who called. One client may have several calls under way.
+    pub client: u64,
+    /// The log's name.
+    pub log: String,
+    /// What was asked.
+    pub call: Call,
+    /// When it was asked, in simulated time since the run began.
+    pub invoked: Duration,
+    /// When the answer came; none if it never did.
+    pub completed: Option<Duration>,
+    /// What was answered.
+    pub outcome: Outcome,
+}
+
+/// What a client asks of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// To create the log.
+    Create {
+        /// How many replicas it is to have.
+        replicas: u32,
+    },
+    /// To append these records as one batch, all or nothing. Calls of the same
+    /// producer are to land in the order in which they were made.
+    Append {
+        /// The producer, numbered within the run.
+        producer: u64,
+        /// The records' values, each unique within the run.
+        values: Vec<u64>,
+    },
+    /// To read records from an offset on.
+    Read {
+        /// The first offset.
+        from: u64,
+        /// The most records to read.
+        max: u64,
+        /// Whether it may be served by any replica from what that has
+        /// committed; otherwise everything acknowledged before is seen.
+        local: bool,
+    },
+    /// Where the log ends: everything acknowledged before lies below.
+    End,
+}
+
+/// What a client was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Nothing yet.
+    Pending,
+    /// The log exists.
+    Created,
+    /// The records have the offsets `start..end`.
+    Appended {
+        /// The first record's offset.
+        start: u64,
+        /// The offset after the last one's.
+        end: u64,
+    },
+    /// What was read, in order: offsets and values.
+    Read {
+        /// Offsets and values.
+        records: Vec<(u64, u64)>,
+    },
+    /// The log ends here: the next record gets this offset.
+    End {
+        /// That offset.
+        end: u64,
+    },
+    /// It did not happen and never will.
+    Failed {
+        /// Why not.
+        why: String,
+    },
+    /// It happened once, or never did or will.
+    Unknown {
+        /// What came instead of an answer.
+        why: String,
+    },
+}
+
+/// The calls of a run. Clones record into the same history.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    operations: Arc<Mutex<Vec<Operation>>>,
+}
+
+impl History {
+    /// A call is made now; its id.
+    pub fn invoke(&self, now: Duration, client: u64, log: &str, call: Call) -> u64 {
+        let mut operations = self.operations();
+        let id = operations.len() as u64;
+        operations.push(Operation {
+            id,
+            client,
+            log: log.to_owned(),
+            call,
+            invoked: now,
+            completed: None,
+            outcome: Outcome::Pending,
+        });
+        id
+    }
+
+    /// A call is answered now.
+    ///
+    /// # Panics
+    /// When there is no such call, or it was answered before.
+    pub fn complete(&self, now: Duration, id: u64, outcome: Outcome) {
+        let mut operations = self.operations();
+        let operation = &mut operations[usize::try_from(id).expect("a history fits in memory")];
+        assert_eq!(operation.outcome, Outcome::Pending, "operation {id} was answered before");
+        operation.completed = Some(now);
+        operation.outcome = outcome;
+    }
+
+    /// All calls so far.
+    pub fn snapshot(&self) -> Vec<Operation> {
+        self.operations().clone()
+    }
+
+    /// How many calls wait for their answer.
+    pub fn pending(&self) -> usize {
+        self.operations().iter().filter(|operation| operation.outcome == Outcome::Pending).count()
+    }
+
+    fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What each replica of each log holds once everything has healed: by log and
+/// node, offsets and values in the order in which they were read.
+pub type Copies = BTreeMap<String, BTreeMap<u64, Vec<(u64, u64)>>>;
