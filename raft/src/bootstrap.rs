@@ -143,6 +143,7 @@ fn cluster_id(founders: &Founders) -> ClusterId {
 }
 
 fn found(inner: &Inner, cluster: ClusterId, founders: &Founders) -> Result<(), Fatal> {
+    quipu_protocol::point!("cluster-founded");
     let nodes = founding_nodes(founders);
     tracing::info!(cluster = format!("{:016x}", cluster.get()), founders = founders.len(), "founding a cluster");
     inner.remember_cluster(|identity| {
@@ -168,6 +169,7 @@ async fn join(inner: &Inner, via: NodeId, address: &str) -> Result<Option<Joined
 }
 
 fn joined_as(inner: &Inner, joined: Joined) -> Result<(), Fatal> {
+    quipu_protocol::point!("cluster-joined");
     tracing::info!(
         cluster = format!("{:016x}", joined.cluster_id),
         replica = joined.catalog_replica,

@@ -206,7 +206,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             voted_for: Some(ReplicaId::new(vote.leader_id.voted_for)),
             committed: vote.committed,
         };
-        done(|done| self.journal.save_vote(self.key, vote, done)).await
+        done(|done| self.journal.save_vote(self.key, vote, done)).await?;
+        quipu_protocol::point!("vote-saved");
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
@@ -240,7 +242,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = Index::new(last.map_or(0, |last| last.index + 1));
-        done(|done| self.journal.truncate(self.key, from, done)).await
+        done(|done| self.journal.truncate(self.key, from, done)).await?;
+        quipu_protocol::point!("entries-truncated");
+        Ok(())
     }
 
     async fn purge(&mut self, through: LogId) -> Result<(), io::Error> {

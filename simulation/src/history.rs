@@ -147,6 +147,27 @@ impl History {
         self.operations().iter().filter(|operation| operation.outcome == Outcome::Pending).count()
     }
 
+    /// The client is gone, and nobody waits any more for what it had under way;
+    /// those calls.
+    pub fn abandon(&self, now: Duration, client: u64) -> Vec<u64> {
+        let mut operations = self.operations();
+        let waiting = operations.iter_mut().filter(|it| it.client == client && it.outcome == Outcome::Pending);
+        let abandoned = waiting.map(|operation| {
+            operation.completed = Some(now);
+            operation.outcome = Outcome::Unknown { why: "the client crashed".to_owned() };
+            operation.id
+        });
+        abandoned.collect()
+    }
+
+    /// The logs that are known to have been created.
+    pub fn created(&self) -> Vec<String> {
+        let operations = self.operations();
+        let created = operations.iter().filter(|operation| operation.outcome == Outcome::Created);
+        let names: std::collections::BTreeSet<String> = created.map(|operation| operation.log.clone()).collect();
+        names.into_iter().collect()
+    }
+
     fn operations(&self) -> MutexGuard<'_, Vec<Operation>> {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }

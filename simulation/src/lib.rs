@@ -1,30 +1,36 @@
-//! Whole clusters in one thread, from a seed.
+//! Whole clusters in one thread, from a seed: every fault that can be thought
+//! of, and checks of everything that clients were promised.
 //!
 //! ```text
-//!   seed ─▶ network, latencies, order of hosts (turmoil)
-//!        └▶ every node's and client's random numbers
-//!
-//!   node-1 ─ Server::start ─ disk and key-value store in memory
-//!   node-2 ─ …                   the same assembly as in a process
-//!   client ─ quipu_sdk::Client
+//!   seed ─▶ Scenario ─▶ run ─▶ Record ─▶ kept? ─▶ yes: the next seed
+//!                        │                    └─▶ no: a bundle with a timeline,
+//!      Server::start ────┤                            shrunk to what it takes
+//!      quipu_sdk::Client ┤
+//!      storage, unchanged┘
 //! ```
 //!
-//! Time stands still but for what is waited for. The same seed gives the same
-//! [`Trace`], byte for byte, in every process; what draws on anything but the
-//! seed shows as a difference of traces.
+//! The nodes are assembled as in a process, by the same `Server::start`; only
+//! what comes from outside (time, chance, tasks, network, disk) is the
+//! simulator's. The same scenario gives the same run, byte for byte.
 //!
-//! This is the only crate that names turmoil.
+//! This is the only crate that names turmoil, and nothing imports it.
 #![forbid(unsafe_code)]
 
-mod clock;
-pub mod event;
-pub mod history;
-mod network;
-mod random;
-mod simulation;
-mod tasks;
-mod trace;
-pub mod violation;
+#[cfg(not(tokio_unstable))]
+compile_error!(
+    "simulated runs repeat only with `--cfg tokio_unstable`; RUSTFLAGS in the environment replace those of .cargo/config.toml"
+);
 
-pub use simulation::{Outcome, Simulation};
-pub use trace::Trace;
+pub mod checkers;
+mod cluster;
+mod environment;
+pub mod event;
+pub mod faults;
+pub mod history;
+mod links;
+pub mod points;
+pub mod recorder;
+pub mod run;
+pub mod scenario;
+pub mod violation;
+mod workloads;

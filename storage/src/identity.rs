@@ -145,7 +145,10 @@ pub fn read(disk: &dyn Disk) -> Result<Option<stored::Identity>, IdentityError> 
 /// [`IdentityError::TooLarge`], and when the disk fails.
 pub fn write(disk: &dyn Disk, identity: &stored::Identity) -> Result<(), IdentityError> {
     let content = encode(identity)?;
-    write_whole_file(disk, IDENTITY_FILE, &content).map_err(|source| IdentityError::Io { operation: "write", source })
+    write_whole_file(disk, IDENTITY_FILE, &content)
+        .map_err(|source| IdentityError::Io { operation: "write", source })?;
+    quipu_protocol::point!("identity-written");
+    Ok(())
 }
 
 /// The file's content.

@@ -134,6 +134,7 @@ impl Producers {
             Some(known) => {
                 let same = |earlier: &&Remembered| (earlier.first, earlier.last) == (append.first, append.last);
                 if let Some(earlier) = known.appends.iter().rev().find(same) {
+                    quipu_protocol::point!("append-repeated");
                     return BatchOutcome::Duplicate(types::range(earlier.base, count.into()));
                 }
                 let expected = known.next();

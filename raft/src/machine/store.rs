@@ -87,6 +87,7 @@ impl<M: Machine> Shared<M> {
             }
             let (_, batch) = saving.pending.take().expect("a state is pending");
             self.kv.write(batch)?;
+            quipu_protocol::point!("state-saved");
             assert!(saving.saved < Some(applied), "saved {:?} went back to {applied:?}", saving.saved);
             saving.saved = Some(applied);
             self.state.write().expect(POISONED).machine.saved(applied);
@@ -168,6 +169,7 @@ impl<M: Machine> Shared<M> {
         };
         state.unsaved += ENTRY_COST;
         state.applied = Some(log_id);
+        quipu_protocol::point!("entry-applied");
         Ok(reply)
     }
 
@@ -188,6 +190,7 @@ impl<M: Machine> Shared<M> {
         }
         // openraft purges the log up to here next: from then on only Kv knows.
         self.kv.write(batch).and_then(|()| self.kv.flush()).map_err(io::Error::other)?;
+        quipu_protocol::point!("snapshot-installed");
         *saving = Saving { saved: applied, pending: None };
         self.applied.send_replace(applied);
         Ok(())

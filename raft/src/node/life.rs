@@ -82,6 +82,7 @@ impl Inner {
             match self.change(catalog::register(&self.peers.me())).await {
                 Ok(Outcome::Joined(_)) => return,
                 Ok(Outcome::Refusal(refusal)) if refusal.reason() == Reason::OlderDisk => {
+                    quipu_protocol::point!("old-disk-refused");
                     return self.fail(Fatal::Refused { by: self.config.node, reason: refusal.message });
                 }
                 // Not founded yet, or nobody leads.

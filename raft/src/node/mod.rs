@@ -16,6 +16,7 @@ mod asking;
 mod config;
 mod errors;
 mod inner;
+mod inside;
 mod life;
 mod reports;
 
@@ -34,6 +35,7 @@ use crate::peers::PeersService;
 pub use config::{ConfigError, NodeConfig};
 pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
 pub(crate) use inner::{Inner, LogHere, LogState};
+pub use inside::FailedReplica;
 
 /// A running node. Clones are handles to the same one. When the last is
 /// dropped without a [`shutdown`](Self::shutdown), the node ends as in a crash.

@@ -40,6 +40,7 @@ impl Memberships {
             let (busy, nudge) = (Arc::clone(&self.busy), Arc::clone(node.nudge()));
             let clock = Arc::clone(&node.environment().clock);
             node.spawn("membership-step", async move {
+                quipu_protocol::point!("membership-step");
                 match clock.timeout(STEP_DEADLINE, local.endpoint.step(step)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(why)) => tracing::warn!(group = group.get(), why, "changing a membership failed"),

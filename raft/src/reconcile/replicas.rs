@@ -69,6 +69,7 @@ async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLo
     );
     let state = match started.await {
         Ok(running) => {
+            quipu_protocol::point!("replica-started");
             node.peers().registry().insert(id, replica, Arc::new(running.group().clone()));
             watch(node, id, replica, &running);
             initialize(node, running.group().clone(), &log.founders);

@@ -129,6 +129,14 @@ impl MemoryDisk {
         Self::of(image, seed)
     }
 
+    /// A copy of the disk as it is now, unsynced as it is; this one goes on.
+    #[must_use]
+    pub fn copy(&self, seed: u64) -> Self {
+        let mut image = self.state().image.clone();
+        image.forget_unnamed(&BTreeSet::new());
+        Self::of(image, seed)
+    }
+
     /// Fails from here on, and drops what still waits without completing it,
     /// since the process that would hear of it is gone.
     fn end(&self) -> Image {
@@ -189,6 +197,16 @@ impl MemoryDisk {
     /// When there is no such file.
     pub fn shorten(&self, path: &str, length: u64) {
         self.with_file(path, |file| file.shorten(position(length)));
+    }
+
+    /// The paths of all files, sorted.
+    pub fn list_files(&self) -> Vec<String> {
+        self.state().image.list_files()
+    }
+
+    /// How many bytes all files have together.
+    pub fn size(&self) -> u64 {
+        self.state().image.size() as u64
     }
 
     /// The bytes of a file, as a read sees them; `None` if there is none.

@@ -11,6 +11,8 @@
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use quipu_protocol::point;
+
 use super::committer::Event;
 use super::driver::Shared;
 use super::index::{self, Indexed, SealedReplica};
@@ -90,6 +92,7 @@ impl Shared {
         // may list the segment then.
         manifest.next_segment += 1;
         segment::prepare(self.disk.as_ref(), &segment, &self.owner)?;
+        point!("segment-prepared");
         let mut extended = manifest.clone();
         extended.segments.push(segment);
         extended.write(self.disk.as_ref())?;
@@ -98,6 +101,7 @@ impl Shared {
     }
 
     pub(super) fn no_spare(self: &Arc<Self>, error: &io::Error) {
+        point!("no-space");
         tracing::error!(%error, "no journal segment can be prepared");
         let reason: Arc<str> = error.to_string().into();
         let mut state = self.lock();
@@ -130,10 +134,12 @@ impl Shared {
         }
         let behind = background.index_behind;
         drop(background);
+        point!("segment-sealed");
         let added = if behind { Ok(()) } else { index::add_segment(self.kv.as_ref(), replicas, indexed) };
         if let Some(hook) = self.hooks.seal.get() {
             self.tell(|| hook());
         }
+        point!("index-written");
         let flushed = added.and_then(|()| self.kv.flush());
         match flushed {
             Err(error) => self.index_failed(indexed.segment, &error),

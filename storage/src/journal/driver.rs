@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quipu_protocol::environment::Random;
+use quipu_protocol::point;
 
 use super::background::Background;
 use super::committer::{Command, Commit, Event};
@@ -127,6 +128,7 @@ impl Shared {
                 );
             }
             Command::Stop { reason } => {
+                point!("journal-stopped");
                 let dones = state.abandoned();
                 drop(state);
                 tracing::error!(%reason, "the journal has stopped");
@@ -167,6 +169,7 @@ impl Shared {
         state.counters.fsyncs += 1;
         state.counters.written_bytes += buffer.len() as u64;
         drop(state);
+        point!("journal-commit");
         let (write, sync) = (self.clone(), self.clone());
         let (id, segment) = (file.id(), commit.place.segment);
         let operation = Operation::Write { file: id, offset: commit.place.byte, buffer };
@@ -179,6 +182,7 @@ impl Shared {
     fn written(self: &Arc<Self>, segment: u64, result: io::Result<Outcome>) {
         match result {
             Ok(Outcome::Written(mut buffer)) => {
+                point!("journal-written");
                 if buffer.capacity() <= KEPT_BUFFER_BYTES {
                     buffer.clear();
                     self.lock().buffer = buffer;
@@ -192,6 +196,7 @@ impl Shared {
     fn synced(self: &Arc<Self>, file: &SegmentFile, result: io::Result<Outcome>) {
         match result {
             Ok(_) => {
+                point!("journal-synced");
                 self.lock().step(Event::Synced);
                 self.drive();
             }

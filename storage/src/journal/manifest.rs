@@ -72,7 +72,9 @@ impl Manifest {
 
     /// Replaces the manifest on `disk`; durable on return.
     pub(super) fn write(&self, disk: &dyn Disk) -> std::io::Result<()> {
-        write_whole_file(disk, PATH, &self.encode())
+        write_whole_file(disk, PATH, &self.encode())?;
+        quipu_protocol::point!("manifest-written");
+        Ok(())
     }
 
     /// Notes where segment `id` ends; true if that is news.

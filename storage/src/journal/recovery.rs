@@ -141,6 +141,9 @@ impl<'a> Recovery<'a> {
         if indexed.is_none() {
             index::clear(kv)?;
             report.index_rebuilt = manifest.segments.iter().any(|segment| segment.sealed.is_some());
+            if report.index_rebuilt {
+                quipu_protocol::point!("index-rebuilt");
+            }
         }
         let replicas: BTreeMap<_, _> = replicas.unwrap_or_default().into_iter().collect();
         for (key, replica) in &replicas {
@@ -174,6 +177,7 @@ impl<'a> Recovery<'a> {
                     byte += header.whole_length();
                     continue;
                 }
+                quipu_protocol::point!("torn-commit-dropped");
                 self.report.torn_bytes += header.whole_length();
                 // Its header is valid: if the journal rolled on from here, a
                 // later start would take it for a commit that was synced. A
@@ -193,6 +197,7 @@ impl<'a> Recovery<'a> {
                 }
                 Resync::Nothing => {
                     if !scanner.is_zero(byte, (byte + SECTOR).min(segment.bytes))? {
+                        quipu_protocol::point!("torn-commit-dropped");
                         self.report.torn_bytes += SECTOR;
                     }
                     break Ended::Here { byte };
@@ -311,6 +316,7 @@ impl<'a> Recovery<'a> {
             self.report.damage.push((None, damage));
             self.unattributed.get_or_insert(damage);
         } else if from < to {
+            quipu_protocol::point!("damaged-header-survived");
             self.report.survived_headers += 1;
         }
         self.sequence = before.checked_sub(1);
@@ -333,6 +339,7 @@ impl<'a> Recovery<'a> {
         let next = replica.last.map(|last| last.index.next());
         let index = index.or(if finding.kind == Kind::Entries.code() { next } else { None });
         let damage = Damage { segment, byte: finding.byte, index, part };
+        quipu_protocol::point!("damage-found");
         replica.damage.get_or_insert(damage);
         self.report.damage.push((Some(finding.key), damage));
     }

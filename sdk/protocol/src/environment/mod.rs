@@ -11,6 +11,7 @@
 
 mod clock;
 mod network;
+mod point;
 mod random;
 mod tasks;
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, Elapsed};
 pub use network::{Connection, Listener, Network};
+pub use point::{POINT_TARGET, trace};
 pub use random::Random;
 pub use tasks::{Spawn, Task};
 

@@ -62,6 +62,17 @@ impl Image {
         self.files.get_mut(&inode).expect("a file with a name or a handle is kept")
     }
 
+    /// The paths of all files, sorted.
+    pub(super) fn list_files(&self) -> Vec<String> {
+        let within = |(path, directory): (&String, &Directory)| -> Vec<String> {
+            let join = |name: &String| if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            directory.live.keys().map(join).collect()
+        };
+        let mut paths: Vec<String> = self.directories.iter().flat_map(within).collect();
+        paths.sort_unstable();
+        paths
+    }
+
     /// The bytes of all files together.
     pub(super) fn size(&self) -> usize {
         self.files.values().map(|file| file.bytes().len()).sum()

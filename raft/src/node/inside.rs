@@ -1,0 +1,70 @@
+//! A node as who looks inside sees it: the simulator's checkers, and tests.
+//! Only looks; changes nothing and asks nobody else.
+
+use bytes::Bytes;
+use quipu_protocol::{LogId, ReplicaId};
+use quipu_storage::journal::{EntryId, Journal};
+
+use super::{LogState, RaftNode};
+use crate::group::{Group, GroupStatus};
+use crate::machine::Machine;
+
+/// A log's replica that should run on a node and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedReplica {
+    /// The log.
+    pub log: LogId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Why.
+    pub reason: String,
+    /// Whether its entries are damaged.
+    pub damaged: bool,
+}
+
+impl RaftNode {
+    /// The replicas that run here and what each knows of its group.
+    pub fn replicas(&self) -> Vec<(LogId, ReplicaId, GroupStatus)> {
+        let running = self.inner().peers().registry().all().into_iter();
+        running.map(|(group, local)| (group, local.replica, local.endpoint.status())).collect()
+    }
+
+    /// The logs' replicas that should run here and do not.
+    pub fn failed_replicas(&self) -> Vec<FailedReplica> {
+        let logs = self.inner().logs().borrow();
+        let failed = logs.iter().filter_map(|(log, here)| match &here.state {
+            LogState::Failed { reason, damaged } => {
+                Some(FailedReplica { log: *log, replica: here.replica, reason: reason.clone(), damaged: *damaged })
+            }
+            LogState::Running(_) => None,
+        });
+        failed.collect()
+    }
+
+    /// The state of every group that has a replica here, with the entry that it
+    /// is as of: wherever that entry is, the state is the same.
+    pub fn states(&self) -> Vec<(LogId, EntryId, Bytes)> {
+        let inner = self.inner();
+        let catalog = inner.catalog().and_then(|group| Some((LogId::CATALOG, state_of(&group)?)));
+        let logs = inner.logs().borrow().clone();
+        let logs = logs.into_iter().filter_map(|(log, here)| match here.state {
+            LogState::Running(replica) => Some((log, state_of(replica.group())?)),
+            LogState::Failed { .. } => None,
+        });
+        catalog.into_iter().chain(logs).map(|(log, (applied, image))| (log, applied, image)).collect()
+    }
+
+    /// Where its replicas' entries are.
+    pub fn journal(&self) -> &Journal {
+        self.inner().journal()
+    }
+}
+
+/// A group's state and the entry that it is as of; none while it changes, or
+/// before anything was applied.
+fn state_of<M: Machine>(group: &Group<M>) -> Option<(EntryId, Bytes)> {
+    let before = *group.applied().borrow();
+    let image = group.view(Machine::image);
+    let after = *group.applied().borrow();
+    before.filter(|_| before == after).map(|applied| (applied, image))
+}

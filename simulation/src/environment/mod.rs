@@ -1,0 +1,52 @@
+//! Time, chance, tasks, network and disk as a simulated host sees them.
+//!
+//! ```text
+//!   Clock    turmoil's time; the wall clock with the host's own skew
+//!   Random   from the run's seed and the host's number
+//!   Tasks    on the host's runtime, which has one thread
+//!   Network  turmoil's, through connections that can be reset
+//!   Disk     a MemoryDisk whose operations take drawn times and may go wrong
+//! ```
+//!
+//! A node or a client is given these and nothing else, by the same seam
+//! through which a real one is given the operating system's.
+
+pub(crate) mod clock;
+pub(crate) mod disk;
+pub(crate) mod network;
+pub(crate) mod random;
+mod tasks;
+
+use std::sync::Arc;
+
+use quipu_protocol::environment::Environment;
+
+use clock::{SimulatedClock, WallClock};
+use network::{Resets, SimulatedNetwork};
+use random::SeededRandom;
+use tasks::HostTasks;
+
+/// What belongs to a host, whatever process runs on it.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) wall: Arc<WallClock>,
+    pub(crate) random: Arc<SeededRandom>,
+    pub(crate) resets: Arc<Resets>,
+}
+
+impl Host {
+    /// The host of this number under `seed`.
+    pub(crate) fn new(seed: u64, number: u64) -> Self {
+        Self { wall: Arc::default(), random: Arc::new(SeededRandom::new(seed, number)), resets: Arc::default() }
+    }
+
+    /// What a process on it is given.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment {
+            clock: Arc::new(SimulatedClock::new(Arc::clone(&self.wall))),
+            random: Arc::clone(&self.random) as _,
+            tasks: Arc::new(HostTasks),
+            network: Arc::new(SimulatedNetwork::new(Arc::clone(&self.resets))),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Faults of disks, and what operators do about them.
+
+use quipu_storage::MemoryDisk;
+
+use super::{Custody, Draw, Kind, Strike, Undo};
+use crate::event::Stop;
+use crate::run::Run;
+use crate::scenario::FaultPlan;
+
+/// How long the operator looks at a node that refuses its disk.
+const LOOKS_MS: u64 = 400;
+
+impl Run<'_> {
+    pub(super) fn strike_disks(&mut self, plan: &FaultPlan, draw: &mut Draw) -> Option<Strike> {
+        let all: Vec<u64> = self.cluster.nodes.keys().copied().collect();
+        let up: Vec<u64> = self.cluster.nodes.values().filter(|node| node.is_up()).map(|node| node.number).collect();
+        if plan.kind.spoils() && !self.may_spoil() {
+            return None;
+        }
+        match plan.kind {
+            Kind::FsyncError => {
+                let node = draw.one(&up)?;
+                self.cluster.nodes[&node].disk().fail_next_sync();
+                Some(Strike::on([node], "the next one").undone_by(Undo::Start(node)))
+            }
+            Kind::DiskFull => {
+                let node = draw.one(&up)?;
+                let disk = self.cluster.nodes[&node].disk();
+                disk.limit_bytes(Some(disk.size()));
+                Some(Strike::on([node], "no file grows").undone_by(Undo::Room(node)))
+            }
+            Kind::LostMetadata => {
+                let node = draw.one(&up)?;
+                self.cluster.stop(node, Stop::Killed);
+                self.cluster.nodes[&node].lose_metadata();
+                self.cluster.start(node);
+                Some(Strike::on([node], "all of it"))
+            }
+            // One exchange at a time, or nobody would find his own again.
+            Kind::SwappedDisks if up.len() > 1 && self.custody == Custody::Good && !self.is_active(plan.kind) => {
+                let one = draw.one(&up)?;
+                let other = draw.one(&up.iter().copied().filter(|node| *node != one).collect::<Vec<_>>())?;
+                self.swap_disks(one, other);
+                Some(
+                    Strike::on([one, other], format!("of nodes {one} and {other}"))
+                        .undone_by(Undo::SwapBack(one, other)),
+                )
+            }
+            Kind::BitFlip | Kind::BadSector | Kind::StaleFile => {
+                let node = draw.one(&all)?;
+                let details = self.spoil_bytes(plan.kind, node, draw)?;
+                self.custody = Custody::InDoubt(node);
+                // Half of the time it is found by a start, else by a read.
+                if draw.below(2) == 0 {
+                    self.restart(node);
+                }
+                Some(Strike::on([node], details).undone_by(Undo::Replace(node)))
+            }
+            Kind::LostWrite | Kind::MisdirectedWrite => {
+                let node = draw.one(&up)?;
+                self.custody = Custody::InDoubt(node);
+                let nature = &self.cluster.nodes[&node].nature;
+                match plan.kind {
+                    Kind::LostWrite => nature.lose_next_write(),
+                    _ => nature.misdirect_next_write(),
+                }
+                let strike = Strike::on([node], "the next one of its journal");
+                Some(strike.undone_by(Undo::Disarm(node)).undone_by(Undo::Replace(node)))
+            }
+            Kind::OldDisk => {
+                let node = draw.one(&up)?;
+                self.cluster.stop(node, Stop::Killed);
+                let copy = self.copies.len();
+                self.copies.push(self.cluster.nodes[&node].disk().copy(draw.next()));
+                self.cluster.start(node);
+                self.custody = Custody::InDoubt(node);
+                let undo = Undo::Age { node, copy, then_ms: LOOKS_MS };
+                Some(Strike::on([node], "a copy was made, which comes back when this is over").undone_by(undo))
+            }
+            Kind::EmptyDisk => {
+                let node = draw.one(&all)?;
+                self.replace_disk(node);
+                Some(Strike::on([node], "all of it"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a copy may be lost: all of them are good, and enough.
+    fn may_spoil(&mut self) -> bool {
+        self.custody == Custody::Good && self.cluster.nodes.len() >= 3 && self.is_whole()
+    }
+
+    fn spoil_bytes(&mut self, kind: Kind, node: u64, draw: &mut Draw) -> Option<String> {
+        let disk = self.cluster.nodes[&node].disk();
+        let segments: Vec<String> = disk.list_files().into_iter().filter(|path| path.ends_with(".segment")).collect();
+        let path = draw.one(&segments)?;
+        let bytes = disk.content(&path)?;
+        // Where something was written: the rest is zeros, which nobody reads.
+        let written = bytes.iter().rposition(|byte| *byte != 0)? as u64 + 1;
+        let at = draw.below(written);
+        Some(match kind {
+            Kind::BitFlip => {
+                let bit = u8::try_from(draw.below(8)).ok()?;
+                disk.flip_bit(&path, at, bit);
+                format!("bit {bit} of byte {at} of {path}")
+            }
+            Kind::BadSector => {
+                disk.break_reads(&path, at, 1);
+                format!("the one of byte {at} of {path}")
+            }
+            _ => {
+                // As it was before its last writes: what came after is gone.
+                let zeros = vec![0; usize::try_from(written - at).ok()?];
+                disk.corrupt(&path, at, &zeros);
+                format!("{path} as it was when it ended at {at}")
+            }
+        })
+    }
+
+    /// Puts an empty disk into a node, whatever was on the old one.
+    pub(crate) fn replace_disk(&mut self, node: u64) {
+        if self.cluster.nodes[&node].is_up() {
+            self.cluster.stop(node, Stop::Killed);
+        }
+        self.sweep_ended();
+        let seed = self.cluster.draw();
+        let target = &self.cluster.nodes[&node];
+        target.nature.disarm();
+        target.set_disk(MemoryDisk::new(seed));
+        target.lose_metadata();
+        self.custody = Custody::Resyncing(node);
+        self.recorder.mark(self.now(), "disk-replaced");
+        self.cluster.start(node);
+    }
+
+    /// Starts a node on the copy of its disk that was made earlier.
+    pub(super) fn age_disk(&mut self, node: u64, copy: usize) {
+        if self.cluster.nodes[&node].is_up() {
+            self.cluster.stop(node, Stop::Killed);
+        }
+        self.sweep_ended();
+        let seed = self.cluster.draw();
+        let target = &self.cluster.nodes[&node];
+        target.set_disk(self.copies[copy].copy(seed));
+        target.lose_metadata();
+        self.cluster.start(node);
+    }
+
+    /// Exchanges two nodes' disks and starts both.
+    pub(super) fn swap_disks(&mut self, one: u64, other: u64) {
+        for node in [one, other] {
+            if self.cluster.nodes[&node].is_up() {
+                self.cluster.stop(node, Stop::Killed);
+            }
+        }
+        self.sweep_ended();
+        let (seed, seed_of_other) = (self.cluster.draw(), self.cluster.draw());
+        let (disk, disk_of_other) = (self.cluster.nodes[&one].disk(), self.cluster.nodes[&other].disk());
+        self.cluster.nodes[&one].set_disk(disk_of_other.copy(seed));
+        self.cluster.nodes[&other].set_disk(disk.copy(seed_of_other));
+        for node in [one, other] {
+            self.cluster.nodes[&node].lose_metadata();
+            self.cluster.start(node);
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! One run: a scenario, from its founding to its judgement.
+//!
+//! ```text
+//!   founding ─▶ chaos ─▶ healing ─▶ liveness ─▶ judgement
+//!   no faults   faults   none any   appends to   every replica's
+//!   logs are    and      more; all  every log    copy is read;
+//!   created     clients  is started within its   the oracles judge
+//!               at work             time
+//! ```
+//!
+//! One thread, one clock: each step lets every host run for a tick; between
+//! two steps the run looks at all nodes, ends and begins faults, and starts
+//! what an operator would start.
+
+mod judge;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quipu_raft::Role;
+use tokio::sync::watch;
+
+use crate::checkers::always::{Always, Look};
+use crate::cluster::{Cluster, Process, node_of};
+use crate::event::{self, Phase, Stop, What};
+use crate::faults::{Active, Custody};
+use crate::history::{Copies, History, Operation};
+use crate::points;
+use crate::recorder::{Record, Recorder};
+use crate::scenario::{FaultPlan, Scenario};
+use crate::violation::Violation;
+use crate::workloads::{self, Shared, Stage};
+use judge::{Judge, Question, Verdict};
+
+/// Founding, without any fault, takes no longer than this.
+const FOUNDING_LIMIT: Duration = Duration::from_secs(30);
+/// "Ten election timeouts", and what connections that were cut in the middle
+/// take to be given up.
+const LIVENESS_TIMEOUTS: u32 = 10;
+/// How long clients finish what they have under way.
+const FINISHING_LIMIT: Duration = Duration::from_secs(40);
+/// How long it may take until all replicas have everything again.
+const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// All nodes are looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Whether what is committed is durable is looked at so often.
+const DURABLE_EVERY: Duration = Duration::from_millis(25);
+/// A node that ended by itself is started again after up to this time.
+const RESTART_WITHIN_MS: u64 = 1_500;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Everything that was recorded.
+    pub record: Record,
+    /// The clients' calls.
+    pub operations: Vec<Operation>,
+    /// How long it took, in simulated time.
+    pub simulated: Duration,
+    /// The most tasks that a node had at a time.
+    pub most_tasks: usize,
+}
+
+/// A process to be ended when it reaches a point.
+#[derive(Clone, Debug)]
+pub(crate) struct Armed {
+    pub(crate) node: u64,
+    pub(crate) point: String,
+    /// So many times it is passed before.
+    pub(crate) skip: u64,
+    pub(crate) how: Stop,
+    pub(crate) draw: u64,
+}
+
+/// A run under way.
+pub(crate) struct Run<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) cluster: Cluster<'static>,
+    pub(crate) recorder: Recorder,
+    pub(crate) history: History,
+    pub(crate) custody: Custody,
+    pub(crate) active: Vec<Active>,
+    pub(crate) armed: Rc<RefCell<Vec<Armed>>>,
+    /// Copies of disks, for faults that bring them back.
+    pub(crate) copies: Vec<quipu_storage::MemoryDisk>,
+    /// The host that asks on the run's own behalf.
+    pub(crate) judge: String,
+    always: Always,
+    /// Processes that were ended at a point, to be taken down.
+    crashed: Rc<RefCell<Vec<(u64, Stop)>>>,
+    /// Nodes that ended by themselves, and when they are started again.
+    restarts: BTreeMap<u64, Duration>,
+    stage: watch::Sender<Stage>,
+    verdicts: Judge,
+    looked_at: Duration,
+    durable_at: Duration,
+    /// Nodes whose copies were spoiled since their disk was last replaced.
+    tainted: BTreeSet<u64>,
+}
+
+/// Runs a scenario.
+///
+/// # Panics
+/// When the scenario cannot be configured, or the code under test panics.
+pub fn run(scenario: &Scenario) -> Finished {
+    let mut run = Run::new(scenario);
+    run.all();
+    points::stop_listening();
+    run.finish()
+}
+
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let (recorder, history) = (Recorder::default(), History::default());
+        let mut cluster = Cluster::new(scenario, &recorder).expect("a scenario's configuration is valid");
+        let (stage, told) = watch::channel(Stage::Wait);
+        let shared = Shared {
+            history: history.clone(),
+            recorder: recorder.clone(),
+            logs: Arc::new(scenario.logs.clone()),
+            stage: told,
+            counters: Arc::default(),
+        };
+        for (number, plan) in (1..).zip(&scenario.clients) {
+            let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
+            cluster
+                .add_client(move |host| workloads::run(number, host, addresses.clone(), plan.clone(), shared.clone()));
+        }
+        let (verdicts, work) = judge::new(&cluster, &shared);
+        let judge = cluster.add_client(work);
+        for plan in &scenario.faults {
+            recorder.count(plan.kind, |struck| struck.scheduled += 1);
+        }
+        let run = Self {
+            scenario,
+            cluster,
+            recorder,
+            history,
+            custody: Custody::Good,
+            active: Vec::new(),
+            armed: Rc::default(),
+            copies: Vec::new(),
+            judge,
+            always: Always::default(),
+            crashed: Rc::default(),
+            restarts: BTreeMap::new(),
+            stage,
+            verdicts,
+            looked_at: Duration::ZERO,
+            durable_at: Duration::ZERO,
+            tainted: BTreeSet::new(),
+        };
+        run.listen();
+        run
+    }
+
+    /// Hears of points: they are marks, and where processes crash.
+    fn listen(&self) {
+        let nodes = self.cluster.nodes.clone();
+        let hosts = self.cluster.links.hosts();
+        let (armed, crashed, recorder) = (Rc::clone(&self.armed), Rc::clone(&self.crashed), self.recorder.clone());
+        points::listen(move |host, point| {
+            recorder.mark(crate::environment::clock::now(), point);
+            let Some(node) = node_of(host).and_then(|number| nodes.get(&number)) else { return };
+            let mut armed = armed.borrow_mut();
+            let found = armed.iter().position(|it| it.node == node.number && it.point == point);
+            let Some(position) = found.filter(|_| node.is_up()) else { return };
+            if armed[position].skip > 0 {
+                armed[position].skip -= 1;
+                return;
+            }
+            let strikes = armed.remove(position);
+            crate::faults::crash_here(node, &strikes, &hosts);
+            crashed.borrow_mut().push((node.number, strikes.how));
+        });
+    }
+
+    fn all(&mut self) {
+        self.phase(Phase::Founding);
+        if !self.founded() {
+            return;
+        }
+        self.phase(Phase::Chaos);
+        self.stage.send_replace(Stage::Work);
+        self.chaos();
+        self.phase(Phase::Healing);
+        self.heal();
+        self.phase(Phase::Liveness);
+        self.is_live();
+        self.stage.send_replace(Stage::Finish);
+        let finished = self.until(FINISHING_LIMIT, |run| run.history.pending() == 0);
+        if !finished {
+            let pending = self.history.pending();
+            self.violated("calls-end", format!("{pending} calls were not answered within {FINISHING_LIMIT:?}"));
+        }
+        if !self.until(WHOLE_LIMIT, Self::is_whole) {
+            let missing = self.what_is_missing();
+            self.violated("all-replicas-come-back", format!("not within {WHOLE_LIMIT:?}: {missing}"));
+            return;
+        }
+        self.phase(Phase::Judgement);
+        self.judge_all();
+    }
+
+    fn founded(&mut self) -> bool {
+        if !self.until(FOUNDING_LIMIT, |run| run.cluster.nodes.values().all(|node| node.serves())) {
+            self.violated("a-cluster-is-founded", format!("not within {FOUNDING_LIMIT:?}, without any fault"));
+            return false;
+        }
+        match self.ask(Question::Create(self.scenario.logs.clone()), FOUNDING_LIMIT) {
+            Some(Verdict::Done) => true,
+            other => {
+                self.violated("logs-are-created", format!("not within {FOUNDING_LIMIT:?}: {other:?}"));
+                false
+            }
+        }
+    }
+
+    fn chaos(&mut self) {
+        let began = self.now();
+        let end = began + Duration::from_millis(self.scenario.timing.chaos_ms);
+        let mut planned: Vec<FaultPlan> = self.scenario.faults.clone();
+        planned.reverse();
+        while self.now() < end && !self.recorder.has_violations() {
+            self.step();
+            self.end_faults(false);
+            let due = |plan: &FaultPlan, now: Duration| began + Duration::from_millis(plan.at_ms) <= now;
+            while let Some(plan) = planned.pop_if(|plan| due(plan, self.cluster.elapsed())) {
+                self.strike(&plan);
+            }
+        }
+    }
+
+    /// All faults are over, and everything is started.
+    fn heal(&mut self) {
+        // Some faults end by beginning another one.
+        while !self.active.is_empty() {
+            self.end_faults(true);
+        }
+        self.armed.borrow_mut().clear();
+        if let Custody::InDoubt(node) = self.custody {
+            self.replace_disk(node);
+        }
+        self.usual_latency();
+        self.restarts.clear();
+        for node in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+            self.cluster.nodes[&node].disk().limit_bytes(None);
+            // An operator starts a node again whose replicas have given up.
+            let gave_up = self.cluster.nodes[&node].server().is_some_and(|it| !it.node().failed_replicas().is_empty());
+            if gave_up {
+                self.restart(node);
+            }
+            self.start_if_down(node);
+        }
+    }
+
+    /// Every log takes an append within its time.
+    fn is_live(&mut self) {
+        let limit = self.scenario.election_timeout() * LIVENESS_TIMEOUTS + self.slack();
+        let logs = self.history.created();
+        match self.ask(Question::Append(logs.clone()), limit) {
+            Some(Verdict::Done) => {}
+            other => self.violated(
+                "live-after-healing",
+                format!("not every log of {logs:?} took an append within {limit:?}: {other:?}"),
+            ),
+        }
+    }
+
+    /// What starting takes, and connections that were cut in the middle until
+    /// they are given up.
+    fn slack(&self) -> Duration {
+        Duration::from_secs(8)
+    }
+
+    fn judge_all(&mut self) {
+        let logs = self.history.created();
+        let limit = Duration::from_secs(60);
+        let Some(Verdict::Copies(copies)) = self.ask(Question::Copies(logs.clone()), limit) else {
+            return self.violated("every-copy-can-be-read", format!("not within {limit:?}: {logs:?}"));
+        };
+        self.settled();
+        self.judge_copies(&copies);
+    }
+
+    fn judge_copies(&mut self, copies: &Copies) {
+        let operations = self.history.snapshot();
+        for violation in crate::checkers::judge(&operations, copies) {
+            self.recorder.violated(self.now(), violation, None);
+        }
+    }
+
+    /// Where two replicas have applied the same, their states are the same.
+    fn settled(&mut self) {
+        let mut states = BTreeMap::new();
+        for node in self.cluster.nodes.values() {
+            let Some(server) = node.server() else { continue };
+            for (group, applied, image) in server.node().states() {
+                states.entry((group, applied)).or_insert_with(Vec::new).push((node.number, image));
+            }
+        }
+        for ((group, applied), images) in states {
+            let (first, image) = &images[0];
+            for (node, other) in &images[1..] {
+                if other != image {
+                    let details = format!("group {group} as of {applied}: nodes {first} and {node} differ");
+                    self.violated("equal-states", details);
+                }
+            }
+        }
+    }
+
+    /// Lets every host run for a tick, and looks at what became of them.
+    fn step(&mut self) {
+        if let Err(error) = self.cluster.sim.step() {
+            // A host's software never returns an error.
+            unreachable!("the simulation failed: {error}");
+        }
+        self.take_crashed_down();
+        self.sweep_ended();
+        self.start_again();
+        let now = self.now();
+        if now.saturating_sub(self.looked_at) >= LOOK_EVERY {
+            self.looked_at = now;
+            self.look();
+        }
+        if now.saturating_sub(self.durable_at) >= DURABLE_EVERY {
+            self.durable_at = now;
+            for violation in self.always.committed_is_durable(self.custody.node()) {
+                self.recorder.violated(now, violation, None);
+            }
+        }
+    }
+
+    /// Steps until `done`; false when that takes longer than `limit`.
+    fn until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) -> bool {
+        let deadline = self.now() + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if self.now() >= deadline {
+                return false;
+            }
+            self.step();
+        }
+    }
+
+    /// Asks through the judge's own client.
+    fn ask(&mut self, question: Question, limit: Duration) -> Option<Verdict> {
+        self.verdicts.ask(question);
+        self.until(limit, |run| run.verdicts.is_answered());
+        self.verdicts.take()
+    }
+
+    fn take_crashed_down(&mut self) {
+        let crashed = std::mem::take(&mut *self.crashed.borrow_mut());
+        for (node, how) in crashed {
+            self.always.ended_unseen(node);
+            self.cluster.take_down(node, how);
+        }
+    }
+
+    /// Takes down the nodes that ended by themselves.
+    pub(crate) fn sweep_ended(&mut self) {
+        for number in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
+            let Process::Ended { how, why } = self.cluster.nodes[&number].process() else { continue };
+            tracing::debug!(node = number, ?how, why, "a node has ended");
+            self.always.ended_unseen(number);
+            self.cluster.stop(number, how);
+            if how == Stop::Failed {
+                let wait = Duration::from_millis(200 + self.cluster.draw() % RESTART_WITHIN_MS);
+                self.restarts.insert(number, self.now() + wait);
+            }
+        }
+    }
+
+    fn start_again(&mut self) {
+        let now = self.now();
+        let due: Vec<u64> = self.restarts.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
+        for node in due {
+            self.restarts.remove(&node);
+            self.start_if_down(node);
+        }
+    }
+
+    /// Looks at all nodes.
+    fn look(&mut self) {
+        let now = self.now();
+        if let Custody::InDoubt(node) = self.custody {
+            self.tainted.insert(node);
+        }
+        for node in self.cluster.nodes.values() {
+            let Some(server) = node.server() else { continue };
+            let look = Look {
+                node: node.number,
+                boot: node.boots(),
+                in_doubt: self.custody.node() == Some(node.number),
+                raft: server.node(),
+            };
+            let (violations, changes) = self.always.observe(&look);
+            for violation in violations {
+                self.recorder.violated(now, violation, Some(node.number));
+            }
+            for change in changes {
+                self.recorder.event(
+                    now,
+                    What::Role {
+                        node: node.number,
+                        group: change.group.get(),
+                        replica: change.replica.get(),
+                        role: role(change.role),
+                        term: change.term.get(),
+                    },
+                );
+            }
+            if self.custody.node() != Some(node.number) {
+                for failed in server.node().failed_replicas().into_iter().filter(|failed| failed.damaged) {
+                    let details = format!("replica {} of log {}: {}", failed.replica, failed.log, failed.reason);
+                    let violation = Violation::new("no-damage-without-a-cause", details);
+                    self.recorder.violated(now, violation, Some(node.number));
+                }
+            }
+        }
+        if matches!(self.custody, Custody::Resyncing(_)) && self.is_whole() {
+            self.recorder.mark(now, "a-replaced-disk-was-resynced");
+            self.custody = Custody::Good;
+        }
+    }
+
+    /// The nodes that lead a group.
+    pub(crate) fn leaders(&self) -> Vec<u64> {
+        let mut leaders = BTreeSet::new();
+        for (_, replicas) in self.always.groups() {
+            let leads = |it: &&crate::checkers::always::Replica| it.status.role == Role::Leader;
+            leaders.extend(replicas.values().filter(leads).map(|it| it.node));
+        }
+        leaders.into_iter().filter(|node| self.cluster.nodes[node].is_up()).collect()
+    }
+
+    /// Whether every replica of every group runs, votes and has everything.
+    pub(crate) fn is_whole(&mut self) -> bool {
+        self.missing().is_none()
+    }
+
+    fn what_is_missing(&mut self) -> String {
+        self.missing().unwrap_or_else(|| "nothing any more".to_owned())
+    }
+
+    /// The first thing that is missing for every replica to have everything.
+    fn missing(&self) -> Option<String> {
+        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for node in self.cluster.nodes.values() {
+            let Some(server) = node.server().filter(|_| node.serves()) else {
+                return Some(format!("node {} does not serve: {:?}", node.number, node.process()));
+            };
+            if let Some(failed) = server.node().failed_replicas().first() {
+                return Some(format!("node {}: {failed:?}", node.number));
+            }
+            for (group, replica, status) in server.node().replicas() {
+                groups.entry(group).or_default().push((replica, status));
+            }
+        }
+        for (group, replicas) in &groups {
+            let leader = replicas.iter().filter(|(_, status)| status.role == Role::Leader);
+            let Some((_, leader)) = leader.max_by_key(|(_, status)| status.term) else {
+                return Some(format!("group {group} has no leader"));
+            };
+            if leader.membership.is_joint() || !leader.membership_committed {
+                return Some(format!("group {group} changes its membership"));
+            }
+            for replica in leader.membership.replicas.keys() {
+                let Some((_, status)) = replicas.iter().find(|(id, _)| id == replica) else {
+                    return Some(format!("group {group}: replica {replica} does not run"));
+                };
+                let behind = status.durable < leader.last || status.applied < leader.last;
+                if behind || leader.committed < leader.last {
+                    let (durable, applied, last) = (status.durable, status.applied, leader.last);
+                    return Some(format!(
+                        "group {group}: replica {replica} has fsynced {durable:?}, applied {applied:?} of {last:?}"
+                    ));
+                }
+            }
+            // A replica that was replaced is not a member, and goes.
+            if let Some((gone, _)) = replicas.iter().find(|(id, _)| !leader.membership.replicas.contains_key(id)) {
+                return Some(format!("group {group}: replica {gone} is no member (yet)"));
+            }
+            let everybody_votes =
+                group.get() == 0 || leader.membership.replicas.keys().all(|id| leader.membership.is_voter(*id));
+            if !everybody_votes {
+                return Some(format!("group {group} has learners"));
+            }
+        }
+        None
+    }
+
+    /// Whether a fault of this kind is under way.
+    pub(crate) fn is_active(&self, kind: crate::faults::Kind) -> bool {
+        self.active.iter().any(|fault| fault.kind == kind)
+    }
+
+    /// The simulated time since the run began.
+    pub(crate) fn now(&self) -> Duration {
+        self.cluster.elapsed()
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.recorder.event(self.now(), What::Phase { phase });
+    }
+
+    fn violated(&self, promise: &str, details: String) {
+        self.recorder.violated(self.now(), Violation::new(promise, details), None);
+    }
+
+    fn finish(self) -> Finished {
+        let most_tasks = self.cluster.nodes.values().map(|node| node.most_tasks()).max().unwrap_or_default();
+        let simulated = self.now();
+        let (recorder, history) = (self.recorder.clone(), self.history.clone());
+        // What ends now has happened after the run.
+        let record = recorder.record();
+        let operations = history.snapshot();
+        drop(self);
+        Finished { record, operations, simulated, most_tasks }
+    }
+}
+
+fn role(role: Role) -> event::Role {
+    match role {
+        Role::Leader => event::Role::Leader,
+        Role::Follower => event::Role::Follower,
+        Role::Learner => event::Role::Learner,
+    }
+}

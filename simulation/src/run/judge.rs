@@ -1,0 +1,172 @@
+//! Asks the cluster on the run's own behalf: creates its logs, appends to each
+//! once all has healed, and reads every replica's copy.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use quipu_protocol::environment::BoxFuture;
+use quipu_sdk::{Consistency, LogName, NodeId, ProducerConfig, ReaderConfig};
+use tokio::sync::mpsc;
+
+use crate::cluster::Cluster;
+use crate::environment::Host;
+use crate::history::{Call, Copies, Outcome};
+use crate::scenario::LogPlan;
+use crate::workloads::{Context, Shared, append, create, read, record};
+
+/// The judge's number among the clients.
+const NUMBER: u64 = 0;
+/// What failed is tried again after this time.
+const AGAIN: Duration = Duration::from_millis(50);
+/// A copy that lacks something is read again so many times.
+const PATIENCE: u32 = 20;
+
+/// What the run wants to know.
+#[derive(Clone, Debug)]
+pub(super) enum Question {
+    /// Create these logs.
+    Create(Vec<LogPlan>),
+    /// Append to each of these logs until it takes it.
+    Append(Vec<String>),
+    /// What each replica of these logs holds.
+    Copies(Vec<String>),
+}
+
+/// What it found.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// It was done.
+    Done,
+    /// What each replica holds.
+    Copies(Copies),
+}
+
+/// The run's end of the judge.
+pub(super) struct Judge {
+    questions: mpsc::UnboundedSender<Question>,
+    verdict: Arc<Mutex<Option<Verdict>>>,
+}
+
+impl Judge {
+    pub(super) fn ask(&self, question: Question) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // The judge's host lives as long as the run.
+        let _ = self.questions.send(question);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub(super) fn take(&self) -> Option<Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A judge, and the work of its host.
+pub(super) fn new(cluster: &Cluster<'_>, shared: &Shared) -> (Judge, impl Fn(Host) -> BoxFuture<'static, ()> + use<>) {
+    let (questions, receiver) = mpsc::unbounded_channel();
+    let verdict = Arc::new(Mutex::new(None));
+    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+    let (answer, addresses, shared) = (Arc::clone(&verdict), cluster.addresses(), shared.clone());
+    let work = move |host: Host| -> BoxFuture<'static, ()> {
+        let (receiver, answer) = (Arc::clone(&receiver), Arc::clone(&answer));
+        let context = Context::new(NUMBER, &host, &addresses, &shared);
+        Box::pin(async move {
+            let mut receiver = receiver.lock().await;
+            while let Some(question) = receiver.recv().await {
+                let found = find_out(&context, question).await;
+                *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            }
+        })
+    };
+    (Judge { questions, verdict }, work)
+}
+
+async fn find_out(context: &Context, question: Question) -> Verdict {
+    match question {
+        Question::Create(logs) => {
+            for log in logs {
+                let name: LogName = log.name.parse().expect("a good name");
+                while !create::create(context, &name, log.replicas).await {
+                    context.environment.clock.sleep(AGAIN).await;
+                }
+            }
+            Verdict::Done
+        }
+        Question::Append(logs) => {
+            join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
+            Verdict::Done
+        }
+        Question::Copies(logs) => {
+            let mut copies = Copies::new();
+            for log in logs {
+                let held = read_copies(context, &log).await;
+                copies.insert(log, held);
+            }
+            Verdict::Copies(copies)
+        }
+    }
+}
+
+async fn append_until_taken(context: &Context, log: &str) {
+    let name: LogName = log.parse().expect("a good name");
+    let config = ProducerConfig { delivery_timeout: Duration::from_secs(5), ..ProducerConfig::default() };
+    loop {
+        let producer = context.client.producer(&name, config.clone()).expect("a good configuration");
+        let values = context.shared.counters.values(1);
+        let records = values.iter().map(|value| record(*value, 0)).collect();
+        let call = Call::Append { producer: context.shared.counters.producer(), values };
+        let operation = context.invoke(log, call);
+        let answer = append::outcome(producer.append(records).await);
+        let taken = matches!(answer, Outcome::Appended { .. });
+        context.complete(operation, answer);
+        if taken {
+            return;
+        }
+        context.environment.clock.sleep(AGAIN).await;
+    }
+}
+
+/// What each replica holds. All of them have everything by now, so that one
+/// which goes on lacking something is judged as it is.
+async fn read_copies(context: &Context, log: &str) -> BTreeMap<u64, Vec<(u64, u64)>> {
+    let name: LogName = log.parse().expect("a good name");
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        if let Some(copies) = try_to_read(context, &name, tries >= PATIENCE).await {
+            return copies;
+        }
+        context.environment.clock.sleep(AGAIN).await;
+    }
+}
+
+async fn try_to_read(context: &Context, log: &LogName, anyhow: bool) -> Option<BTreeMap<u64, Vec<(u64, u64)>>> {
+    let end = context.client.offsets(log, Consistency::Linearizable).await.ok()?.end();
+    let described = context.client.describe_log(log).await.ok()?;
+    let mut copies = BTreeMap::new();
+    for replica in described.replicas {
+        let copy = read_copy(context, log, replica.node).await?;
+        if copy.len() as u64 != end.get() && !anyhow {
+            return None;
+        }
+        copies.insert(replica.node.get(), copy);
+    }
+    Some(copies)
+}
+
+async fn read_copy(context: &Context, log: &LogName, node: NodeId) -> Option<Vec<(u64, u64)>> {
+    let config = ReaderConfig { node: Some(node), ..ReaderConfig::default() };
+    let mut reader = context.client.reader(log, config).expect("a good configuration");
+    let mut copy = Vec::new();
+    loop {
+        match reader.next().await {
+            Ok(Some(found)) => copy.push(read::place(context, &found)),
+            Ok(None) => return Some(copy),
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Creates logs while things go wrong, and appends a little to each.
+
+use quipu_sdk::{CreateLogError, LogConfig, LogName, ProducerConfig};
+
+use super::append::outcome;
+use super::{Context, record};
+use crate::history::{Call, Outcome};
+
+pub(super) async fn run(context: Context, logs: u64, replicas: u32, pause_ms: u64) {
+    for _ in 0..logs {
+        context.pause(pause_ms).await;
+        if !context.goes_on() {
+            return;
+        }
+        let name: LogName = context.shared.counters.log().parse().expect("a good name");
+        create(&context, &name, replicas).await;
+        append_one(&context, &name).await;
+    }
+}
+
+/// Creates a log, and says how that went.
+pub(crate) async fn create(context: &Context, name: &LogName, replicas: u32) -> bool {
+    let operation = context.invoke(name.as_str(), Call::Create { replicas });
+    let config = LogConfig { replicas: Some(replicas), ..LogConfig::default() };
+    let answer = match context.client.create_log(name, config).await {
+        Ok(_) => Outcome::Created,
+        Err(CreateLogError::Request(error)) if !error.has_no_side_effects() => {
+            Outcome::Unknown { why: error.to_string() }
+        }
+        Err(error) => Outcome::Failed { why: error.to_string() },
+    };
+    let created = answer == Outcome::Created;
+    context.complete(operation, answer);
+    created
+}
+
+async fn append_one(context: &Context, name: &LogName) {
+    let producer = context.client.producer(name, ProducerConfig::default()).expect("a good configuration");
+    let values = context.shared.counters.values(1);
+    let records = values.iter().map(|value| record(*value, 0)).collect();
+    let call = Call::Append { producer: context.shared.counters.producer(), values };
+    let operation = context.invoke(name.as_str(), call);
+    // The answer is waited for as long as the job lasts.
+    let answer = producer.append(records).await;
+    context.complete(operation, outcome(answer));
+}
