@@ -23,6 +23,7 @@ mod network;
 mod random;
 mod simulation;
 mod tasks;
+pub mod timeline;
 mod trace;
 pub mod violation;
 
