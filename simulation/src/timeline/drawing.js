@@ -68,7 +68,7 @@ function write(context, text, x, y, width, { colour = INK, size = 11, weight = 4
   let shown = text.length > 200 ? text.slice(0, 200) : text;
   const full = context.measureText(shown).width;
   if (full > width) {
-    const letters = Math.floor((shown.length * width) / full) - 1;
+    const letters = Math.floor((shown.length * width) / full) - 2;
     if (letters < 4) return false;
     shown = `${shown.slice(0, letters)}…`;
   }
@@ -166,12 +166,13 @@ function drawState(context, span, x, y, width, height) {
     context.strokeRect(x + 0.5, y + 3.5, Math.max(0, width - 1), height - 7);
     return;
   }
-  context.fillStyle = span.state === "up" ? "#d3e3d8" : "#edf4ef";
+  context.fillStyle = span.state === "up" ? "#e2e7ec" : "#f2f4f6";
   context.fillRect(x, y + 3, width, height - 6);
-  context.fillStyle = span.state === "up" ? "#4d8a63" : "#9dbfaa";
+  context.fillStyle = span.state === "up" ? "#6f7f8f" : "#b7c1ca";
   context.fillRect(x, y + 3, width, 2);
-  if (span.starts) return;
-  write(context, "up", x + 6, middle + 1.5, width - 10, { colour: "#2b5c3d" });
+  // Where a boot is named, its sign says that it is up.
+  if (span.starts || (span.boot ?? "1") !== "1") return;
+  write(context, "up", x + 6, middle + 1.5, width - 10, { colour: SOFT });
 }
 
 /// What is to be seen over its neighbours at every scale.
@@ -262,7 +263,7 @@ function drawCall(context, call, x, y, width, height) {
     context.stroke();
   }
   const from = Math.max(x, 0) + 4, room = x + width - from - (call.state === "failed" ? 12 : 4);
-  if (room < 16) return;
+  if (room < 16 || !call.id) return;
   if (call.state === "unknown" && room > 30) {
     context.fillStyle = look.fill;
     context.fillRect(from - 2, top + 1, Math.min(room + 2, 34 + call.call.length * 5.5), tall - 2);

@@ -66,8 +66,11 @@ const model = (() => {
         const lane = node(event.node);
         // A run may record roles only: such a node is up from there on.
         if (!lane.states.length) follow(lane.states, { from: at, state: "up" });
-        follow(group(lane, event.group).roles, {
-          from: at, role: event.role.toLowerCase(), term: event.term, replica: event.replica,
+        const { roles } = group(lane, event.group), last = roles.at(-1), role = event.role.toLowerCase();
+        // Said again, nothing has changed.
+        if (last?.to === end && last.role === role && last.term === event.term && last.replica === event.replica) break;
+        follow(roles, {
+          from: at, role, term: event.term, replica: event.replica,
           node: event.node, group: event.group,
         });
         break;

@@ -8,10 +8,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const inWords = (promise) => {
-  const words = promise.replace(/[-_]+/g, " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
-};
+const inWords = (promise) => promise.replace(/[-_]+/g, " ");
 
 // ---- The verdict and the run ----
 
@@ -42,7 +39,7 @@ function violationCard(violation, index) {
   const details = violation.details ?? violation.text;
   return make("article", { className: "violation" },
     make(index ? "h2" : "h1", {},
-      `Broken: ${inWords(violation.promise)}`,
+      `Broken promise: ${inWords(violation.promise)}`,
       make("span", { className: "when", textContent: `shown at ${milliseconds(violation.at)} ms${where}` })),
     violation.meaning ? make("p", { className: "meaning", textContent: violation.meaning }) : null,
     make("p", { className: "details", textContent: details }),
@@ -53,7 +50,7 @@ function violationCard(violation, index) {
 
 function fillHeader() {
   document.title = model.violations.length
-    ? `${inWords(model.violations[0].promise)} · seed ${data.seed}` : `Seed ${data.seed}`;
+    ? `Broken: ${inWords(model.violations[0].promise)} · seed ${data.seed}` : `Seed ${data.seed}`;
   $("verdict").append(...(model.violations.length
     ? model.violations.map(violationCard)
     : [make("div", { className: "kept" }, make("h1", { textContent: "Every promise was kept" }))]));
@@ -270,6 +267,10 @@ function listenTo(canvas, which) {
 
 function click(which, event) {
   const target = pointedAt(which, event);
+  if (target?.named) {
+    showCall(target.call);
+    return;
+  }
   if (target?.violations && (target.x <= 0 || target.x + target.w >= view.width)) {
     showViolation(model.violations.indexOf(target.violations[0]));
     return;

@@ -145,7 +145,7 @@ function drawRuler() {
     write(context, label, x - half, rows.ticks + 7, 200, { colour: SOFT });
   }
   drawMarks(context, rows.marks);
-  drawFlags(context, rows.violations);
+  drawCallNames(context, rows.violations, drawFlags(context, rows.violations));
   if (view.here !== null) {
     context.fillStyle = HERE;
     context.fillRect(toX(view.here) - 0.5, rows.ticks, 1.5, RULER_HEIGHT - rows.ticks);
@@ -181,6 +181,7 @@ function drawFlags(context, y) {
     else flags.push({ x, violations: [violation] });
   }
   context.font = font(11.5, 700);
+  const taken = [];
   let free = -Infinity;
   for (const { x, violations } of flags) {
     // Out of sight, a flag waits at the edge and says in which direction.
@@ -198,7 +199,31 @@ function drawFlags(context, y) {
     context.fill();
     if (!before && !after) context.fillRect(x - 1, y, 2, RULER_HEIGHT - y);
     write(context, text, left + 6, y + 9, wide - 8, { colour: "#ffffff", size: 11.5, weight: 700 });
+    taken.push([left, left + wide]);
     targets.ruler.push({ x: left, y, w: wide, h: 17, violations });
+  }
+  return taken;
+}
+
+/// The calls that show a violation, by name, where the flags leave room.
+function drawCallNames(context, y, taken) {
+  const calls = model.violations.flatMap((violation) => violation.operations).map((id) => model.operations.get(id));
+  for (const call of new Set(calls)) {
+    if (!call || call.from < view.from || call.from > view.to) continue;
+    const x = toX(call.from), text = `#${call.id} ${call.verb}`;
+    context.font = font(11, 600);
+    const wide = context.measureText(text).width + 10;
+    if (x + wide > view.width || taken.some(([from, to]) => x < to + 3 && x + wide > from - 3)) continue;
+    taken.push([x, x + wide]);
+    context.strokeStyle = RED;
+    context.lineWidth = 1.2;
+    context.beginPath();
+    context.roundRect(x, y + 0.5, wide, 16, 3);
+    context.stroke();
+    context.fillStyle = RED;
+    context.fillRect(x - 0.5, y, 1, RULER_HEIGHT - y);
+    write(context, text, x + 5, y + 9, wide, { colour: RED, weight: 600 });
+    targets.ruler.push({ x, y, w: wide, h: 17, call, named: true });
   }
 }
 
@@ -235,6 +260,14 @@ function shadeGuilt(context) {
     const [from, to] = [toX(call.from), toX(call.to)];
     context.fillStyle = "rgb(200 16 46 / 9%)";
     context.fillRect(from, 0, Math.max(1.5, to - from), layout.height);
+    context.strokeStyle = "rgb(200 16 46 / 65%)";
+    context.lineWidth = 1;
+    context.setLineDash([2, 4]);
+    context.beginPath();
+    context.moveTo(from, 0);
+    context.lineTo(from, layout.height);
+    context.stroke();
+    context.setLineDash([]);
   }
 }
 
