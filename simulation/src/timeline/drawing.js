@@ -172,7 +172,8 @@ function drawState(context, span, x, y, width, height) {
   context.fillRect(x, y + 3, width, 2);
   // Where a boot is named, its sign says that it is up.
   if (span.starts || (span.boot ?? "1") !== "1") return;
-  write(context, "up", x + 6, middle + 1.5, width - 10, { colour: SOFT });
+  const from = Math.max(x, 0) + 6;
+  write(context, "up", from, middle + 1.5, x + width - from - 4, { colour: SOFT });
 }
 
 /// What is to be seen over its neighbours at every scale.
@@ -206,15 +207,17 @@ function drawRole(context, span, x, y, width, height) {
   context.fillStyle = "#ffffff";
   if (width > 3) context.fillRect(x, y + 1, 1, height - 2);
   const style = leads ? { colour: "#ffffff", weight: 600 } : { colour: strong };
-  if (span.role === "learner" && width > 24) {
+  // Words stay in sight while any of the span is.
+  const from = Math.max(x, 0) + 5, room = x + width - from - 2;
+  if (span.role === "learner" && room > 16) {
     context.fillStyle = light;
-    context.fillRect(x + 3, y + 2, Math.min(width - 6, 62), height - 5);
+    context.fillRect(from - 2, y + 2, Math.min(room, 62), height - 5);
   }
   const words = leads ? [`leader, term ${span.term}`] : span.role === "learner" ? [`learner ${span.term}`] : [];
   for (const text of [...words, `t${span.term}`, span.term]) {
     context.font = font(11, style.weight ?? 400);
-    if (context.measureText(text).width <= width - 7) {
-      write(context, text, x + 5, y + height / 2 + 0.5, width - 6, style);
+    if (context.measureText(text).width <= room) {
+      write(context, text, from, y + height / 2 + 0.5, room + 1, style);
       break;
     }
   }

@@ -53,7 +53,7 @@ function fillHeader() {
     ? `Broken: ${inWords(model.violations[0].promise)} · seed ${data.seed}` : `Seed ${data.seed}`;
   $("verdict").append(...(model.violations.length
     ? model.violations.map(violationCard)
-    : [make("div", { className: "kept" }, make("h1", { textContent: "Every promise was kept" }))]));
+    : [make("div", { className: "kept" }, make("h1", { textContent: "No broken promise was found" }))]));
   const fact = (name, value) => make("div", {}, make("dt", { textContent: name }), make("dd", { textContent: value }));
   $("facts").append(
     fact("Seed", data.seed), fact("Commit", data.commit || "not recorded"),
@@ -123,7 +123,7 @@ function fillToolbar() {
   document.querySelector('[data-show="violation"]').disabled = !model.violations.length;
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hideTip();
-    if (event.target.closest("input, #scroller") || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest?.("input, #scroller") || event.ctrlKey || event.metaKey || event.altKey) return;
     const wanted = { 0: "everything", v: "violation", "+": "in", "=": "in", "-": "out", ArrowLeft: "earlier", ArrowRight: "later" };
     if (!wanted[event.key]) return;
     event.preventDefault();
@@ -132,7 +132,7 @@ function fillToolbar() {
   observers.push(() => {
     const step = (view.to - view.from) / 1000;
     const [from, to] = [Math.max(0, view.from), Math.min(model.end, view.to)].map((at) => milliseconds(at, step));
-    $("range").textContent = `${from} – ${to} ms of ${milliseconds(model.end)}`;
+    $("range").textContent = `${from} – ${to} ms of ${milliseconds(model.end, step)}`;
   });
 }
 
@@ -349,9 +349,21 @@ const table = {
   },
 
   /// Only what can be seen becomes elements.
-  render(most = Math.ceil($("scroller").clientHeight / this.rowHeight) + 12) {
+  render() {
+    const most = Math.ceil($("scroller").clientHeight / this.rowHeight) + 12;
     const first = Math.max(0, Math.floor($("scroller").scrollTop / this.rowHeight) - 6);
-    $("rows").replaceChildren(...this.found.slice(first, first + most).map((event, index) => {
+    this.fillRows(this.found.slice(first, first + most), first);
+  },
+
+  /// Paper does not scroll: calls that show nothing are left out.
+  renderForPaper() {
+    const told = this.found.filter((event) => !event.operation || model.operations.get(event.operation)?.shows);
+    this.fillRows(told.slice(0, MOST_ROWS_ON_PAPER), 0);
+    $("count").textContent = "calls that show no broken promise are left out";
+  },
+
+  fillRows(events, first) {
+    $("rows").replaceChildren(...events.map((event, index) => {
       const row = make("div", { className: `row topic-${event.topic}`, title: event.text },
         make("span", { textContent: milliseconds(event.at, 1) }),
         make("span", { textContent: event.topic }),
@@ -458,15 +470,25 @@ observers.push(() => {
 // ---- Paper ----
 
 /// Paper is narrower than a window: everything is drawn again to its width.
-const PAPER_WIDTH = 1040;
-function onPaper(width) {
-  view.printing = width;
+const PAPER_WIDTH = 1040, PAPER_HEIGHT = 680, LABELS_ON_PAPER = "150px", MOST_ROWS_ON_PAPER = 200;
+addEventListener("beforeprint", () => {
+  // A page holds all lanes, unless they would be too small to read.
+  const scale = Math.min(1, Math.max(0.5, PAPER_HEIGHT / (layout.height + OVERVIEW_HEIGHT + RULER_HEIGHT)));
+  document.documentElement.style.setProperty("--labels", LABELS_ON_PAPER);
+  $("chart").style.zoom = scale;
+  view.printing = PAPER_WIDTH / scale;
   resize();
   draw();
-  table.render(width ? 60 : undefined);
-}
-addEventListener("beforeprint", () => onPaper(PAPER_WIDTH));
-addEventListener("afterprint", () => onPaper(undefined));
+  table.renderForPaper();
+});
+addEventListener("afterprint", () => {
+  document.documentElement.style.removeProperty("--labels");
+  $("chart").style.zoom = "";
+  view.printing = undefined;
+  resize();
+  draw();
+  table.filter();
+});
 
 for (const [text, row] of [["whole run", -17], ["phases", RULER_ROWS.phases + 9], ["broken promises", RULER_ROWS.violations + 9],
   ["rare states", RULER_ROWS.marks + 7], ["simulated ms", RULER_ROWS.ticks + 8]]) {

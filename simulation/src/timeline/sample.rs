@@ -13,6 +13,9 @@ use crate::violation::Violation;
 const LOST: u64 = 900_001;
 const LOGS: [&str; 2] = ["orders", "payments"];
 
+/// When it begins and ends, its kind, the nodes it strikes, its details.
+type Fault = (u64, Option<u64>, &'static str, &'static [u64], &'static str);
+
 /// All that a page is made from.
 pub(super) struct Sample {
     pub(super) heading: Heading,
@@ -135,7 +138,7 @@ impl Story {
     }
 
     fn faults(&mut self) {
-        let faults: &[(u64, Option<u64>, &str, &[u64], &str)] = &[
+        let faults: &[Fault] = &[
             (1_800, Some(3_100), "partition", &[1, 2], "{1, 2} cannot reach {3, 4, 5}, nor they them"),
             (3_500, Some(5_300), "slow-disk", &[4], "each fdatasync takes 40 to 90 ms longer"),
             (4_210, None, "power-loss", &[3], "unsynced: 3 of 5 sectors of 1.journal lost, 1 torn"),

@@ -185,8 +185,8 @@ fn pages_to_look_at() {
     let directory = std::env::temp_dir().join("quipu-timeline");
     std::fs::create_dir_all(&directory).expect("a directory to write to");
     let sample = lost_record(4, Duration::from_millis(90));
-    let large = lost_record(12, Duration::from_millis(8));
-    assert!(large.events.len() > 10_000, "{} events are not many", large.events.len());
+    let large = lost_record(16, Duration::from_millis(4));
+    assert!(large.events.len() > 20_000, "{} events are not many", large.events.len());
     let kept = Sample { violations: vec![], ..lost_record(3, Duration::from_millis(200)) };
     let pages = [
         ("sample", sample.html()),
