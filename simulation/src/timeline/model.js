@@ -11,11 +11,11 @@ const groupNames = new Map(data.groups);
 const groupName = (group) => groupNames.get(group) ?? `log ${group}`;
 
 /// What a kind of fault strikes. The order decides where words of two reaches
-/// meet: a slow disk is a disk's, lost power is a node's.
+/// meet: a crash while a snapshot is installed is a node's, a slow disk a disk's.
 const REACHES = [
+  ["node", /power|kill|crash|stop|shut|pause|clock|skew|restart|reboot|cpu/],
   ["operation", /member|learner|voter|transfer|trim|purge|snapshot|install|upgrade|version|replace|recover/],
-  ["disk", /disk|sync|torn|tear|eio|enospc|full|flip|corrupt|misdirect|lost-write|write|read-error|stale|sector|io-error/],
-  ["node", /power|kill|crash|stop|shut|pause|clock|skew|node|boot|restart|cpu/],
+  ["disk", /disk|sync|torn|tear|eio|enospc|full|flip|corrupt|misdirect|write|read-error|stale|sector|io-error/],
   ["network", /./],
 ];
 const reachOf = (kind) => REACHES.find(([, words]) => words.test(kind.toLowerCase()))?.[0] ?? "network";

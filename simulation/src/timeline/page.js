@@ -160,7 +160,7 @@ function rearrange() {
 }
 
 function resize() {
-  const labels = parseFloat(getComputedStyle($("lanes")).paddingLeft);
+  const labels = view.printing ? LABELS_ON_PAPER : parseFloat(getComputedStyle($("lanes")).paddingLeft);
   view.width = Math.max(200, (view.printing ?? $("chart").clientWidth) - labels);
   redraw();
 }
@@ -470,11 +470,10 @@ observers.push(() => {
 // ---- Paper ----
 
 /// Paper is narrower than a window: everything is drawn again to its width.
-const PAPER_WIDTH = 1040, PAPER_HEIGHT = 680, LABELS_ON_PAPER = "150px", MOST_ROWS_ON_PAPER = 200;
+const PAPER_WIDTH = 1040, PAPER_HEIGHT = 680, MOST_ROWS_ON_PAPER = 200;
 addEventListener("beforeprint", () => {
   // A page holds all lanes, unless they would be too small to read.
   const scale = Math.min(1, Math.max(0.5, PAPER_HEIGHT / (layout.height + OVERVIEW_HEIGHT + RULER_HEIGHT)));
-  document.documentElement.style.setProperty("--labels", LABELS_ON_PAPER);
   $("chart").style.zoom = scale;
   view.printing = PAPER_WIDTH / scale;
   resize();
@@ -482,7 +481,6 @@ addEventListener("beforeprint", () => {
   table.renderForPaper();
 });
 addEventListener("afterprint", () => {
-  document.documentElement.style.removeProperty("--labels");
   $("chart").style.zoom = "";
   view.printing = undefined;
   resize();
@@ -490,12 +488,12 @@ addEventListener("afterprint", () => {
   table.filter();
 });
 
-for (const [text, row] of [["whole run", -17], ["phases", RULER_ROWS.phases + 9], ["broken promises", RULER_ROWS.violations + 9],
-  ["rare states", RULER_ROWS.marks + 7], ["simulated ms", RULER_ROWS.ticks + 8]]) {
+AXIS_LABELS.forEach(({ text, y, height }, index) => {
   const label = make("span", { textContent: text });
-  label.style.top = `${OVERVIEW_HEIGHT + row - 9}px`;
+  label.style.top = `${index ? OVERVIEW_HEIGHT + y : y}px`;
+  label.style.lineHeight = `${height}px`;
   $("axis-labels").append(label);
-}
+});
 fillHeader();
 fillToolbar();
 fillLegend();

@@ -5,6 +5,15 @@ const $ = (id) => document.getElementById(id);
 const canvases = { overview: $("overview"), ruler: $("ruler"), lanes: $("canvas") };
 const OVERVIEW_HEIGHT = 26, RULER_HEIGHT = 78;
 const RULER_ROWS = { phases: 2, violations: 22, marks: 42, ticks: 58 };
+/// The first lies beside the overview, the others beside the ruler.
+const AXIS_LABELS = [
+  { text: "whole run", y: 4, height: 18 },
+  { text: "phases", y: RULER_ROWS.phases, height: 17 },
+  { text: "broken promises", y: RULER_ROWS.violations, height: 17 },
+  { text: "rare states", y: RULER_ROWS.marks - 1, height: 17 },
+  { text: "simulated ms", y: RULER_ROWS.ticks - 1, height: 17 },
+];
+const LABELS_ON_PAPER = 150;
 /// Nothing happens within less: simulated time is counted in microseconds.
 const LEAST_SPAN = 200;
 /// The most calls whose time is shaded through all lanes.
@@ -55,20 +64,33 @@ function redraw() {
   });
 }
 
-/// A canvas of the given size in CSS pixels, cleared, ready to draw in them.
-function prepared(canvas, height) {
+/// A canvas of the given height in CSS pixels, cleared, ready to draw in them.
+/// On paper it holds its labels too: a browser may scale a canvas there by
+/// another measure than what lies beside it.
+function prepared(canvas, height, labels) {
+  const margin = view.printing ? LABELS_ON_PAPER : 0;
   const sharp = view.printing ? 3 : window.devicePixelRatio || 1;
-  const [wide, tall] = [Math.round(view.width * sharp), Math.round(height * sharp)];
+  const [wide, tall] = [Math.round((view.width + margin) * sharp), Math.round(height * sharp)];
   if (canvas.width !== wide || canvas.height !== tall) {
     canvas.width = wide;
     canvas.height = tall;
-    canvas.style.width = `${view.width}px`;
+    canvas.style.width = `${view.width + margin}px`;
     canvas.style.height = `${height}px`;
   }
   const context = canvas.getContext("2d");
-  context.setTransform(sharp, 0, 0, sharp, 0, 0);
-  context.clearRect(0, 0, view.width, height);
+  context.setTransform(sharp, 0, 0, sharp, margin * sharp, 0);
+  context.clearRect(-margin, 0, view.width + margin, height);
   context.textBaseline = "middle";
+  if (margin) {
+    for (const { text, more, className, y, height } of labels) {
+      const style = className === "lane" ? { size: 13, weight: 600 } : { size: 12, colour: SOFT };
+      const from = (className === "group" ? 24 : 8) - margin;
+      write(context, more ? `${text}, ${more}` : text, from, y + height / 2, -from - 4, style);
+    }
+    context.beginPath();
+    context.rect(0, 0, view.width, height);
+    context.clip();
+  }
   return context;
 }
 
@@ -82,7 +104,7 @@ function draw() {
 
 /// The whole run, always, and which part of it is in sight.
 function drawOverview() {
-  const context = prepared(canvases.overview, OVERVIEW_HEIGHT);
+  const context = prepared(canvases.overview, OVERVIEW_HEIGHT, AXIS_LABELS.slice(0, 1));
   const [least, most] = everything();
   const x = (at) => ((at - least) / (most - least)) * view.width;
   for (const phase of model.phases) {
@@ -122,7 +144,7 @@ function ticks() {
 }
 
 function drawRuler() {
-  const context = prepared(canvases.ruler, RULER_HEIGHT);
+  const context = prepared(canvases.ruler, RULER_HEIGHT, AXIS_LABELS.slice(1));
   const rows = RULER_ROWS;
   for (const phase of model.phases) {
     const [from, to] = [Math.max(0, toX(phase.from)), Math.min(view.width, toX(phase.to))];
@@ -228,7 +250,7 @@ function drawCallNames(context, y, taken) {
 }
 
 function drawLanes() {
-  const context = prepared(canvases.lanes, layout.height);
+  const context = prepared(canvases.lanes, layout.height, layout.labels);
   context.fillStyle = "#f0f2f4";
   for (const at of ticks().all) context.fillRect(toX(at), 0, 1, layout.height);
   for (const phase of model.phases) {
