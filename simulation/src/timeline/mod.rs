@@ -26,11 +26,14 @@ mod tests;
 const TEMPLATE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 /// One script in parts: later parts use what earlier ones declare.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("model.js"),
     include_str!("lanes.js"),
     include_str!("drawing.js"),
     include_str!("view.js"),
+    include_str!("verdict.js"),
+    include_str!("pointing.js"),
+    include_str!("table.js"),
     include_str!("page.js"),
 ];
 

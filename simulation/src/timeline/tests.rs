@@ -187,11 +187,11 @@ fn pages_to_look_at() {
     let sample = lost_record(4, Duration::from_millis(90));
     let large = lost_record(16, Duration::from_millis(4));
     assert!(large.events.len() > 20_000, "{} events are not many", large.events.len());
-    let kept = Sample { violations: vec![], ..lost_record(3, Duration::from_millis(200)) };
+    let unlisted = Sample { violations: vec![], ..lost_record(3, Duration::from_millis(200)) };
     let pages = [
         ("sample", sample.html()),
         ("large", large.html()),
-        ("kept", kept.html()),
+        ("unlisted", unlisted.html()),
         ("hostile", html(&Heading::default(), &every_kind(HOSTILE), &every_call(HOSTILE), &[])),
         ("empty", html(&Heading::default(), &[], &[], &[])),
     ];
