@@ -36,6 +36,8 @@ function show(from, to) {
   const start = Math.min(Math.max((from + to - span) / 2, least), most - span);
   view.from = start;
   view.to = start + span;
+  // What was pointed at has moved away.
+  hideTip();
   redraw();
 }
 const zoom = (factor, around = (view.from + view.to) / 2) =>
