@@ -32,5 +32,6 @@ pub mod points;
 pub mod recorder;
 pub mod run;
 pub mod scenario;
+pub mod timeline;
 pub mod violation;
 mod workloads;
