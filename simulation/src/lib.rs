@@ -16,6 +16,7 @@
 //! This is the only crate that names turmoil.
 #![forbid(unsafe_code)]
 
+pub mod checkers;
 mod clock;
 pub mod event;
 pub mod history;

@@ -1,0 +1,3 @@
+//! The judges judged.
+
+mod engine;
