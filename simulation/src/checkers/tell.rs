@@ -1,0 +1,64 @@
+//! Calls and values in words, for whoever reads a violation.
+
+use std::fmt;
+
+use crate::history::{Call, Operation, Outcome};
+
+/// A longer list is cut here: a person looks at its beginning, and the history
+/// has the rest.
+const MAX_LISTED: usize = 8;
+
+/// Numbers as `[1, 2, 3]`, long lists cut.
+pub(crate) struct List<'a>(pub(crate) &'a [u64]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[")?;
+        for (index, number) in self.0.iter().take(MAX_LISTED).enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{number}")?;
+        }
+        match self.0.len().saturating_sub(MAX_LISTED) {
+            0 => write!(f, "]"),
+            more => write!(f, ", … {more} more]"),
+        }
+    }
+}
+
+/// An operation as `#7 by client 2 (12ms to 15ms): append [4, 5] at 8..10`.
+pub(crate) struct Told<'a>(pub(crate) &'a Operation);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Operation { id, client, call, invoked, completed, outcome, .. } = self.0;
+        write!(f, "#{id} by client {client} ({invoked:?} to ")?;
+        match completed {
+            Some(at) => write!(f, "{at:?}): ")?,
+            None => write!(f, "the end): ")?,
+        }
+        match call {
+            Call::Create { replicas } => write!(f, "create with {replicas} replicas")?,
+            Call::Append { values, .. } => write!(f, "append {}", List(values))?,
+            Call::Read { from, max, local } => {
+                let how = if *local { "local read" } else { "read" };
+                write!(f, "{how} from {from}, at most {max}")?;
+            }
+            Call::End => write!(f, "end")?,
+        }
+        match outcome {
+            Outcome::Pending => write!(f, ", never answered"),
+            Outcome::Created => write!(f, ", created"),
+            Outcome::Appended { start, end } => write!(f, " at {start}..{end}"),
+            Outcome::Read { records } => match (records.first(), records.last()) {
+                (Some((first, _)), Some((last, _))) => {
+                    let values: Vec<u64> = records.iter().map(|&(_, value)| value).collect();
+                    write!(f, ", saw {} at {first} to {last}", List(&values))
+                }
+                _ => write!(f, ", saw nothing"),
+            },
+            Outcome::End { end } => write!(f, " is {end}"),
+            Outcome::Failed { why } => write!(f, ", failed: {why}"),
+            Outcome::Unknown { why } => write!(f, ", unknown: {why}"),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Each promise, kept and broken.
+
+use super::story::{Story, append, append_by, at, failed, is, local_read, read, saw, unknown};
+use crate::checkers::oracle;
+use crate::history::{Call, Copies, Outcome};
+
+#[test]
+fn what_was_acknowledged_is_there_and_is_seen() {
+    let mut story = Story::default();
+    story.does(Call::Create { replicas: 3 }, Outcome::Created);
+    story.does(append(&[1, 2]), at(0, 2)).does(read(0, 10), saw(0, &[1, 2]));
+    story.does(append(&[3]), at(2, 3)).does(read(1, 1), saw(1, &[2])).does(Call::End, is(3));
+    story.does(read(3, 10), saw(3, &[])).does(read(9, 10), saw(9, &[])).does(local_read(0, 10), saw(0, &[1]));
+    story.holds(&[1, 2, 3]).is_well();
+}
+
+#[test]
+fn nothing_happened_and_nothing_is_wrong() {
+    Story::default().is_well();
+    Story::default().holds(&[]).is_well();
+}
+
+#[test]
+fn created_log_that_no_node_holds_is_found() {
+    Story::default().does(Call::Create { replicas: 3 }, Outcome::Created).breaks(&["created-log-exists"]);
+    Story::default().does(Call::Create { replicas: 3 }, unknown()).is_well();
+}
+
+#[test]
+fn copy_that_skips_an_offset_or_starts_late_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(append(&[2]), at(1, 2));
+    story.node_holds(1, vec![(0, 1), (2, 2)]).breaks(&["contiguous-offsets"]);
+    story.node_holds(1, vec![(1, 1), (2, 2)]).breaks(&["contiguous-offsets"]);
+    story.node_holds(1, vec![(0, 1), (1, 2)]).is_well();
+}
+
+#[test]
+fn replica_that_holds_something_else_is_found_and_the_others_are_believed() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(append(&[2]), unknown()).holds(&[1]).is_well();
+    story.node_holds(1, vec![(0, 1), (1, 2)]).breaks(&["replicas-agree"]);
+    story.node_holds(1, vec![]).breaks(&["replicas-agree"]);
+    story.node_holds(1, vec![(0, 2)]).breaks(&["replicas-agree"]);
+}
+
+#[test]
+fn acknowledged_record_that_is_gone_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(append(&[2]), at(1, 2));
+    story.holds(&[1]).breaks(&["no-lost-record"]);
+    // A log that is gone altogether has lost all of it.
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).breaks(&["no-lost-record"]);
+}
+
+#[test]
+fn record_that_landed_twice_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1, 2]), at(0, 2)).does(append(&[3]), unknown());
+    story.holds(&[1, 2, 1, 2]).breaks(&["no-doubled-record"]);
+    story.holds(&[1, 2, 3, 3]).breaks(&["no-doubled-record"]);
+}
+
+#[test]
+fn acknowledged_record_elsewhere_than_said_is_found() {
+    let mut story = Story::default();
+    story.does(append_by(1, &[1]), at(0, 1)).does(append_by(2, &[2]), at(1, 2));
+    story.holds(&[2, 1]).breaks(&["offset-never-changes-meaning"]);
+}
+
+#[test]
+fn acknowledgement_of_more_or_fewer_offsets_than_records_is_found() {
+    Story::default().does(append(&[1, 2]), at(0, 1)).holds(&[1, 2]).breaks(&["range-fits-batch"]);
+    Story::default()
+        .does(append(&[1]), at(1, 0))
+        .holds(&[1])
+        .breaks(&["offset-never-changes-meaning", "range-fits-batch"]);
+}
+
+#[test]
+fn batch_of_unknown_outcome_is_there_whole_or_not_at_all() {
+    let mut story = Story::default();
+    story.does(append_by(1, &[1, 2, 3]), unknown());
+    story.ask(append_by(2, &[4, 5]));
+    for well in [&[][..], &[1, 2, 3], &[4, 5], &[1, 2, 3, 4, 5], &[4, 5, 1, 2, 3]] {
+        story.holds(well).is_well();
+    }
+    for torn in [&[1, 2][..], &[3], &[1, 3, 2], &[1, 4, 5, 2, 3], &[5], &[5, 4]] {
+        story.holds(torn).breaks(&["batch-is-atomic"]);
+    }
+}
+
+#[test]
+fn failed_append_that_landed_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1, 2]), failed()).holds(&[]).is_well();
+    story.holds(&[1, 2]).breaks(&["failed-never-lands"]);
+    story.holds(&[2]).breaks(&["failed-never-lands"]);
+}
+
+#[test]
+fn record_that_nobody_appended_is_found() {
+    Story::default().does(append(&[1]), at(0, 1)).holds(&[1, 99]).breaks(&["no-invented-record"]);
+    Story::default().holds(&[99]).breaks(&["no-invented-record"]);
+}
+
+#[test]
+fn record_of_another_log_is_found() {
+    let history = crate::history::History::default();
+    let id = history.invoke(std::time::Duration::ZERO, 1, "a", append(&[1]));
+    history.complete(std::time::Duration::from_millis(1), id, at(0, 1));
+    let holding = |log: &str| (log.to_owned(), [(1, vec![(0, 1)])].into());
+    let copies = Copies::from([holding("a"), holding("b")]);
+    let found = oracle::check(&history.snapshot(), &copies);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].promise, "no-invented-record");
+    assert!(found[0].details.starts_with("log b: value 1 at [0] was appended to log a: #0"), "{}", found[0]);
+}
+
+#[test]
+fn producers_later_append_before_its_earlier_one_is_found() {
+    let mut story = Story::default();
+    let (first, second) = (story.ask(append(&[1])), story.ask(append(&[2])));
+    story.answer(first, unknown()).answer(second, unknown());
+    for well in [&[][..], &[1], &[2], &[1, 2]] {
+        story.holds(well).is_well();
+    }
+    story.holds(&[2, 1]).breaks(&["producer-order"]);
+}
+
+#[test]
+fn read_of_what_the_log_does_not_hold_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(append(&[2]), unknown());
+    // It was seen before it was committed, and then it was not.
+    story.does(local_read(0, 10), saw(0, &[1, 2]));
+    story.holds(&[1, 2]).is_well();
+    story.holds(&[1]).breaks(&["reads-agree"]);
+}
+
+#[test]
+fn read_that_skips_or_exceeds_what_was_asked_is_found() {
+    let told = |call: Call, records: &[(u64, u64)]| {
+        let mut story = Story::default();
+        story.does(append(&[1, 2, 3]), at(0, 3)).does(call, Outcome::Read { records: records.to_vec() });
+        story.holds(&[1, 2, 3]);
+        story
+    };
+    told(local_read(0, 3), &[(0, 1), (1, 2)]).is_well();
+    told(local_read(0, 3), &[(0, 1), (2, 3)]).breaks(&["reads-agree"]);
+    told(local_read(0, 3), &[(1, 2), (2, 3)]).breaks(&["reads-agree"]);
+    told(local_read(0, 3), &[(0, 1), (1, 3)]).breaks(&["reads-agree"]);
+    told(local_read(0, 1), &[(0, 1), (1, 2)]).breaks(&["reads-agree"]);
+}
+
+#[test]
+fn read_that_misses_what_was_acknowledged_before_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1, 2, 3]), at(0, 3)).holds(&[1, 2, 3]);
+    story.does(read(0, 2), saw(0, &[1, 2])).does(local_read(0, 10), saw(0, &[1])).is_well();
+    story.does(read(1, 10), saw(1, &[2])).breaks(&["reads-miss-nothing"]);
+}
+
+#[test]
+fn read_may_miss_what_was_acknowledged_while_it_was_under_way() {
+    let mut story = Story::default();
+    let slow = story.ask(read(0, 10));
+    story.does(append(&[1]), at(0, 1)).answer(slow, saw(0, &[]));
+    story.holds(&[1]).is_well();
+}
+
+#[test]
+fn end_below_what_was_acknowledged_before_is_found() {
+    let mut story = Story::default();
+    let slow = story.ask(Call::End);
+    story.does(append(&[1]), at(0, 1)).answer(slow, is(0)).holds(&[1]).is_well();
+    story.does(Call::End, is(0)).breaks(&["end-covers-acknowledged"]);
+}
+
+#[test]
+fn end_beyond_the_log_is_found() {
+    Story::default().does(append(&[1]), at(0, 1)).does(Call::End, is(2)).holds(&[1]).breaks(&["end-within-log"]);
+}
+
+#[test]
+fn end_that_goes_back_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1]), unknown()).holds(&[1]);
+    let (first, second) = (story.ask(Call::End), story.ask(Call::End));
+    // Two that are under way together may come in either order.
+    story.answer(first, is(1)).answer(second, is(0)).is_well();
+    story.does(Call::End, is(0)).breaks(&["end-never-goes-back"]);
+}
+
+#[test]
+fn one_defect_is_told_a_few_times_and_counted() {
+    let mut story = Story::default();
+    for value in 0..100 {
+        story.does(append(&[value]), at(value, value + 1));
+    }
+    story.breaks(&["no-lost-record"]);
+    let copies = Copies::from([("a".to_owned(), [(1, (0..100).map(|at| (at, 500 + at)).collect())].into())]);
+    let found = oracle::check(&[], &copies);
+    assert_eq!(found.len(), 8);
+    assert!(found[7].details.ends_with("(and 92 more like it)"), "{}", found[7]);
+}
