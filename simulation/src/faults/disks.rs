@@ -31,7 +31,7 @@ impl Run<'_> {
             }
             Kind::LostMetadata => {
                 let node = draw.one(&up)?;
-                self.cluster.stop(node, Stop::Killed);
+                self.stop_node(node, Stop::Killed);
                 self.cluster.nodes[&node].lose_metadata();
                 self.cluster.start(node);
                 Some(Strike::on([node], "all of it"))
@@ -69,7 +69,7 @@ impl Run<'_> {
             }
             Kind::OldDisk => {
                 let node = draw.one(&up)?;
-                self.cluster.stop(node, Stop::Killed);
+                self.stop_node(node, Stop::Killed);
                 let copy = self.copies.len();
                 self.copies.push(self.cluster.nodes[&node].disk().copy(draw.next()));
                 self.cluster.start(node);
@@ -121,7 +121,7 @@ impl Run<'_> {
     /// Puts an empty disk into a node, whatever was on the old one.
     pub(crate) fn replace_disk(&mut self, node: u64) {
         if self.cluster.nodes[&node].is_up() {
-            self.cluster.stop(node, Stop::Killed);
+            self.stop_node(node, Stop::Killed);
         }
         self.sweep_ended();
         let seed = self.cluster.draw();
@@ -137,7 +137,7 @@ impl Run<'_> {
     /// Starts a node on the copy of its disk that was made earlier.
     pub(super) fn age_disk(&mut self, node: u64, copy: usize) {
         if self.cluster.nodes[&node].is_up() {
-            self.cluster.stop(node, Stop::Killed);
+            self.stop_node(node, Stop::Killed);
         }
         self.sweep_ended();
         let seed = self.cluster.draw();
@@ -151,7 +151,7 @@ impl Run<'_> {
     pub(super) fn swap_disks(&mut self, one: u64, other: u64) {
         for node in [one, other] {
             if self.cluster.nodes[&node].is_up() {
-                self.cluster.stop(node, Stop::Killed);
+                self.stop_node(node, Stop::Killed);
             }
         }
         self.sweep_ended();

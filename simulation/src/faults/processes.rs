@@ -66,7 +66,7 @@ impl Run<'_> {
             }
             Kind::KillInRecovery => {
                 let node = draw.one(&up)?;
-                self.cluster.stop(node, Stop::Killed);
+                self.stop_node(node, Stop::Killed);
                 self.cluster.start(node);
                 let point = draw.one(&[
                     "segment-prepared",
@@ -138,7 +138,7 @@ impl Run<'_> {
             self.recorder.mark(self.now(), "all-nodes-down-at-once");
         }
         for node in &nodes {
-            self.cluster.stop(*node, how);
+            self.stop_node(*node, how);
         }
         let details = format!("nodes {nodes:?}");
         nodes.iter().fold(Strike::on(nodes.clone(), details), |strike, node| strike.undone_by(Undo::Start(*node)))
@@ -163,7 +163,7 @@ impl Run<'_> {
     /// Kills what runs on a node and starts it again.
     pub(crate) fn restart(&mut self, node: u64) {
         if self.cluster.nodes[&node].is_up() {
-            self.cluster.stop(node, Stop::Killed);
+            self.stop_node(node, Stop::Killed);
         }
         self.start_if_down(node);
     }

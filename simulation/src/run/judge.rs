@@ -30,8 +30,8 @@ pub(super) enum Question {
     Create(Vec<LogPlan>),
     /// Append to each of these logs until it takes it.
     Append(Vec<String>),
-    /// What each replica of these logs holds.
-    Copies(Vec<String>),
+    /// What each replica of every log holds.
+    Copies,
 }
 
 /// What it found.
@@ -100,11 +100,12 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
             join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
             Verdict::Done
         }
-        Question::Copies(logs) => {
+        Question::Copies => {
             let mut copies = Copies::new();
-            for log in logs {
+            // Those, too, of which no client knows whether they were created.
+            for log in all_logs(context).await {
                 let held = read_copies(context, &log).await;
-                copies.insert(log, held);
+                copies.insert(log.to_string(), held);
             }
             Verdict::Copies(copies)
         }
@@ -130,14 +131,22 @@ async fn append_until_taken(context: &Context, log: &str) {
     }
 }
 
+async fn all_logs(context: &Context) -> Vec<LogName> {
+    loop {
+        if let Ok(logs) = context.client.list_logs().await {
+            return logs.into_iter().map(|log| log.name).collect();
+        }
+        context.environment.clock.sleep(AGAIN).await;
+    }
+}
+
 /// What each replica holds. All of them have everything by now, so that one
 /// which goes on lacking something is judged as it is.
-async fn read_copies(context: &Context, log: &str) -> BTreeMap<u64, Vec<(u64, u64)>> {
-    let name: LogName = log.parse().expect("a good name");
+async fn read_copies(context: &Context, log: &LogName) -> BTreeMap<u64, Vec<(u64, u64)>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        if let Some(copies) = try_to_read(context, &name, tries >= PATIENCE).await {
+        if let Some(copies) = try_to_read(context, log, tries >= PATIENCE).await {
             return copies;
         }
         context.environment.clock.sleep(AGAIN).await;
