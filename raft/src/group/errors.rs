@@ -1,5 +1,7 @@
 //! What can go wrong with a group, by operation.
 
+use std::io;
+
 use quipu_protocol::{NodeId, ReplicaId};
 use quipu_storage::KvError;
 use quipu_storage::journal::{Damage, EntryId, JournalError};
@@ -35,6 +37,9 @@ pub enum StartError {
     /// The journal failed.
     #[error("the journal cannot be read")]
     Journal(#[from] JournalError),
+    /// The journal did not take the first entry of a group that is founded.
+    #[error("the group's first entry cannot be written")]
+    Founding(#[source] io::Error),
     /// openraft refused what it found.
     #[error("starting: {0}")]
     Raft(String),
@@ -70,17 +75,6 @@ pub enum BarrierError {
     /// No majority answered.
     #[error("no majority answered")]
     Unavailable,
-    /// The replica has stopped.
-    #[error("the replica stopped: {0}")]
-    Stopped(StopReason),
-}
-
-/// A replica could not write its group's first membership.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InitializeError {
-    /// It is not among the members.
-    #[error("replica {0} is not among the members")]
-    NotAMember(ReplicaId),
     /// The replica has stopped.
     #[error("the replica stopped: {0}")]
     Stopped(StopReason),
