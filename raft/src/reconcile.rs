@@ -67,9 +67,8 @@ impl Reconciler {
     async fn pass(&mut self) {
         self.found().await;
         let (here, disk) = (self.node.config().node, self.node.disk_incarnation());
-        let (version, founded, counted) = self.catalog.view(|catalog| {
-            (catalog.version(), catalog.cluster().is_some(), catalog.has_disk(here, disk))
-        });
+        let (version, founded, counted) =
+            self.catalog.view(|catalog| (catalog.version(), catalog.cluster().is_some(), catalog.has_disk(here, disk)));
         if !founded {
             return;
         }

@@ -16,8 +16,9 @@ pub enum StartError {
     /// replaced by a new replica id.
     #[error("the replica's entries are damaged: {0}")]
     Damaged(Damage),
-    /// Kv reflects entries that the journal does not have: one of the two
-    /// came from elsewhere, or the journal lost what it had made durable.
+    /// Kv reflects entries that the journal does not have, and does not have
+    /// them by a snapshot: one of the two came from elsewhere, or the journal
+    /// lost what it had made durable.
     #[error("the metadata is at {applied}, which the journal does not have (its last is {last:?})")]
     MetadataAhead {
         /// What Kv reflects.

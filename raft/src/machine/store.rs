@@ -225,6 +225,9 @@ impl<M: Machine> MachineStore<M> {
         let applied = saved.as_ref().map(|saved| saved.applied);
         if let Some(saved) = saved {
             let there = journal.entry_id(key, saved.applied.index)?;
+            // What came by a snapshot is here before the purge that follows it
+            // is in the journal. Should a crash have come between, openraft
+            // finds the hole as it starts and purges then.
             if there != Some(saved.applied) && !saved.installed {
                 let last = journal.replica(key).and_then(|state| state.last);
                 return Err(StartError::MetadataAhead { applied: saved.applied, last });

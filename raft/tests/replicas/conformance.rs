@@ -219,9 +219,7 @@ impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps> for InMemory {
 struct OnDisk;
 
 impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, tempfile::TempDir> for OnDisk {
-    async fn build(
-        &self,
-    ) -> Result<(tempfile::TempDir, BegunLate, WithoutGaps), StorageError<TypeConfig>> {
+    async fn build(&self) -> Result<(tempfile::TempDir, BegunLate, WithoutGaps), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SystemDisk::open(directory.path()).unwrap();
         let kv = RocksKv::open(&directory.path().join("metadata")).unwrap();
