@@ -25,7 +25,7 @@ mod peers;
 mod reconcile;
 pub mod types;
 
-pub use group::{Group, GroupOptions, GroupStatus, InitializeError, ProposeError, Role, StartError, StopReason};
+pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError, next_producer_id};
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};

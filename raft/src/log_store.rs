@@ -114,6 +114,11 @@ pub(crate) async fn read(
     result.await.map_err(|_| dropped())?.map_err(io::Error::other)
 }
 
+/// Appends one entry and waits until it is on stable storage.
+pub(crate) async fn append_durably(journal: &Journal, key: ReplicaKey, entry: Entry) -> io::Result<()> {
+    done(|done| journal.append(key, vec![entry::to_stored(entry)], done)).await
+}
+
 /// Waits for an operation of the journal.
 async fn done(submit: impl FnOnce(quipu_storage::journal::Done)) -> io::Result<()> {
     let (done, result) = oneshot::channel();

@@ -25,6 +25,7 @@ use crate::catalog::{self, Catalog, CatalogNode};
 use crate::group::{Group, Role};
 use crate::node::Inner;
 
+pub(crate) use replicas::found;
 pub(crate) use walk::Step;
 
 /// A pass is made at least this often.
@@ -40,7 +41,6 @@ pub(crate) async fn run(node: &Arc<Inner>) {
         memberships: memberships::Memberships::default(),
     };
     let mut applied = reconciler.catalog.applied();
-    replicas::found_catalog(node, &reconciler.catalog);
     loop {
         applied.mark_unchanged();
         reconciler.pass().await;
@@ -66,12 +66,19 @@ struct Reconciler {
 impl Reconciler {
     async fn pass(&mut self) {
         self.found().await;
-        let (version, founded) = self.catalog.view(|catalog| (catalog.version(), catalog.cluster().is_some()));
+        let (here, disk) = (self.node.config().node, self.node.disk_incarnation());
+        let (version, founded, counted) =
+            self.catalog.view(|catalog| (catalog.version(), catalog.cluster().is_some(), catalog.has_disk(here, disk)));
         if !founded {
             return;
         }
         self.learn_nodes();
         replicas::start_and_stop(&self.node, &self.catalog).await;
+        if !counted {
+            // A new disk whose copy of the catalog is still on its way to the
+            // present; or one that was replaced, which is told so.
+            return;
+        }
         self.node.peers().registry().settle(version);
         self.node.become_ready();
         self.memberships.walk(&self.node, &self.catalog);

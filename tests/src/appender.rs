@@ -46,10 +46,14 @@ impl Appender {
     /// Waits until so many records have been acknowledged since it started.
     pub async fn has_acknowledged(&self, records: u64) {
         let mut acknowledged = self.acknowledged.clone();
-        let reached = tokio::time::timeout(crate::PATIENCE, acknowledged.wait_for(|&n| n >= records)).await;
+        // What is waited for comes with a lock: held while the count is looked
+        // at again, it and an acknowledgement that comes between would wait for
+        // one another.
+        let reaching = async { acknowledged.wait_for(|&n| n >= records).await.map(drop) };
+        let reached = tokio::time::timeout(crate::PATIENCE, reaching).await;
         let so_far = *self.acknowledged.borrow();
         match reached {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(_)) => panic!("the appender ended at {so_far} acknowledged records"),
             Err(_) => panic!("only {so_far} of {records} records were acknowledged in {:?}", crate::PATIENCE),
         }

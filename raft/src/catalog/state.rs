@@ -55,8 +55,8 @@ pub struct CatalogLog {
     pub name: LogName,
     /// Its configuration; nothing in it is left to a default.
     pub config: v1::LogConfig,
-    /// The replicas it was created with, which write its first membership. The
-    /// first one leads at the beginning.
+    /// The replicas it was created with, which write its first entry. The first
+    /// one campaigns at once, so that it leads at the beginning.
     pub founders: Vec<Place>,
     /// The replicas it should have now.
     pub wanted: Vec<Place>,
@@ -106,6 +106,11 @@ impl Catalog {
     /// The nodes.
     pub fn nodes(&self) -> &BTreeMap<NodeId, CatalogNode> {
         &self.nodes
+    }
+
+    /// Whether `node` has the disk `incarnation` now.
+    pub fn has_disk(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.nodes.get(&node).is_some_and(|it| it.incarnation == incarnation)
     }
 
     /// The logs.

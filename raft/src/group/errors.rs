@@ -1,5 +1,7 @@
 //! What can go wrong with a group, by operation.
 
+use std::io;
+
 use quipu_protocol::{NodeId, ReplicaId};
 use quipu_storage::KvError;
 use quipu_storage::journal::{Damage, EntryId, JournalError};
@@ -14,8 +16,9 @@ pub enum StartError {
     /// replaced by a new replica id.
     #[error("the replica's entries are damaged: {0}")]
     Damaged(Damage),
-    /// Kv reflects entries that the journal does not have: one of the two
-    /// came from elsewhere, or the journal lost what it had made durable.
+    /// Kv reflects entries that the journal does not have, and does not have
+    /// them by a snapshot: one of the two came from elsewhere, or the journal
+    /// lost what it had made durable.
     #[error("the metadata is at {applied}, which the journal does not have (its last is {last:?})")]
     MetadataAhead {
         /// What Kv reflects.
@@ -35,6 +38,9 @@ pub enum StartError {
     /// The journal failed.
     #[error("the journal cannot be read")]
     Journal(#[from] JournalError),
+    /// The journal did not take the first entry of a group that is founded.
+    #[error("the group's first entry cannot be written")]
+    Founding(#[source] io::Error),
     /// openraft refused what it found.
     #[error("starting: {0}")]
     Raft(String),
@@ -70,17 +76,6 @@ pub enum BarrierError {
     /// No majority answered.
     #[error("no majority answered")]
     Unavailable,
-    /// The replica has stopped.
-    #[error("the replica stopped: {0}")]
-    Stopped(StopReason),
-}
-
-/// A replica could not write its group's first membership.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InitializeError {
-    /// It is not among the members.
-    #[error("replica {0} is not among the members")]
-    NotAMember(ReplicaId),
     /// The replica has stopped.
     #[error("the replica stopped: {0}")]
     Stopped(StopReason),

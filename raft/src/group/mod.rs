@@ -11,31 +11,29 @@
 //! on. Starts and ends; does not choose who the members are.
 
 mod errors;
+mod founding;
 mod options;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{
-    ClientWriteError, Fatal, InitializeError as RaftInitializeError, LinearizableReadError, RaftError,
-};
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::network::NetSnapshot;
 use openraft::{RaftNetworkFactory, ReadPolicy};
 use quipu_protocol::environment::{Environment, Random, Task};
-use quipu_protocol::{NodeId, ReplicaId};
 use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
 use quipu_storage::{Kv, KvError};
 use tokio::sync::watch;
 
 use crate::log_store::LogStore;
 use crate::machine::{Machine, MachineStore, Shared};
-use crate::types::{Command, Member, Raft, Reply, TypeConfig, scope};
+use crate::types::{Command, Raft, Reply, TypeConfig, scope};
 
-pub use errors::{BarrierError, InitializeError, ProposeError, StartError, StopReason};
+pub use errors::{BarrierError, ProposeError, StartError, StopReason};
+pub use founding::found;
 pub use options::{GroupOptions, OptionsError};
 pub use status::{GroupStatus, Membership, Role};
 
@@ -185,19 +183,13 @@ impl<M: Machine> Group<M> {
         GroupStatus::of(&metrics, state.and_then(|state| state.last), durable, applied)
     }
 
-    /// Writes the group's first membership at index 0 and campaigns. Safe to
-    /// repeat, and on several replicas, with equal members.
-    pub async fn initialize(&self, members: &BTreeMap<ReplicaId, NodeId>) -> Result<(), InitializeError> {
-        let members: BTreeMap<u64, Member> =
-            members.iter().map(|(replica, node)| (replica.get(), Member { node: *node })).collect();
-        match self.scope(self.inner.raft.initialize(members)).await {
-            // Not allowed: the log is not empty, so it was done before.
-            Ok(()) | Err(RaftError::APIError(RaftInitializeError::NotAllowed(_))) => Ok(()),
-            Err(RaftError::APIError(RaftInitializeError::NotInMembers(_))) => {
-                Err(InitializeError::NotAMember(self.inner.key.replica))
-            }
-            Err(RaftError::Fatal(fatal)) => Err(InitializeError::Stopped(stop_reason(&fatal))),
-        }
+    /// Asks the others whether they would vote for this replica and campaigns
+    /// if a majority would, without waiting until an election is due. A leader
+    /// that lives is left alone.
+    pub async fn campaign(&self) {
+        // The only error is that the replica has stopped, which
+        // [`Self::stopped`] tells.
+        let _ = self.scope(self.inner.raft.trigger().elect(true)).await;
     }
 
     /// Writes the machine's state to Kv as far as the journal's stable

@@ -22,7 +22,7 @@ pub enum Role {
 /// Who votes in a group and who learns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// The entry that set it; none before the group was initialized.
+    /// The entry that set it; none before this replica has heard of one.
     pub set_at: Option<EntryId>,
     /// One set of voters, or two while one replaces the other.
     pub voters: Vec<BTreeSet<ReplicaId>>,

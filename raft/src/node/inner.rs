@@ -143,6 +143,11 @@ impl Inner {
         self.identity.lock().expect(POISONED).clone()
     }
 
+    /// Which disk the node runs on.
+    pub(crate) fn disk_incarnation(&self) -> Incarnation {
+        Incarnation::new(self.identity.lock().expect(POISONED).incarnation)
+    }
+
     /// The catalog's replica, once it runs.
     pub(crate) fn catalog(&self) -> Option<Group<Catalog>> {
         self.catalog.borrow().clone()

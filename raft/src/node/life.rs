@@ -12,8 +12,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::inner::{Inner, LogState, POISONED};
 use super::{Fatal, errors};
-use crate::catalog::{self, Catalog};
-use crate::group::{Group, Role, StopReason};
+use crate::catalog::{self, Catalog, Place};
+use crate::group::{Group, Role, StartError, StopReason};
 use crate::peers::GroupNetwork;
 use crate::{bootstrap, reconcile};
 
@@ -50,8 +50,16 @@ impl Inner {
     }
 
     async fn start_catalog(self: &Arc<Self>) -> Result<(), Fatal> {
-        let replica = ReplicaId::new(self.identity().catalog_replica);
+        let fatal = |error: &StartError| Fatal::Catalog { reason: errors::chain(error) };
+        let identity = self.identity();
+        let replica = ReplicaId::new(identity.catalog_replica);
         let key = ReplicaKey { group: LogId::CATALOG, replica };
+        // A node that joined knows no founders.
+        let founders = identity.founders.iter().filter(|founder| founder.catalog_voter);
+        let founders: Vec<Place> = founders
+            .map(|it| Place { replica: ReplicaId::new(it.catalog_replica), node: NodeId::new(it.id) })
+            .collect();
+        let begin = reconcile::found(&self.journal, key, &founders).await.map_err(|error| fatal(&error))?;
         let network = GroupNetwork::new(Arc::clone(&self.peers), LogId::CATALOG, replica);
         let group = Group::start(
             key,
@@ -62,7 +70,7 @@ impl Inner {
             network,
             self.config.group.clone(),
         );
-        let group = group.await.map_err(|error| Fatal::Catalog { reason: errors::chain(&error) })?;
+        let group = group.await.map_err(|error| fatal(&error))?;
         let stopped = group.stopped();
         let node = Arc::downgrade(self);
         self.spawn("catalog-watch", async move {
@@ -72,6 +80,7 @@ impl Inner {
             }
         });
         self.peers.registry().insert(LogId::CATALOG, replica, Arc::new(group.clone()));
+        begin.with(&group).await;
         self.catalog.send_replace(Some(group));
         Ok(())
     }

@@ -165,10 +165,14 @@ impl Registry {
         self.changes.send_modify(|settled| settled.changes += 1);
     }
 
-    /// Peers address it no more.
-    pub(crate) fn remove(&self, group: LogId) {
-        self.replicas.lock().expect(POISONED).remove(&group);
-        self.changes.send_modify(|settled| settled.changes += 1);
+    /// Peers address `replica` of `group` no more. One that has taken its place
+    /// since is left alone.
+    pub(crate) fn remove(&self, group: LogId, replica: ReplicaId) {
+        let mut replicas = self.replicas.lock().expect(POISONED);
+        if replicas.get(&group).is_some_and(|local| local.replica == replica) {
+            replicas.remove(&group);
+            self.changes.send_modify(|settled| settled.changes += 1);
+        }
     }
 
     /// Every replica that the catalog's `version` wants here has been started,

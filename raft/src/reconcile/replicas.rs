@@ -1,78 +1,85 @@
-//! Which replicas run on this node: those that the catalog wants here.
+//! Which replicas run on this node: those that the catalog wants on its disk.
+//!
+//! # Invariant
+//! A replica is started only while the catalog, as far as it is known here, has
+//! this very disk for the node's. A new disk's copy of the catalog begins with
+//! what was before the disk was lost: at that time the node's replicas were
+//! those of the lost disk, and none of them may ever speak again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quipu_protocol::{LogId, NodeId, ReplicaId};
-use quipu_storage::journal::ReplicaKey;
+use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId};
+use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::catalog::{Catalog, CatalogLog, Place};
-use crate::group::{Group, StartError, StopReason};
+use crate::group::{self, Group, StartError, StopReason};
 use crate::log::{LogOptions, LogReplica};
 use crate::machine::Machine;
 use crate::node::{Inner, LogHere, LogState};
 use crate::peers::GroupNetwork;
 
+/// What is to be done about the replicas here.
+#[derive(Debug, Default, PartialEq)]
+struct Changes {
+    /// Wanted, and not run yet.
+    missing: Vec<(LogId, ReplicaId, CatalogLog)>,
+    /// Run, and wanted no more.
+    surplus: Vec<LogId>,
+}
+
 /// Starts what the catalog wants here and does not run yet, and stops what it
 /// wants no more.
 pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>) {
-    let here = node.config().node;
-    let (missing, surplus) = {
-        let running = node.logs().borrow();
-        catalog.view(|catalog| {
-            let wanted = |id: &LogId| catalog.logs().get(id).and_then(|log| log.replica_on(here));
-            let surplus: Vec<LogId> =
-                running.iter().filter(|(id, it)| wanted(id) != Some(it.replica)).map(|(id, _)| *id).collect();
-            let missing = catalog.logs().iter().filter_map(|(id, log)| {
-                let replica = log.replica_on(here)?;
-                let runs = running.get(id).is_some_and(|it| it.replica == replica);
-                (!runs).then(|| (*id, replica, log.clone()))
-            });
-            (missing.collect::<Vec<_>>(), surplus)
-        })
-    };
+    let (here, disk) = (node.config().node, node.disk_incarnation());
+    let running = node.logs().borrow().iter().map(|(id, it)| (*id, it.replica)).collect();
+    let Changes { missing, surplus } = catalog.view(|catalog| changes(catalog, here, disk, &running));
     for id in surplus {
-        stop(node, id).await;
+        stop(node, id);
     }
     for (id, replica, log) in missing {
         start(node, id, replica, &log).await;
     }
 }
 
-async fn stop(node: &Inner, id: LogId) {
-    node.peers().registry().remove(id);
+/// What has to be done on the node `here`, with this disk, where these replicas
+/// run.
+fn changes(catalog: &Catalog, here: NodeId, disk: Incarnation, running: &BTreeMap<LogId, ReplicaId>) -> Changes {
+    let is_its_disk = catalog.has_disk(here, disk);
+    let wanted = |log: &CatalogLog| log.replica_on(here).filter(|_| is_its_disk);
+    let surplus = running.iter().filter(|(id, runs)| catalog.logs().get(*id).and_then(wanted) != Some(**runs));
+    let missing = catalog.logs().iter().filter_map(|(id, log)| {
+        let replica = wanted(log)?;
+        (running.get(id) != Some(&replica)).then(|| (*id, replica, log.clone()))
+    });
+    Changes { missing: missing.collect(), surplus: surplus.map(|(id, _)| *id).collect() }
+}
+
+/// Lets go of a replica at once; it stops by itself, so that nothing else has
+/// to wait for it.
+fn stop(node: &Arc<Inner>, id: LogId) {
     let mut stopped = None;
     node.logs().send_modify(|logs| stopped = logs.remove(&id));
     let Some(here) = stopped else { return };
-    if let LogState::Running(replica) = here.state {
-        replica.shutdown().await;
-    }
-    let retired = Box::new(move |result: Result<(), _>| {
-        if let Err(error) = result {
-            tracing::warn!(log = id.get(), %error, "retiring a replica");
+    node.peers().registry().remove(id, here.replica);
+    let journal = node.journal().clone();
+    node.spawn("log-stop", async move {
+        if let LogState::Running(replica) = here.state {
+            replica.shutdown().await;
         }
+        let retired = Box::new(move |result: Result<(), _>| {
+            if let Err(error) = result {
+                tracing::warn!(log = id.get(), %error, "retiring a replica");
+            }
+        });
+        journal.retire(ReplicaKey { group: id, replica: here.replica }, retired);
     });
-    node.journal().retire(ReplicaKey { group: id, replica: here.replica }, retired);
 }
 
 async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLog) {
-    let network = GroupNetwork::new(Arc::clone(node.peers()), id, replica);
-    let max_batch_bytes = u64::from(log.config.max_batch_bytes).min(node.config().log.max_batch_bytes);
-    let started = LogReplica::start(
-        ReplicaKey { group: id, replica },
-        node.journal().clone(),
-        Arc::clone(node.kv()),
-        node.environment(),
-        network,
-        node.config().group.clone(),
-        LogOptions { max_batch_bytes, ..node.config().log.clone() },
-    );
-    let state = match started.await {
+    let state = match start_replica(node, ReplicaKey { group: id, replica }, log).await {
         Ok(running) => {
             quipu_protocol::point!("replica-started");
-            node.peers().registry().insert(id, replica, Arc::new(running.group().clone()));
-            watch(node, id, replica, &running);
-            initialize(node, running.group().clone(), &log.founders);
             LogState::Running(running)
         }
         Err(error) => {
@@ -83,61 +90,75 @@ async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLo
     node.logs().send_modify(|logs| drop(logs.insert(id, LogHere { replica, state })));
 }
 
+async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> Result<LogReplica, StartError> {
+    let begin = found(node.journal(), key, &log.founders).await?;
+    let network = GroupNetwork::new(Arc::clone(node.peers()), key.group, key.replica);
+    let max_batch_bytes = u64::from(log.config.max_batch_bytes).min(node.config().log.max_batch_bytes);
+    let running = LogReplica::start(
+        key,
+        node.journal().clone(),
+        Arc::clone(node.kv()),
+        node.environment(),
+        network,
+        node.config().group.clone(),
+        LogOptions { max_batch_bytes, ..node.config().log.clone() },
+    )
+    .await?;
+    node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));
+    watch(node, key, &running);
+    begin.with(running.group()).await;
+    Ok(running)
+}
+
 /// Notices when a replica stops by itself.
-fn watch(node: &Arc<Inner>, id: LogId, replica: ReplicaId, running: &LogReplica) {
+fn watch(node: &Arc<Inner>, key: ReplicaKey, running: &LogReplica) {
     let stopped = running.group().stopped();
     let owner = Arc::downgrade(node);
     node.spawn("log-watch", async move {
         let reason = stopped.await;
         let Some(node) = owner.upgrade().filter(|_| reason != StopReason::Shutdown) else { return };
-        node.peers().registry().remove(id);
+        let ReplicaKey { group, replica } = key;
+        node.peers().registry().remove(group, replica);
         let failed = LogState::Failed { reason: reason.to_string(), damaged: false };
         node.logs().send_modify(|logs| {
-            if let Some(here) = logs.get_mut(&id).filter(|here| here.replica == replica) {
+            if let Some(here) = logs.get_mut(&group).filter(|here| here.replica == replica) {
                 here.state = failed;
             }
         });
     });
 }
 
-/// Writes the catalog's first membership, on the founders of the cluster.
-pub(super) fn found_catalog(node: &Arc<Inner>, catalog: &Group<Catalog>) {
-    let founders = node.identity().founders;
-    let voters = founders.iter().filter(|founder| founder.catalog_voter);
-    let places: Vec<Place> =
-        voters.map(|it| Place { replica: ReplicaId::new(it.catalog_replica), node: NodeId::new(it.id) }).collect();
-    initialize(node, catalog.clone(), &places);
+/// What a replica does once it is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The group's first founder, which has never voted: it leads, unless
+    /// another does.
+    Campaigning,
+    /// Any other: it hears from a leader, or campaigns when it is due.
+    Listening,
 }
 
-/// Writes a group's first membership if `replica` is among its founders: the
-/// first founder at once, so that it leads; the others when it does not come.
-///
-/// A founder's id is bound to a disk that never was another replica, so an
-/// empty founder has never voted. A replica that took a founder's place has
-/// another id and waits to be contacted.
-fn initialize<M: Machine>(node: &Arc<Inner>, group: Group<M>, founders: &[Place]) {
-    let replica = group.key().replica;
-    let Some(position) = founders.iter().position(|place| place.replica == replica) else { return };
-    let members: BTreeMap<ReplicaId, NodeId> = founders.iter().map(|place| (place.replica, place.node)).collect();
-    let patience = node.config().group.election_max * 2;
-    let clock = Arc::clone(&node.environment().clock);
-    node.spawn("found-group", async move {
-        if !is_empty(&group) {
-            return;
+impl Begin {
+    /// Does it.
+    pub(crate) async fn with<M: Machine>(self, group: &Group<M>) {
+        if self == Self::Campaigning {
+            group.campaign().await;
         }
-        if position > 0 {
-            clock.sleep(patience).await;
-        }
-        if !is_empty(&group) {
-            return;
-        }
-        if let Err(error) = group.initialize(&members).await {
-            tracing::warn!(group = group.key().group.get(), %error, "founding a group");
-        }
-    });
+    }
 }
 
-fn is_empty<M: Machine>(group: &Group<M>) -> bool {
-    let status = group.status();
-    status.last.is_none() && status.membership.set_at.is_none()
+/// Prepares the start of a replica: if it is among the `founders` of its group,
+/// makes the group's first entry durable. A replica that took a founder's place
+/// is none of them.
+pub(crate) async fn found(journal: &Journal, key: ReplicaKey, founders: &[Place]) -> Result<Begin, StartError> {
+    let Some(position) = founders.iter().position(|place| place.replica == key.replica) else {
+        return Ok(Begin::Listening);
+    };
+    let members = founders.iter().map(|place| (place.replica, place.node)).collect();
+    group::found(journal, key, &members).await?;
+    let has_voted = journal.replica(key).is_some_and(|state| state.vote.is_some());
+    Ok(if position == 0 && !has_voted { Begin::Campaigning } else { Begin::Listening })
 }
+
+#[cfg(test)]
+mod tests;

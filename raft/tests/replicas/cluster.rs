@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::select_all;
+use openraft::async_runtime::watch::WatchReceiver;
 use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record, records};
 use quipu_protocol::environment::Environment;
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, Offset, ReplicaId, Timestamp};
+use quipu_raft::group::found;
 use quipu_raft::{AppendError, Appended, GroupOptions, LogOptions, LogReplica, Machine, Role, StartError};
 use quipu_storage::journal::{Journal, JournalConfig, Owner, ReplicaKey};
 use quipu_storage::{Kv, MemoryDisk, MemoryKv};
@@ -18,6 +22,7 @@ use crate::network::Switch;
 pub(crate) struct Cluster {
     pub(crate) switch: Switch,
     nodes: BTreeMap<u64, Node>,
+    founders: BTreeMap<ReplicaId, NodeId>,
     seed: u64,
 }
 
@@ -36,16 +41,21 @@ pub(crate) fn key(replica: u64) -> ReplicaKey {
 impl Cluster {
     /// `count` replicas, numbered from 1, that form a group.
     pub(crate) async fn start(count: u64) -> Self {
-        let mut cluster = Self { switch: Switch::default(), nodes: BTreeMap::new(), seed: 1 };
-        let members = (1..=count).map(|n| (ReplicaId::new(n), NodeId::new(n))).collect();
+        let mut cluster = Self::founded_by(count);
         for replica in 1..=count {
             cluster.add(replica).await;
-            cluster.log(replica).group().initialize(&members).await.unwrap();
         }
+        cluster.log(1).group().campaign().await;
         cluster
     }
 
-    /// Adds a replica that is nobody's member yet.
+    /// A group of `count` founders, numbered from 1, that are yet to be added.
+    pub(crate) fn founded_by(count: u64) -> Self {
+        let founders = (1..=count).map(|n| (ReplicaId::new(n), NodeId::new(n))).collect();
+        Self { switch: Switch::default(), nodes: BTreeMap::new(), founders, seed: 1 }
+    }
+
+    /// Adds a replica: a founder, or one that is nobody's member yet.
     pub(crate) async fn add(&mut self, replica: u64) {
         self.seed += 1;
         let node = Node {
@@ -100,6 +110,9 @@ impl Cluster {
         let random = Arc::clone(&node.environment.random);
         let kv: Arc<dyn Kv> = node.kv.clone();
         let (journal, _) = Journal::open(node.disk.clone(), Arc::clone(&kv), random, config, owner).unwrap();
+        if self.founders.contains_key(&ReplicaId::new(id)) {
+            found(&journal, key(id), &self.founders).await?;
+        }
         let log = LogReplica::start(
             key(id),
             journal.clone(),
@@ -124,16 +137,20 @@ impl Cluster {
 
     /// Waits for a leader that a majority follows, and returns its replica.
     pub(crate) async fn leader(&self) -> u64 {
+        let running = self.running();
+        let mut changes: Vec<_> = running.iter().map(|n| self.log(*n).group().raft().metrics()).collect();
         loop {
-            for replica in self.running() {
-                let log = self.log(replica);
+            for replica in &running {
+                let log = self.log(*replica);
                 if log.group().status().role == Role::Leader
                     && let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), log.linearizable_range()).await
                 {
-                    return replica;
+                    return *replica;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Whatever changed since they were last looked at, or does next.
+            let (changed, _, _) = select_all(changes.iter_mut().map(|metrics| metrics.changed().boxed_local())).await;
+            changed.expect("the replicas run");
         }
     }
 
@@ -143,7 +160,9 @@ impl Cluster {
             let leader = self.leader().await;
             match self.log(leader).append(batch.clone()).await {
                 Ok(appended) => return appended,
-                Err(AppendError::NotLeader { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                // It was followed by a majority a moment ago: the next one is
+                // waited for.
+                Err(AppendError::NotLeader { .. }) => {}
                 Err(error) => panic!("the append failed: {error}"),
             }
         }

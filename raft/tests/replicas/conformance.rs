@@ -7,12 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures_util::Stream;
-use openraft::storage::{IOFlushed, LeaderBoundedStreamError, LogState, RaftLogStorage};
+use futures_util::{Stream, StreamExt, stream};
+use openraft::entry::RaftEntry;
+use openraft::storage::{
+    EntryResponder, IOFlushed, LeaderBoundedStreamError, LogState, RaftLogStorage, RaftStateMachine,
+};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{OptionalSend, RaftLogReader, StorageError};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader, StorageError};
 use quipu_protocol::{ClusterId, Incarnation, NodeId, ReplicaId};
-use quipu_raft::types::{Entry, LogId, Vote};
+use quipu_raft::machine::SnapshotBuilder;
+use quipu_raft::types::{Entry, LogId, StoredMembership, Vote};
 use quipu_raft::{Floor, LogStore, Machine, MachineError, MachineStore, Reply, Runtime, TypeConfig};
 use quipu_storage::journal::{EntryId, Journal, JournalConfig, Owner, ReplicaKey};
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv, RocksKv, SystemDisk};
@@ -26,7 +31,7 @@ type LeaderId = openraft::type_config::alias::LeaderIdOf<TypeConfig>;
 /// A machine whose snapshots stand where it has applied to, as the suite
 /// expects.
 #[derive(Default)]
-struct Concatenation(Vec<u8>);
+pub(crate) struct Concatenation(Vec<u8>);
 
 impl Machine for Concatenation {
     const FLOOR: Floor = Floor::Applied;
@@ -147,20 +152,65 @@ impl RaftLogStorage<TypeConfig> for BegunLate {
     }
 }
 
-fn stores(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>) -> (BegunLate, MachineStore<Concatenation>) {
+/// The suite applies entries far from one another, as openraft itself never
+/// does. Ours are applied one after the other; so this puts blanks between.
+struct WithoutGaps(MachineStore<Concatenation>);
+
+impl RaftStateMachine<TypeConfig> for WithoutGaps {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = SnapshotBuilder<Concatenation>;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        self.0.applied_state().await
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let (applied, _) = self.0.applied_state().await?;
+        let mut next = applied.map_or(0, |applied| applied.index + 1);
+        let entries = entries.flat_map(move |item| {
+            let mut filled = Vec::new();
+            if let Ok((entry, _)) = &item {
+                let LogId { leader_id, index } = entry.log_id();
+                let blank = |index| Entry { log_id: LogId { leader_id, index }, payload: EntryPayload::Blank };
+                filled.extend((next..index).map(|index| Ok((blank(index), None))));
+                next = index + 1;
+            }
+            filled.push(item);
+            stream::iter(filled)
+        });
+        self.0.apply(entries).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.0.get_snapshot_builder().await
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMetaOf<TypeConfig>, snapshot: Bytes) -> Result<(), io::Error> {
+        self.0.install_snapshot(meta, snapshot).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, Bytes>>, io::Error> {
+        self.0.get_current_snapshot().await
+    }
+}
+
+fn stores(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>) -> (BegunLate, WithoutGaps) {
     let owner = Owner { cluster: ClusterId::new(1), node: NodeId::new(1), incarnation: Incarnation::new(1) };
     let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
     let (journal, _) = Journal::open(disk, Arc::clone(&kv), Arc::new(Seeded::new(1)), config, owner).unwrap();
     let key = ReplicaKey { group: GROUP, replica: ReplicaId::new(1) };
     let log = LogStore::new(key, journal, 1 << 20);
     let machine = MachineStore::open(&log, Concatenation::default(), kv, 1 << 20).unwrap();
-    (BegunLate { log, first: Arc::new(AtomicU64::new(u64::MAX)) }, machine)
+    (BegunLate { log, first: Arc::new(AtomicU64::new(u64::MAX)) }, WithoutGaps(machine))
 }
 
 struct InMemory;
 
-impl StoreBuilder<TypeConfig, BegunLate, MachineStore<Concatenation>> for InMemory {
-    async fn build(&self) -> Result<((), BegunLate, MachineStore<Concatenation>), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps> for InMemory {
+    async fn build(&self) -> Result<((), BegunLate, WithoutGaps), StorageError<TypeConfig>> {
         let (log, machine) = stores(Arc::new(MemoryDisk::new(1)), Arc::new(MemoryKv::new()));
         Ok(((), log, machine))
     }
@@ -168,10 +218,8 @@ impl StoreBuilder<TypeConfig, BegunLate, MachineStore<Concatenation>> for InMemo
 
 struct OnDisk;
 
-impl StoreBuilder<TypeConfig, BegunLate, MachineStore<Concatenation>, tempfile::TempDir> for OnDisk {
-    async fn build(
-        &self,
-    ) -> Result<(tempfile::TempDir, BegunLate, MachineStore<Concatenation>), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, tempfile::TempDir> for OnDisk {
+    async fn build(&self) -> Result<(tempfile::TempDir, BegunLate, WithoutGaps), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SystemDisk::open(directory.path()).unwrap();
         let kv = RocksKv::open(&directory.path().join("metadata")).unwrap();

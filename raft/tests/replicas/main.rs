@@ -8,5 +8,7 @@
 mod cluster;
 mod conformance;
 mod environment;
+mod founding;
 mod network;
+mod snapshots;
 mod stories;

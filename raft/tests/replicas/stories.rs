@@ -16,7 +16,7 @@ use crate::environment::EPOCH_MS;
 
 /// Runs a story; one that gets nowhere ends as soon as the paused clock has
 /// passed every timeout in it.
-async fn story<F: Future>(story: F) -> F::Output {
+pub(crate) async fn story<F: Future>(story: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(600), story).await.expect("the story came to its end")
 }
 

@@ -33,7 +33,6 @@ async fn a_leader_without_its_disk_comes_back_under_a_new_replica_id() {
 /// In the end no disk is left of those on which records were acknowledged, and
 /// the catalog has been led by nodes that lost theirs.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "open defect: now and then the new replica is never started"]
 async fn every_disk_can_be_lost_in_turn() {
     let cluster = Cluster::start(3).await;
     let ledger = cluster.appends("orders", 1_000).await;
@@ -50,7 +49,6 @@ async fn every_disk_can_be_lost_in_turn() {
 /// With its old replica still counted, the catalog would have four voters, and
 /// two of them would be no majority.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "open defect: a founder that has voted before it was initialised never is"]
 async fn the_catalog_counts_a_node_that_lost_its_disk_once() {
     let cluster = Cluster::start(3).await;
     cluster.create("orders").await;
