@@ -226,6 +226,9 @@ impl Failure {
             Fatal::Refused { .. } => {
                 "see whether the node's number, peers and data directory are those of this cluster"
             }
+            Fatal::OtherCluster { .. } => {
+                "it took no part in either. Give the node the data directory and the peers of one cluster"
+            }
             Fatal::Catalog { .. } => "start the node again; if it fails again, its data directory is damaged",
         };
         Self { reason: format!("{fatal}; {advice}") }

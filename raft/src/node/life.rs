@@ -42,7 +42,15 @@ impl Inner {
 
     async fn live(self: &Arc<Self>) -> Result<(), Fatal> {
         bootstrap::find_cluster(self).await?;
+        bootstrap::look_around(self).await?;
         self.start_catalog().await?;
+        // Peers that were silent until here may still turn out to be strangers.
+        let meeting = Arc::clone(self);
+        self.spawn("meeting", async move {
+            if let Err(fatal) = bootstrap::meet_peers(&meeting).await {
+                meeting.fail(fatal);
+            }
+        });
         let registering = Arc::clone(self);
         self.spawn("registration", async move { registering.register().await });
         reconcile::run(self).await;
