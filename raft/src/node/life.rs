@@ -32,6 +32,7 @@ impl Inner {
     /// Sets the node going.
     pub(super) fn begin(self: &Arc<Self>) {
         self.watch_journal();
+        self.spawn("leaders", Arc::clone(self).tell_leaders());
         let node = Arc::clone(self);
         self.spawn("node", async move {
             if let Err(fatal) = node.live().await {
@@ -80,6 +81,7 @@ impl Inner {
             }
         });
         self.peers.registry().insert(LogId::CATALOG, replica, Arc::new(group.clone()));
+        self.tell_leaders_of(&group);
         self.catalog.send_replace(Some(group));
         Ok(())
     }

@@ -16,6 +16,7 @@ mod asking;
 mod config;
 mod errors;
 mod inner;
+mod leaders;
 mod life;
 mod reports;
 
