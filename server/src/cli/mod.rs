@@ -145,7 +145,7 @@ async fn as_client(
     let client = connection.client(environment)?;
     match command {
         Command::Log(command) => command.run(&client).await,
-        Command::Append(arguments) => append::run(arguments, &client).await,
+        Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
         Command::Read(arguments) => read::run(arguments, &client).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
