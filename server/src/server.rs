@@ -250,7 +250,7 @@ fn announce(
         listen = %address,
         advertised = config.advertised(),
         data,
-        cluster = peers.join(","),
+        peers = peers.join(","),
         "the node starts"
     );
     async move {
