@@ -1,9 +1,9 @@
 //! How a new node gets its cluster: founds it, with all the others, or joins.
 //!
 //! ```text
-//!   IDENTITY names a cluster? ── yes ─▶ take part in it
-//!        │ no
-//!        ▼
+//!   IDENTITY names a cluster? ── yes ─▶ take part in it, unless its peers
+//!        │                              turn out to be of another (`belonging`)
+//!        ▼ no
 //!   ask every listed peer who it is
 //!        ├ one knows a cluster, and counts this very disk among its founders ─▶ be one
 //!        ├ one knows a cluster ──────────────────▶ join it, with new replica ids
@@ -18,6 +18,8 @@
 //! before it is acted upon, and every founder decides the same: the cluster's
 //! id and the founders follow from who they are.
 
+mod belonging;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ use quipu_protocol::{ClusterId, Incarnation, NodeId, v1};
 
 use crate::catalog::founding_nodes;
 use crate::node::{Fatal, Inner};
+
+pub(crate) use belonging::{look_around, meet_peers};
 
 /// A peer is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -145,7 +149,7 @@ fn cluster_id(founders: &Founders) -> ClusterId {
 fn found(inner: &Inner, cluster: ClusterId, founders: &Founders) -> Result<(), Fatal> {
     quipu_protocol::point!("cluster-founded");
     let nodes = founding_nodes(founders);
-    tracing::info!(cluster = format!("{:016x}", cluster.get()), founders = founders.len(), "founding a cluster");
+    tracing::info!(%cluster, founders = founders.len(), "founding a cluster");
     inner.remember_cluster(|identity| {
         identity.cluster_id = cluster.get();
         identity.catalog_replica = identity.node;
@@ -171,7 +175,7 @@ async fn join(inner: &Inner, via: NodeId, address: &str) -> Result<Option<Joined
 fn joined_as(inner: &Inner, joined: Joined) -> Result<(), Fatal> {
     quipu_protocol::point!("cluster-joined");
     tracing::info!(
-        cluster = format!("{:016x}", joined.cluster_id),
+        cluster = %ClusterId::new(joined.cluster_id),
         replica = joined.catalog_replica,
         "joining a cluster with a new disk"
     );

@@ -226,6 +226,9 @@ impl Failure {
             Fatal::Refused { .. } => {
                 "see whether the node's number, peers and data directory are those of this cluster"
             }
+            Fatal::OtherCluster { .. } => {
+                "it took no part in either. Give the node the data directory and the peers of one cluster"
+            }
             Fatal::Catalog { .. } => "start the node again; if it fails again, its data directory is damaged",
         };
         Self { reason: format!("{fatal}; {advice}") }
@@ -247,7 +250,7 @@ fn announce(
         listen = %address,
         advertised = config.advertised(),
         data,
-        cluster = peers.join(","),
+        peers = peers.join(","),
         "the node starts"
     );
     async move {

@@ -31,6 +31,19 @@ fn help_names_every_command_and_says_something_of_each() {
 }
 
 #[test]
+fn help_tells_of_the_cluster_to_reach_only_where_there_is_one() {
+    let help = |arguments: &[&str]| String::from_utf8(quipu(arguments).stdout).expect("text");
+    for command in [&["serve"][..], &["up"], &["demo"], &["bench", "disk"]] {
+        let text = help(&[command, &["--help"]].concat());
+        assert!(!text.contains("--bootstrap") && !text.contains("--timeout"), "{text}");
+    }
+    for command in [&["append"][..], &["log", "describe"], &["bench", "append"], &["status"]] {
+        let text = help(&[command, &["--help"]].concat());
+        assert!(text.contains("--bootstrap") && text.contains("--timeout"), "{text}");
+    }
+}
+
+#[test]
 fn a_wrong_use_exits_with_2_and_prints_nothing() {
     let uses: [&[&str]; 9] = [
         &[],

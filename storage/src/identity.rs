@@ -69,7 +69,7 @@ pub enum IdentityError {
         expected: NodeId,
     },
     /// It belongs to another cluster.
-    #[error("the data directory belongs to cluster {:016x}, not to cluster {:016x}", found.get(), expected.get())]
+    #[error("the data directory belongs to cluster {found}, not to cluster {expected}")]
     OtherCluster {
         /// Whose it is.
         found: ClusterId,

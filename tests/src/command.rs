@@ -76,6 +76,11 @@ impl Command {
     /// The process, for a command that runs on.
     pub fn spawn(mut self) -> tokio::process::Child {
         self.command.stdin(Stdio::null());
+        self.spawn_fed()
+    }
+
+    /// The process, whose input comes little by little.
+    pub fn spawn_fed(mut self) -> tokio::process::Child {
         self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.line))
     }
 }

@@ -22,7 +22,7 @@ use quipu_protocol::peer::{
     CatalogReply, Introduction, Joined, ProposeReply, Refusal, propose_reply, refusal as refused,
 };
 use quipu_protocol::stored::catalog_command::Command;
-use quipu_protocol::{LogId, LogName, NodeId, stored, v1};
+use quipu_protocol::{ClusterId, LogId, LogName, NodeId, stored, v1};
 
 use super::inner::{Inner, LogState};
 use super::{CatalogError, LogLookupError};
@@ -202,7 +202,7 @@ impl Inner {
         let cluster = self.peers.cluster();
         let cluster = cluster.ok_or_else(|| refusal(refused::Reason::NotNow, "this node has no cluster yet"))?;
         if from.cluster_id != 0 && from.cluster_id != cluster.get() {
-            let message = format!("node {} is of another cluster, {:016x}", from.node, from.cluster_id);
+            let message = format!("node {} is of another cluster, {}", from.node, ClusterId::new(from.cluster_id));
             return Err(refusal(refused::Reason::OtherCluster, message));
         }
         self.peers.remember(&from)?;

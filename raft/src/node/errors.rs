@@ -1,6 +1,6 @@
 //! What can go wrong with a node, by operation.
 
-use quipu_protocol::{NodeId, v1};
+use quipu_protocol::{ClusterId, NodeId, v1};
 use quipu_storage::KvError;
 use quipu_storage::identity::IdentityError;
 use quipu_storage::journal::OpenError;
@@ -53,6 +53,17 @@ pub enum Fatal {
         by: NodeId,
         /// Why.
         reason: String,
+    },
+    /// The data directory is of one cluster, the peers are of another. Nothing
+    /// was changed in either.
+    #[error("the data directory is of cluster {own}, but {} of cluster {theirs}", are(.nodes))]
+    OtherCluster {
+        /// The data directory's.
+        own: ClusterId,
+        /// The peers'.
+        theirs: ClusterId,
+        /// The peers that said so.
+        nodes: Vec<NodeId>,
     },
     /// This node's replica of the catalog stopped.
     #[error("the catalog's replica stopped: {reason}")]
@@ -130,6 +141,15 @@ pub enum LogLookupError {
         /// The nodes that have a replica.
         replicas: Vec<v1::Peer>,
     },
+}
+
+/// `node 2 is` or `nodes 2, 3 are`.
+fn are(nodes: &[NodeId]) -> String {
+    let named: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    match named.len() {
+        1 => format!("node {} is", named[0]),
+        _ => format!("nodes {} are", named.join(", ")),
+    }
 }
 
 /// An error with its causes, in one line.

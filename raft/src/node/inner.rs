@@ -92,7 +92,16 @@ impl Inner {
         let kv = kv()?;
         let (journal, recovered) =
             Journal::open(Arc::clone(&disk), Arc::clone(&kv), Arc::clone(&environment.random), config.journal, owner)?;
-        tracing::info!(node = config.node.get(), ?recovered, "journal open");
+        tracing::info!(
+            node = config.node.get(),
+            scanned_segments = recovered.scanned_segments,
+            scanned_bytes = recovered.scanned_bytes,
+            torn_bytes = recovered.torn_bytes,
+            index_rebuilt = recovered.index_rebuilt,
+            survived_headers = recovered.survived_headers,
+            damaged = recovered.damage.len(),
+            "journal open"
+        );
         let peers = Peers::new(
             environment.clone(),
             deadlines(&config),

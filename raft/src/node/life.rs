@@ -32,6 +32,7 @@ impl Inner {
     /// Sets the node going.
     pub(super) fn begin(self: &Arc<Self>) {
         self.watch_journal();
+        self.spawn("leaders", Arc::clone(self).tell_leaders());
         let node = Arc::clone(self);
         self.spawn("node", async move {
             if let Err(fatal) = node.live().await {
@@ -42,7 +43,15 @@ impl Inner {
 
     async fn live(self: &Arc<Self>) -> Result<(), Fatal> {
         bootstrap::find_cluster(self).await?;
+        bootstrap::look_around(self).await?;
         self.start_catalog().await?;
+        // Peers that were silent until here may still turn out to be strangers.
+        let meeting = Arc::clone(self);
+        self.spawn("meeting", async move {
+            if let Err(fatal) = bootstrap::meet_peers(&meeting).await {
+                meeting.fail(fatal);
+            }
+        });
         let registering = Arc::clone(self);
         self.spawn("registration", async move { registering.register().await });
         reconcile::run(self).await;
@@ -81,6 +90,7 @@ impl Inner {
         });
         self.peers.registry().insert(LogId::CATALOG, replica, Arc::new(group.clone()));
         begin.with(&group).await;
+        self.tell_leaders_of(&group);
         self.catalog.send_replace(Some(group));
         Ok(())
     }

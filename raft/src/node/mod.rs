@@ -17,6 +17,7 @@ mod config;
 mod errors;
 mod inner;
 mod inside;
+mod leaders;
 mod life;
 mod reports;
 

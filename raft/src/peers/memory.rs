@@ -44,9 +44,9 @@ impl Memory {
         if from.node == 0 || from.incarnation == 0 {
             return Err(refusal(refusal::Reason::Malformed, "an introduction names a node and an incarnation"));
         }
-        if ClusterId::new(from.cluster_id) != cluster {
-            let message =
-                format!("node {} is of cluster {:016x}, this is {:016x}", from.node, from.cluster_id, cluster.get());
+        let theirs = ClusterId::new(from.cluster_id);
+        if theirs != cluster {
+            let message = format!("node {} is of cluster {theirs}, this is {cluster}", from.node);
             return Err(refusal(refusal::Reason::OtherCluster, message));
         }
         self.remember(from)

@@ -8,6 +8,18 @@ use std::fmt;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        newtype! { $(#[$doc])* $name($inner) }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+macro_rules! newtype {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name($inner);
@@ -21,12 +33,6 @@ macro_rules! number {
             /// The number, for a wire, a disk or a person.
             pub const fn get(self) -> $inner {
                 self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
             }
         }
     };
@@ -79,13 +85,20 @@ number! {
     /// How often a data directory has been started; only ever grows.
     BootCount(u64)
 }
-number! {
+newtype! {
     /// Drawn when a cluster is founded; tells clusters apart.
     ClusterId(u64)
 }
 number! {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     Timestamp(i64)
+}
+
+/// In hexadecimal: it is compared, never counted.
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl LogId {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::environment::{Connection, Environment, Listener};
+use crate::environment::{BoxFuture, Connection, Environment, Listener};
 
 /// How a channel behaves.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<In
         if failed {
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        let accepted = listener.accept().await.map(|(connection, _)| Incoming { connection });
+        let accepted = listener.accept().await.map(|(connection, _)| Incoming { connection, end: End::Never });
         let failed = accepted.is_err();
         Some((accepted, (listener, failed)))
     })
@@ -89,6 +89,37 @@ pub fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<In
 /// A connection as tonic's server wants it.
 pub struct Incoming {
     connection: Box<dyn Connection>,
+    end: End,
+}
+
+/// What ends a connection from this side.
+enum End {
+    Never,
+    When(BoxFuture<'static, ()>),
+    Now,
+}
+
+impl Incoming {
+    /// Cuts the connection, whatever it does then, once `end` resolves. What
+    /// `end` owns lives no longer than the connection.
+    #[must_use]
+    pub fn until(self, end: BoxFuture<'static, ()>) -> Self {
+        Self { end: End::When(end), ..self }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match &mut self.end {
+            End::Never => return Poll::Pending,
+            End::When(end) => {
+                if end.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.end = End::Now;
+            }
+            End::Now => {}
+        }
+        Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, "cut from this side"))
+    }
 }
 
 impl Connected for Incoming {
@@ -99,7 +130,12 @@ impl Connected for Incoming {
 
 impl AsyncRead for Incoming {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.connection).poll_read(cx, buffer)
+        // Reading is what a connection always waits for, so its end is noticed
+        // here; writes only have to fail afterwards.
+        match Pin::new(&mut self.connection).poll_read(cx, buffer) {
+            Poll::Pending => self.poll_end(cx).map(Err),
+            ready => ready,
+        }
     }
 }
 
@@ -134,7 +170,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Mutex;
 
-    use tokio::io::DuplexStream;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, DuplexStream};
     use tokio::sync::mpsc;
     use tonic::Code;
     use tonic::service::Routes;
@@ -142,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::Timestamp;
-    use crate::environment::{BoxFuture, Clock, Network, Random, Spawn, Task};
+    use crate::environment::{Clock, Network, Random, Spawn, Task};
     use crate::v1::StatusRequest;
     use crate::v1::cluster_client::ClusterClient;
 
@@ -245,6 +282,28 @@ mod tests {
             code = calls => assert_eq!(code, Code::Unimplemented),
             ended = server => panic!("the server ended: {ended:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_lives_until_its_end_and_drops_what_that_owns() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let (owned, released) = tokio::sync::oneshot::channel::<()>();
+        let until = async move {
+            let _owned = owned;
+            let _ = ended.await;
+        };
+        let mut connection = Incoming { connection: Box::new(ours), end: End::Never }.until(Box::pin(until));
+        let mut byte = [0];
+        let mut read = Box::pin(connection.read(&mut byte));
+        assert!(read.as_mut().now_or_never().is_none(), "nothing has arrived");
+        end.send(()).expect("it is waited for");
+        assert_eq!(read.as_mut().await.expect_err("cut").kind(), io::ErrorKind::ConnectionAborted);
+        drop(read);
+        let again = connection.read(&mut byte).await;
+        assert_eq!(again.expect_err("cut for good").kind(), io::ErrorKind::ConnectionAborted);
+        drop(connection);
+        assert!(released.await.is_err(), "what the end owned is gone");
     }
 
     #[tokio::test]

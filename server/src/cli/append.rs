@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::FutureExt;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncBufRead, BufReader};
 
 use super::failure::Failure;
 use super::lines::Lines;
-use super::output::grouped;
+use super::output::counted;
 use super::signals::Signals;
 
 /// The most lines that are read and not yet acknowledged.
@@ -35,6 +36,8 @@ const MAX_WAITING: usize = 100_000;
 /// Once every record is acknowledged, which means fsynced by a majority of the
 /// log's replicas, this prints `appended N records at FIRST..END`. A node or a
 /// leader that fails meanwhile is no error; the retries land each record once.
+/// A record that gets no answer for --timeout ends this with exit code 3: the
+/// log holds it once or not at all, and nobody can tell yet.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -56,12 +59,15 @@ pub(crate) struct AppendArguments {
     compression: Compression,
 }
 
-pub(crate) async fn run(arguments: AppendArguments, client: &Client) -> Result<(), Failure> {
+/// Appends; a record that stays without an answer for `timeout` ends it.
+pub(crate) async fn run(arguments: AppendArguments, timeout: Option<Duration>, client: &Client) -> Result<(), Failure> {
     let log: LogName = arguments.name.parse()?;
+    let defaults = ProducerConfig::default();
     let config = ProducerConfig {
         batch_records: arguments.batch_records,
         compression: arguments.compression,
-        ..ProducerConfig::default()
+        delivery_timeout: timeout.unwrap_or(defaults.delivery_timeout),
+        ..defaults
     };
     let producer = client.producer(&log, config)?;
     let mut progress = Progress::default();
@@ -75,7 +81,7 @@ pub(crate) async fn run(arguments: AppendArguments, client: &Client) -> Result<(
     };
     appended.map_err(|failure| match progress.records {
         0 => failure,
-        records => failure.after(format_args!("after {} records were acknowledged", grouped(records))),
+        records => failure.after(counted(records, "record was acknowledged", "records were acknowledged")),
     })?;
 
     let (first, end) = match progress.first {

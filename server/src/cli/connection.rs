@@ -22,10 +22,11 @@ pub(crate) struct ConnectionArguments {
         value_delimiter = ','
     )]
     bootstrap: Vec<String>,
-    /// Go on trying for so many seconds before giving up (exit code 4). An
-    /// election takes about one.
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    timeout: u64,
+    /// Go on trying for so many seconds before giving up: exit code 4 when
+    /// nothing was changed for sure, 3 when something may have been. An election
+    /// takes about one. Unless given, 30; for a record that is appended, 120.
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
 }
 
 impl ConnectionArguments {
@@ -36,11 +37,12 @@ impl ConnectionArguments {
             return Err(Failure::Usage(message.to_owned()));
         }
         let mut config = ClientConfig::new(self.bootstrap.iter().map(|address| address.trim()));
-        config.retry_timeout = self.timeout();
+        config.retry_timeout = self.timeout().unwrap_or(config.retry_timeout);
         Ok(Client::new(config, environment.clone())?)
     }
 
-    pub(crate) const fn timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+    /// How long to try, if the command line says so.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
     }
 }

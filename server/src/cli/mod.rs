@@ -23,7 +23,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use quipu_sdk::Environment;
 
 use self::connection::ConnectionArguments;
@@ -70,10 +70,32 @@ enum Command {
     Bench(bench::BenchCommand),
 }
 
+/// The commands that are no clients: they take how to reach a cluster, as every
+/// command does, and make nothing of it.
+const NO_CLIENTS: [&str; 3] = ["serve", "up", "demo"];
+
+impl Arguments {
+    /// A usage error ends the process here, with exit code 2.
+    fn of_process() -> Self {
+        let matches = Self::described().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Self::described()).exit())
+    }
+
+    /// The command line with its help: every command's own, and how to reach a
+    /// cluster only where that means something.
+    fn described() -> clap::Command {
+        let command = Self::command();
+        let global = command.get_arguments().filter(|argument| argument.is_global_set());
+        let hidden: Vec<clap::Arg> = global.map(|argument| argument.clone().hide(true)).collect();
+        let hide = |command: clap::Command| command.args(hidden.clone());
+        let command = NO_CLIENTS.iter().fold(command, |command, name| command.mut_subcommand(name, hide));
+        command.mut_subcommand("bench", |bench| bench.mut_subcommand("disk", hide))
+    }
+}
+
 /// Runs the command that the process was started with.
 pub(crate) fn run() -> ExitCode {
-    // A usage error ends the process here, with exit code 2.
-    let arguments = Arguments::parse();
+    let arguments = Arguments::of_process();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Command::Serve(serve) = &arguments.command
         && let Some(threads) = serve.threads()
@@ -123,7 +145,7 @@ async fn as_client(
     let client = connection.client(environment)?;
     match command {
         Command::Log(command) => command.run(&client).await,
-        Command::Append(arguments) => append::run(arguments, &client).await,
+        Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
         Command::Read(arguments) => read::run(arguments, &client).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,

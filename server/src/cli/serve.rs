@@ -45,7 +45,7 @@ pub(crate) struct ServeArguments {
     threads: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or directives such as
     /// info,quipu_raft=debug.
-    #[arg(long, value_name = "LEVEL", env = "QUIPU_LOG", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", env = "QUIPU_LOG", hide_env_values = true, default_value = "info")]
     log: String,
     /// End at once when this process, the parent, is gone.
     #[arg(long, value_name = "PID", hide = true)]

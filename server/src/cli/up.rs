@@ -47,7 +47,7 @@ pub(crate) struct UpArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     /// What the nodes log.
-    #[arg(long, value_name = "LEVEL", env = "QUIPU_LOG", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", env = "QUIPU_LOG", hide_env_values = true, default_value = "info")]
     log: String,
 }
 
@@ -93,6 +93,8 @@ pub(crate) async fn run(arguments: UpArguments) -> ExitCode {
 /// Starts every node, then watches over them. Returns only when there is
 /// nothing left to watch over.
 async fn supervise(cluster: &mut LocalCluster, environment: &Environment, restart: bool) -> Result<(), String> {
+    let in_use = |error| format!("{error}; does another cluster run there? Name another port with --base-port");
+    cluster.addresses_are_free().await.map_err(in_use)?;
     for node in cluster.nodes() {
         cluster.start(node).map_err(|error| error.to_string())?;
     }
@@ -101,11 +103,13 @@ async fn supervise(cluster: &mut LocalCluster, environment: &Environment, restar
     }
     loop {
         let (node, status) = cluster.ended().await.map_err(|error| error.to_string())?;
+        let log = cluster.log_file(node);
+        let told = format!("node {node} ended ({status}); its log is {}", log.display());
         if restart {
-            complain(&format!("node {node} ended ({status}); starting it again"));
+            complain(&format!("{told}; starting it again"));
             start_again(cluster, environment, node).await?;
         } else {
-            complain(&format!("node {node} ended ({status})"));
+            complain(&told);
             if !cluster.is_running() {
                 return Err("no node is left".to_owned());
             }

@@ -150,6 +150,16 @@ impl LocalCluster {
         self.running.get(&node).and_then(NodeProcess::pid)
     }
 
+    /// Makes sure that no other process serves where the nodes are to: it would
+    /// answer in their place.
+    pub async fn addresses_are_free(&self) -> Result<(), LocalClusterError> {
+        for address in self.addresses() {
+            let listened = self.environment.network.listen(&address).await;
+            listened.map_err(|source| system(format!("listen on {address}"), source))?;
+        }
+        Ok(())
+    }
+
     /// Whether any node's process runs.
     pub fn is_running(&self) -> bool {
         !self.running.is_empty()

@@ -35,15 +35,16 @@ async fn the_data_directory_of_another_node_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "open defect: the node waits for its peers for ever instead of ending"]
 async fn the_data_directory_of_another_cluster_is_refused() {
     let (here, there) = tokio::join!(Cluster::start(3), Cluster::start(3));
     there.create("orders").await;
     let ledger = here.appends("orders", 100).await;
+    let of = async |cluster: &Cluster| cluster.client().status().await.expect("a status").cluster.to_string();
+    let (this, that) = (of(&here).await, of(&there).await);
     let (node, foreign) = (here.node(1).kill(), there.node(1).kill());
     let foreign = foreign.data_directory().to_str().expect("a path in UTF-8");
 
-    serve(node, &["--data-dir", foreign]).await.exits_with(1).mentions("cluster");
+    serve(node, &["--data-dir", foreign]).await.exits_with(1).mentions(&this).mentions(&that);
 
     node.start().serves().await;
     there.node(1).start().serves().await;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use quipu_sdk::{Offset, Producer, ProducerConfig};
-use quipu_tests::{Cluster, Node, PATIENCE};
+use quipu_tests::{Cluster, Node, PATIENCE, eventually};
+use tokio::io::AsyncWriteExt;
 
 /// How long an acknowledgement that must not come is watched for. An honest
 /// one comes within milliseconds.
@@ -39,6 +40,38 @@ async fn one_stalled_disk_of_three_holds_nothing_up() {
     appender.stop().await;
     let copies = cluster.each_replica_reads("orders").await;
     assert_eq!(copies.count(), 3, "the replica that was held up has caught up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_of_unknown_outcome_exits_with_3_and_lands_at_most_once() {
+    let cluster = Cluster::of(3).stallable().start().await;
+    cluster.create("orders").await;
+    let mut append = cluster.quipu(["append", "orders", "--timeout", "8"]).spawn_fed();
+    let mut input = append.stdin.take().expect("a pipe");
+    input.write_all(b"acknowledged\n").await.expect("the command reads");
+    eventually("the first line has landed", async || match cluster.describe("orders").await.range.end() {
+        Offset::ZERO => Err("the log is empty".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+
+    let [_, one, other] = leader_and_followers(&cluster).await;
+    let held = [one, other].map(|node| cluster.stall(node));
+    input.write_all(b"in doubt\n").await.expect("the command reads");
+    drop(input);
+    let ended = tokio::time::timeout(PATIENCE, append.wait_with_output()).await.expect("an end").expect("an output");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(3), "{said}");
+    assert!(said.contains("1 record was acknowledged"), "{said}");
+    assert!(ended.stdout.is_empty(), "it does not say that it appended: {ended:?}");
+
+    drop(held);
+    cluster.quipu(["append", "orders"]).input("after\n").succeeds().await;
+    let read = cluster.quipu(["read", "orders"]).succeeds().await;
+    let landed = read.text().lines().filter(|line| *line == "in doubt").count();
+    assert!(landed <= 1, "{read}");
+    let others: Vec<&str> = read.text().lines().filter(|line| *line != "in doubt").collect();
+    assert_eq!(others, ["acknowledged", "after"], "{read}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,17 @@ async fn up_refuses_what_makes_no_sense() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn up_refuses_addresses_that_are_served_by_another() {
+    let served = Cluster::start(1).await;
+    let elsewhere = served.directory().join("up");
+    let directory = elsewhere.to_str().expect("a path in UTF-8");
+    let port = served.ports().first().to_string();
+    let up = Command::new(["up", "--nodes", "1", "--data-dir", directory, "--base-port", &port]);
+    let _ = up.is_refused().await.complains_of(served.node(1).address());
+    assert!(!elsewhere.join("node-1").exists(), "no node was started");
+}
+
 /// A running `quipu up`.
 struct Up {
     child: Child,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use quipu_sdk::{
     Client, ClusterStatus, Compression, Environment, LogConfig, LogName, NodeId, Producer, ProducerConfig, Record,
@@ -72,15 +72,23 @@ pub(crate) struct AppendArguments {
     json: bool,
 }
 
-pub(crate) async fn run(arguments: AppendArguments, client: &Client, environment: &Environment) -> Result<(), Failure> {
+/// Measures; an append that stays without an answer for `timeout` ends it.
+pub(crate) async fn run(
+    arguments: AppendArguments,
+    timeout: Option<Duration>,
+    client: &Client,
+    environment: &Environment,
+) -> Result<(), Failure> {
     let log: LogName = arguments.log.parse()?;
     client.create_log(&log, LogConfig::default()).await?;
     let described = client.describe_log(&log).await?;
     let nodes: BTreeSet<NodeId> = described.replicas.iter().map(|replica| replica.node).collect();
+    let defaults = ProducerConfig::default();
     let config = ProducerConfig {
         in_flight: arguments.in_flight as usize,
         compression: arguments.compression,
-        ..ProducerConfig::default()
+        delivery_timeout: timeout.unwrap_or(defaults.delivery_timeout),
+        ..defaults
     };
     let producer = client.producer(&log, config)?;
 
@@ -159,8 +167,13 @@ impl Values {
 
 /// Drawn on standard error, and only if that is a terminal.
 fn progress_bar(records: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records, {per_sec}, {eta} left");
-    ProgressBar::new(records).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records, {rate}, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Its own `per_sec` has four digits after the point.
+    let style = style.with_key("rate", |state: &ProgressState, output: &mut dyn std::fmt::Write| {
+        let _ = write!(output, "{:.0}/s", state.per_sec());
+    });
+    ProgressBar::new(records).with_style(style)
 }
 
 /// What the nodes with a replica did during the run, summed up.

@@ -27,7 +27,9 @@ pub(crate) enum BenchCommand {
 impl BenchCommand {
     pub(crate) async fn run(self, connection: &ConnectionArguments, environment: &Environment) -> Result<(), Failure> {
         match self {
-            Self::Append(arguments) => append::run(arguments, &connection.client(environment)?, environment).await,
+            Self::Append(arguments) => {
+                append::run(arguments, connection.timeout(), &connection.client(environment)?, environment).await
+            }
             Self::Read(arguments) => read::run(&arguments, &connection.client(environment)?, environment).await,
             Self::Disk(arguments) => disk::run(&arguments, environment),
         }

@@ -1,0 +1,78 @@
+//! Who leads what, told to the operator: one line for each change of a group's
+//! leader, as this node learns of it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use openraft::async_runtime::watch::WatchReceiver;
+use quipu_protocol::{LogId, NodeId};
+use quipu_storage::journal::ReplicaKey;
+
+use super::inner::{Inner, LogState};
+use crate::group::Group;
+use crate::machine::Machine;
+
+impl Inner {
+    /// Tells of the leaders of every log that has a replica here, for as long
+    /// as the node lives.
+    pub(super) async fn tell_leaders(self: Arc<Self>) {
+        let mut logs = self.logs.subscribe();
+        let mut watched: BTreeSet<ReplicaKey> = BTreeSet::new();
+        let node = Arc::downgrade(&self);
+        drop(self);
+        loop {
+            let running: Vec<_> = logs
+                .borrow_and_update()
+                .values()
+                .filter_map(|log| match &log.state {
+                    LogState::Running(replica) => Some(replica.group().clone()),
+                    LogState::Failed { .. } => None,
+                })
+                .collect();
+            let keys = running.iter().map(Group::key).collect();
+            for group in running.iter().filter(|group| !watched.contains(&group.key())) {
+                let Some(node) = node.upgrade() else { return };
+                node.tell_leaders_of(group);
+            }
+            watched = keys;
+            drop(running);
+            if logs.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tells of the leaders of one group, until its replica here stops.
+    pub(super) fn tell_leaders_of<M: Machine>(self: &Arc<Self>, group: &Group<M>) {
+        // The handle would keep the replica going.
+        let mut metrics = group.raft().server_metrics();
+        let (id, node) = (group.key().group, Arc::downgrade(self));
+        self.spawn("leader-watch", async move {
+            let mut told = None;
+            loop {
+                let found = {
+                    let metrics = metrics.borrow_watched();
+                    let member = |leader| metrics.membership_config.membership().get_node(leader);
+                    let leader = metrics.current_leader.as_ref().and_then(member);
+                    leader.map(|member| (metrics.vote.leader_id.term, member.node))
+                };
+                if let Some((term, leader)) = found.filter(|found| told != Some(*found)) {
+                    told = found;
+                    tell(&node, id, leader, term);
+                }
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn tell(node: &Weak<Inner>, group: LogId, leader: NodeId, term: u64) {
+    let name = |node: Arc<Inner>| node.view(|catalog| catalog.logs().get(&group).map(|log| log.name.to_string()));
+    let log = match group {
+        LogId::CATALOG => "(catalog)".to_owned(),
+        _ => node.upgrade().and_then(name).flatten().unwrap_or_else(|| group.to_string()),
+    };
+    tracing::info!(log, leader = leader.get(), term, "leader changed");
+}
