@@ -35,6 +35,7 @@ pub mod promises;
 pub mod recorder;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 #[cfg(test)]
 mod sources;
 pub mod timeline;

@@ -25,3 +25,10 @@ fn different_seeds_give_different_traces() {
     let digests: BTreeSet<&str> = said.iter().filter_map(|line| line.rsplit(' ').next()).collect();
     assert_eq!(digests.len(), 2, "{said:?}");
 }
+
+#[test]
+fn every_seeded_bug_still_applies() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quipu-simulation"));
+    let output = command.args(["bugs", "--check"]).output().expect("the binary can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

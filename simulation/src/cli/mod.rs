@@ -4,13 +4,16 @@
 //! Wall clocks, processes and files are this module's alone; a simulated run
 //! knows none of them.
 
+mod bugs;
 mod one;
 mod outcome;
 mod output;
 mod place;
 mod pool;
 mod replay;
+mod report;
 mod run;
+mod shrink;
 mod sweep;
 mod twice;
 
@@ -38,13 +41,18 @@ Try it:
   quipu-simulation run --seeds 100 --keep-going     a sweep; failures leave a bundle each
   quipu-simulation run --fresh --minutes 60         seeds that nobody has run, for an hour
   quipu-simulation replay 17 --trace                one of them again, to look at it
-  quipu-simulation replay 17 --bundle /tmp/17       the same as a timeline for the browser";
+  quipu-simulation replay 17 --bundle /tmp/17       the same as a timeline for the browser
+  quipu-simulation shrink 17                        the fewest faults and nodes that still fail
+  quipu-simulation bugs                             whether defects made on purpose are found";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArguments),
     Replay(replay::ReplayArguments),
+    Shrink(shrink::ShrinkArguments),
     Twice(twice::TwiceArguments),
+    Report(report::ReportArguments),
+    Bugs(bugs::BugsArguments),
     #[command(hide = true)]
     One(one::OneArguments),
 }
@@ -55,7 +63,10 @@ pub(crate) fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Shrink(arguments) => shrink::run(arguments),
         Command::Twice(arguments) => twice::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Bugs(arguments) => bugs::run(&arguments),
         Command::One(arguments) => one::run(arguments),
     };
     done.unwrap_or_else(|error| {

@@ -41,7 +41,7 @@ pub(crate) struct OneArguments {
     /// Write the first panic here, the moment it happens.
     #[arg(long, value_name = "FILE")]
     panic: PathBuf,
-    /// Write the trace here.
+    /// Write the trace here, and after it every call with its answer.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Keep a failure in this directory, under its own name.
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: OneArguments) -> anyhow::Result<ExitCode> {
     points::install(None);
     let mut carried = carry_out(&scenario, Some(arguments.panic));
     if let Some(file) = arguments.trace {
-        fs::write(file, carried.record.trace())?;
+        fs::write(file, carried.evidence())?;
     }
     if let Some(failures) = arguments.failures.filter(|_| !carried.outcome.violations.is_empty()) {
         let directory = failures.join(bundle::name(scenario.seed, &carried.outcome.violations));
@@ -101,6 +101,13 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
+    /// All that two runs of one scenario have in common: what happened and what
+    /// clients were told, a line each.
+    fn evidence(&self) -> String {
+        let calls = self.operations.iter().map(|operation| format!("{operation:?}\n"));
+        self.record.trace() + &calls.collect::<String>()
+    }
+
     pub(crate) fn write_bundle(&self, scenario: &Scenario, commit: Option<&str>, to: &Path) -> anyhow::Result<()> {
         let bundle = Bundle {
             scenario,

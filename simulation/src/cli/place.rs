@@ -5,7 +5,7 @@
 //!   <target>/release/quipu-simulation
 //!   <target>/simulation/failures/SEED-PROMISE/   a bundle for each failure
 //!                       sweeps.jsonl             a line for each sweep
-//!                       work-PROCESS/            what children hand over
+//!                       work-PROCESS-POOL/       what children hand over
 //!                       scratch/                 the source with a bug in it
 //!                       scratch-target/          and what is built from it
 //! ```
@@ -36,6 +36,12 @@ pub(crate) fn failures() -> anyhow::Result<PathBuf> {
 /// A line for each sweep.
 pub(crate) fn sweeps() -> anyhow::Result<PathBuf> {
     Ok(simulation()?.join("sweeps.jsonl"))
+}
+
+/// Where seeded bugs are built: the source's copy, and its target directory.
+pub(crate) fn scratch() -> anyhow::Result<(PathBuf, PathBuf)> {
+    let simulation = simulation()?;
+    Ok((simulation.join("scratch"), simulation.join("scratch-target")))
 }
 
 /// The repository's root.

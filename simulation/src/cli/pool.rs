@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -97,7 +98,9 @@ struct Running {
 impl Pool {
     pub(crate) fn new(arguments: &PoolArguments) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let work = place::simulation()?.join(format!("work-{}", std::process::id()));
+        static POOLS: AtomicU64 = AtomicU64::new(0);
+        let (process, pool) = (std::process::id(), POOLS.fetch_add(1, Ordering::Relaxed));
+        let work = place::simulation()?.join(format!("work-{process}-{pool}"));
         fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         // The very binary that runs, even when a newer one was built meanwhile.
         let itself = PathBuf::from("/proc/self/exe");
@@ -129,18 +132,20 @@ impl Pool {
         &self.work
     }
 
-    /// Lets children run a binary other than this one, and keeps no failures.
+    /// Children run this binary instead of their parent's own.
     pub(crate) fn of_program(mut self, program: PathBuf) -> Self {
         self.program = program;
         self
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.running.len() >= self.jobs
+    /// Failures are kept here.
+    pub(crate) fn keeps_in(mut self, failures: PathBuf) -> Self {
+        self.failures = failures;
+        self
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_empty()
+    pub(crate) fn is_full(&self) -> bool {
+        self.running.len() >= self.jobs
     }
 
     /// Starts a task; its number.
