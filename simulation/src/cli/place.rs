@@ -8,6 +8,7 @@
 //!                       work-PROCESS-POOL/       what children hand over
 //!                       scratch/                 the source with a bug in it
 //!                       scratch-target/          and what is built from it
+//!                       scratch.check/           a copy in which patches are only tried
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -77,10 +77,10 @@ pub(crate) fn run(arguments: &BugsArguments) -> anyhow::Result<ExitCode> {
         table.write(&mut output, "")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let scratch = Scratch::new()?;
     if arguments.check {
-        return check(&scratch, &patches);
+        return check(&Scratch::to_check()?, &patches);
     }
+    let scratch = Scratch::new()?;
     let mut table = Table::new(["bug", "what it breaks", "caught by seed", "promise", " seeds", " CPU"]);
     let mut all_caught = true;
     scratch.seed_target()?;

@@ -8,7 +8,7 @@
 //! thing.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -26,13 +26,28 @@ const LAST_LINES: usize = 20;
 pub(crate) struct Scratch {
     source: PathBuf,
     target: PathBuf,
+    /// Held as long as the copy is used: what is built is what was applied.
+    _lock: File,
 }
 
 impl Scratch {
+    /// One to build in. Waits for whoever else does.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let (source, target) = place::scratch()?;
+        Self::at(source, target)
+    }
+
+    /// One in which patches are only tried, beside the one that is built.
+    pub(crate) fn to_check() -> anyhow::Result<Self> {
+        let (source, target) = place::scratch()?;
+        Self::at(source.with_extension("check"), target)
+    }
+
+    fn at(source: PathBuf, target: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir_all(&source).with_context(|| format!("cannot make {}", source.display()))?;
-        Ok(Self { source, target })
+        let lock = File::create(format!("{}.lock", source.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", source.display()))?;
+        Ok(Self { source, target, _lock: lock })
     }
 
     /// Makes the copy what the repository is, with the source of a dependency
