@@ -75,7 +75,9 @@ pub(crate) fn run(arguments: &RunArguments) -> anyhow::Result<ExitCode> {
     let progress = Progress::new(count);
     carry_out(&mut pool, tasks, &ends, &mut sweep, &progress)?;
     progress.bar.finish_and_clear();
-    sweep.keep()?;
+    if sweep.seeds > 0 {
+        sweep.keep()?;
+    }
     sweep.print(&mut output)?;
     Ok(if sweep.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
