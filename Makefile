@@ -15,6 +15,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/quipu/target
 unexport RUSTFLAGS
 unexport CARGO_ENCODED_RUSTFLAGS
 
+MINUTES ?= 60
 QUIPU := $(CARGO_TARGET_DIR)/release/quipu
 
 .PHONY: help
@@ -28,6 +29,10 @@ demo: build ## the whole story on real processes: agree, kill the leader, lose a
 .PHONY: test
 test: set-up ## run every test, those over real processes too
 	cargo test --release --workspace
+
+.PHONY: simulate
+simulate: set-up ## run seeds that nobody has run, for MINUTES=60
+	cargo run --release -p quipu-simulation -- run --fresh --minutes $(MINUTES) --keep-going
 
 .PHONY: ci
 ci: ## what has to pass before a change lands

@@ -21,6 +21,7 @@ compile_error!(
     "simulated runs repeat only with `--cfg tokio_unstable`; RUSTFLAGS in the environment replace those of .cargo/config.toml"
 );
 
+pub mod bundle;
 pub mod checkers;
 mod cluster;
 mod environment;
@@ -28,10 +29,15 @@ pub mod event;
 pub mod faults;
 pub mod history;
 mod links;
+pub mod marks;
 pub mod points;
+pub mod promises;
 pub mod recorder;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
+#[cfg(test)]
+mod sources;
 pub mod timeline;
 pub mod violation;
 mod workloads;

@@ -58,6 +58,8 @@ pub struct Finished {
     pub record: Record,
     /// The clients' calls.
     pub operations: Vec<Operation>,
+    /// The names of the groups' logs, by the groups' numbers.
+    pub groups: BTreeMap<u64, String>,
     /// How long it took, in simulated time.
     pub simulated: Duration,
     /// The most tasks that a node had at a time.
@@ -106,15 +108,23 @@ pub(crate) struct Run<'a> {
 /// # Panics
 /// When the scenario cannot be configured, or the code under test panics.
 pub fn run(scenario: &Scenario) -> Finished {
-    let mut run = Run::new(scenario);
+    run_into(scenario, &Recorder::default(), &History::default())
+}
+
+/// Runs a scenario and writes into these as it goes, so that something is left
+/// of a run that ends in a panic.
+///
+/// # Panics
+/// When the scenario cannot be configured, or the code under test panics.
+pub fn run_into(scenario: &Scenario, recorder: &Recorder, history: &History) -> Finished {
+    let mut run = Run::new(scenario, recorder.clone(), history.clone());
     run.all();
     points::stop_listening();
     run.finish()
 }
 
 impl<'a> Run<'a> {
-    fn new(scenario: &'a Scenario) -> Self {
-        let (recorder, history) = (Recorder::default(), History::default());
+    fn new(scenario: &'a Scenario, recorder: Recorder, history: History) -> Self {
         let mut cluster = Cluster::new(scenario, &recorder).expect("a scenario's configuration is valid");
         let (stage, told) = watch::channel(Stage::Wait);
         let shared = Shared {
@@ -521,12 +531,14 @@ impl<'a> Run<'a> {
     fn finish(self) -> Finished {
         let most_tasks = self.cluster.nodes.values().map(|node| node.most_tasks()).max().unwrap_or_default();
         let simulated = self.now();
+        let servers = self.cluster.nodes.values().filter_map(|node| node.server());
+        let groups = servers.flat_map(|server| server.node().log_names()).collect();
         let (recorder, history) = (self.recorder.clone(), self.history.clone());
         // What ends now has happened after the run.
         let record = recorder.record();
         let operations = history.snapshot();
         drop(self);
-        Finished { record, operations, simulated, most_tasks }
+        Finished { record, operations, groups, simulated, most_tasks }
     }
 }
 

@@ -6,6 +6,7 @@ use quipu_protocol::{LogId, ReplicaId};
 use quipu_storage::journal::{EntryId, Journal};
 
 use super::{LogState, RaftNode};
+use crate::catalog::Catalog;
 use crate::group::{Group, GroupStatus};
 use crate::machine::Machine;
 
@@ -52,6 +53,15 @@ impl RaftNode {
             LogState::Failed { .. } => None,
         });
         catalog.into_iter().chain(logs).map(|(log, (applied, image))| (log, applied, image)).collect()
+    }
+
+    /// The names of all logs, by their numbers, as far as this node knows.
+    pub fn log_names(&self) -> Vec<(u64, String)> {
+        let names = |catalog: &Catalog| {
+            let logs = catalog.logs().iter();
+            logs.map(|(id, log)| (id.get(), log.name.to_string())).collect()
+        };
+        self.inner().view(names).unwrap_or_default()
     }
 
     /// Where its replicas' entries are.

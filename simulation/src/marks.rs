@@ -1,0 +1,56 @@
+//! The rare states that a sweep has to reach.
+//!
+//! A check of a path that no seed takes is no check. Points in the code under
+//! test (`point!("…")`) and marks of the simulator are both listed here; a test
+//! compares the list with the sources, so that neither grows without the other.
+
+/// Every mark with what it means.
+pub const ALL: &[(&str, &str)] = &[
+    ("a-copy-was-answered-as-a-duplicate", "a repeated append was told where the first one had landed"),
+    ("a-replaced-disk-was-resynced", "a node whose disk was replaced has everything again"),
+    ("all-nodes-down-at-once", "no node ran at all"),
+    ("append-repeated", "an append that had landed was applied again and changed nothing"),
+    ("cluster-founded", "a node founded the cluster"),
+    ("cluster-joined", "a node joined a cluster that others had founded"),
+    ("damage-found", "recovery found an entry damaged that had been synced"),
+    ("damaged-header-survived", "recovery went on behind a segment's damaged header"),
+    ("disk-replaced", "a node got an empty disk in place of one that was in doubt"),
+    ("entries-truncated", "a follower dropped entries that were never committed"),
+    ("entry-applied", "a committed entry changed a group's state"),
+    ("identity-written", "a data directory got its identity, or a new one"),
+    ("index-rebuilt", "recovery built a segment's index from the segment itself"),
+    ("index-written", "a sealed segment's index was saved"),
+    ("journal-commit", "the committer took up what groups had staged"),
+    ("journal-stopped", "the journal stopped for ever after a failed write or fdatasync"),
+    ("journal-synced", "an fdatasync returned, before anybody was told"),
+    ("journal-written", "a write returned, before it was synced"),
+    ("manifest-written", "the journal's list of segments was replaced"),
+    ("membership-step", "a group's membership moved a step towards what is wanted"),
+    ("no-space", "there was no room for another segment"),
+    ("old-disk-refused", "a node refused to start on a disk older than its peers remember"),
+    ("power-lost-with-disk-operations-under-way", "power went in the middle of what a disk was doing"),
+    ("replica-started", "a node started a replica that it was given"),
+    ("segment-prepared", "a segment was written ahead of its use"),
+    ("segment-sealed", "a segment was full, and the next one begun"),
+    ("snapshot-installed", "a replica took over another one's state"),
+    ("state-saved", "a group's state was saved"),
+    ("torn-commit-dropped", "recovery dropped a commit that was never synced"),
+    ("vote-saved", "a vote was on stable storage, before it was sent"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ALL;
+    use crate::sources;
+
+    #[test]
+    fn the_list_has_every_mark_of_the_sources_and_no_other() {
+        let mut found = sources::literals(&["storage/src", "raft/src"], "point!(");
+        found.extend(sources::literals(&["simulation/src"], ".mark("));
+        let listed: BTreeSet<String> = ALL.iter().map(|(mark, _)| (*mark).to_owned()).collect();
+        assert_eq!(found, listed, "marks in the sources, and marks in simulation/src/marks.rs");
+        assert_eq!(listed.len(), ALL.len(), "no mark is listed twice");
+    }
+}
