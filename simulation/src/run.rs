@@ -90,7 +90,7 @@ pub(crate) struct Run<'a> {
     pub(crate) copies: Vec<quipu_storage::MemoryDisk>,
     /// The host that asks on the run's own behalf.
     pub(crate) judge: String,
-    always: Always,
+    pub(crate) always: Always,
     /// Processes that were ended at a point, to be taken down.
     crashed: Rc<RefCell<Vec<(u64, Stop)>>>,
     /// Nodes that ended by themselves, and when they are started again.
@@ -99,8 +99,6 @@ pub(crate) struct Run<'a> {
     verdicts: Judge,
     looked_at: Duration,
     durable_at: Duration,
-    /// Nodes whose copies were spoiled since their disk was last replaced.
-    tainted: BTreeSet<u64>,
 }
 
 /// Runs a scenario.
@@ -161,7 +159,6 @@ impl<'a> Run<'a> {
             verdicts,
             looked_at: Duration::ZERO,
             durable_at: Duration::ZERO,
-            tainted: BTreeSet::new(),
         };
         run.listen();
         run
@@ -403,9 +400,6 @@ impl<'a> Run<'a> {
     /// Looks at all nodes.
     fn look(&mut self) {
         let now = self.now();
-        if let Custody::InDoubt(node) = self.custody {
-            self.tainted.insert(node);
-        }
         for node in self.cluster.nodes.values() {
             let Some(server) = node.server() else { continue };
             let look = Look {
@@ -438,7 +432,9 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        if matches!(self.custody, Custody::Resyncing(_)) && self.is_whole() {
+        if let Custody::Resyncing { node, boot, targets } = &self.custody
+            && self.always.is_resynced(*node, *boot, targets)
+        {
             self.recorder.mark(now, "a-replaced-disk-was-resynced");
             self.custody = Custody::Good;
         }

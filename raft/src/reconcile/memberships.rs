@@ -41,13 +41,15 @@ impl Memberships {
             let clock = Arc::clone(&node.environment().clock);
             node.spawn("membership-step", async move {
                 quipu_protocol::point!("membership-step");
-                match clock.timeout(STEP_DEADLINE, local.endpoint.step(step)).await {
-                    Ok(Ok(())) => {}
+                let taken = clock.timeout(STEP_DEADLINE, local.endpoint.step(step)).await;
+                busy.lock().expect(POISONED).remove(&group);
+                match taken {
+                    Ok(Ok(())) => nudge.notify_one(),
+                    // Tried again with the next pass, not at once: whatever
+                    // stood in the way may still do.
                     Ok(Err(why)) => tracing::warn!(group = group.get(), why, "changing a membership failed"),
                     Err(_) => tracing::warn!(group = group.get(), "changing a membership takes long"),
                 }
-                busy.lock().expect(POISONED).remove(&group);
-                nudge.notify_one();
             });
         }
     }

@@ -84,6 +84,31 @@ impl Always {
         self.groups.iter().map(|(group, seen)| (*group, &seen.replicas))
     }
 
+    /// The last entry of each group that is known to be committed.
+    pub(crate) fn committed(&self) -> BTreeMap<LogId, u64> {
+        let last = |seen: &Seen| seen.committed.last_key_value().map_or(0, |(index, _)| *index);
+        self.groups.iter().map(|(group, seen)| (*group, last(seen))).collect()
+    }
+
+    /// Whether every group has all its voters on disks of now, the new one of
+    /// `node` (first started as `boot`) among them, and each of them has
+    /// everything up to `targets`.
+    pub(crate) fn is_resynced(&self, node: u64, boot: u64, targets: &BTreeMap<LogId, u64>) -> bool {
+        self.groups.iter().all(|(group, seen)| {
+            let leaders = seen.replicas.values().filter(|it| it.status.role == Role::Leader && !it.unsure);
+            let Some(leader) = leaders.max_by_key(|it| it.status.term) else { return false };
+            let membership = &leader.status.membership;
+            let settled = leader.status.membership_committed && !membership.is_joint();
+            let target = targets.get(group).copied().unwrap_or(0);
+            settled
+                && membership.replicas.iter().all(|(id, lives_on)| {
+                    let Some(replica) = seen.replicas.get(id) else { return false };
+                    let new = lives_on.get() != node || replica.boot >= boot;
+                    new && index(replica.status.durable).is_some_and(|durable| durable >= target)
+                })
+        })
+    }
+
     /// A node's process ended in the middle of its work: what it had fsynced by
     /// then is more than what was seen.
     pub(crate) fn ended_unseen(&mut self, node: u64) {

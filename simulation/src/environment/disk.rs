@@ -43,8 +43,6 @@ pub(crate) struct DiskNature {
     misdirect_write: AtomicBool,
     /// How many operations were submitted and not completed yet.
     under_way: AtomicU64,
-    /// How many writes went wrong unseen.
-    wronged: AtomicU64,
 }
 
 impl DiskNature {
@@ -58,7 +56,6 @@ impl DiskNature {
             lose_write: AtomicBool::new(false),
             misdirect_write: AtomicBool::new(false),
             under_way: AtomicU64::new(0),
-            wronged: AtomicU64::new(0),
         })
     }
 
@@ -86,11 +83,6 @@ impl DiskNature {
     pub(crate) fn disarm(&self) {
         self.lose_write.store(false, Ordering::Relaxed);
         self.misdirect_write.store(false, Ordering::Relaxed);
-    }
-
-    /// How many writes were lost or misdirected so far.
-    pub(crate) fn wronged_writes(&self) -> u64 {
-        self.wronged.load(Ordering::Relaxed)
     }
 
     /// How many operations were submitted and are not completed yet.
@@ -142,14 +134,12 @@ impl SimulatedDisk {
     fn spoil(&self, operation: Operation, done: Completion) -> (Operation, Completion) {
         let Operation::Write { file, offset, buffer } = operation else { return (operation, done) };
         if self.nature.lose_write.swap(false, Ordering::Relaxed) {
-            self.nature.wronged.fetch_add(1, Ordering::Relaxed);
             let lost = move |result: io::Result<Outcome>| done(result.map(|_| Outcome::Written(buffer)));
             return (Operation::Task(Box::new(|| {})), Box::new(lost));
         }
         let length = self.inner.length(file).unwrap_or_default();
         let room = length.saturating_sub(buffer.len() as u64);
         if room > 0 && self.nature.misdirect_write.swap(false, Ordering::Relaxed) {
-            self.nature.wronged.fetch_add(1, Ordering::Relaxed);
             let random: &dyn quipu_protocol::environment::Random = &*self.nature.random;
             let sectors = room / ALIGNMENT as u64;
             let elsewhere = random.below(sectors + 1) * ALIGNMENT as u64;

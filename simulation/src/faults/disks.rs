@@ -87,8 +87,8 @@ impl Run<'_> {
     }
 
     /// Whether a copy may be lost: all of them are good, and enough.
-    fn may_spoil(&mut self) -> bool {
-        self.custody == Custody::Good && self.cluster.nodes.len() >= 3 && self.is_whole()
+    fn may_spoil(&self) -> bool {
+        self.custody == Custody::Good && self.cluster.nodes.len() >= 3
     }
 
     fn spoil_bytes(&mut self, kind: Kind, node: u64, draw: &mut Draw) -> Option<String> {
@@ -129,7 +129,8 @@ impl Run<'_> {
         target.nature.disarm();
         target.set_disk(MemoryDisk::new(seed));
         target.lose_metadata();
-        self.custody = Custody::Resyncing(node);
+        let boot = target.boots() + 1;
+        self.custody = Custody::Resyncing { node, boot, targets: self.always.committed() };
         self.recorder.mark(self.now(), "disk-replaced");
         self.cluster.start(node);
     }

@@ -46,8 +46,6 @@ pub(crate) enum Undo {
     UsualLatency,
     /// A node is started, if nothing runs on it.
     Start(u64),
-    /// A node is killed and started, so that it has another look at its disk.
-    Restart(u64),
     /// A disk is as fast as usual, and moves.
     UsualDisk(u64),
     /// A clock is right again.
@@ -131,7 +129,6 @@ impl Run<'_> {
             Undo::Mend(harm) => self.cluster.links.mend(&self.cluster.sim, &harm),
             Undo::UsualLatency => self.usual_latency(),
             Undo::Start(node) => self.start_if_down(node),
-            Undo::Restart(node) => self.restart(node),
             Undo::UsualDisk(node) => {
                 let nature = &self.cluster.nodes[&node].nature;
                 nature.slow_down(1);

@@ -190,7 +190,7 @@ pub(crate) fn record(value: u64, bytes: usize) -> Record {
     content[..NUMBER_BYTES].copy_from_slice(&value.to_le_bytes());
     // Neither constant nor random, so that compressing it does something.
     for (position, byte) in content.iter_mut().enumerate().skip(NUMBER_BYTES) {
-        *byte = (value as usize ^ (position / 3)).to_le_bytes()[0];
+        *byte = (value ^ (position as u64 / 3)).to_le_bytes()[0];
     }
     Record { timestamp: Timestamp::new(0), key: None, value: Some(Bytes::from(content)), headers: Vec::new() }
 }
