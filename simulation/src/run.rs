@@ -131,6 +131,7 @@ impl<'a> Run<'a> {
             logs: Arc::new(scenario.logs.clone()),
             stage: told,
             counters: Arc::default(),
+            tick: Duration::from_millis(scenario.timing.tick_ms),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());

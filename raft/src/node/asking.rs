@@ -36,6 +36,9 @@ use crate::types::Reply;
 const TRY_DEADLINE: Duration = Duration::from_secs(2);
 /// The leader is looked for again after this time, or when it changes.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// So many nodes are asked one right after the other, each for its word that
+/// the next one leads.
+const MAX_HOPS: u32 = 3;
 /// A node that asks to be taken in waits no longer than this.
 const TAKE_IN_DEADLINE: Duration = Duration::from_secs(5);
 /// A replica that is being started is waited for this long.
@@ -68,7 +71,7 @@ impl Inner {
     async fn ask(&self, command: Option<Command>, limit: Duration) -> Result<CatalogReply, CatalogError> {
         let clock = &self.environment.clock;
         let deadline = clock.monotonic() + limit;
-        let mut hint = None;
+        let (mut hint, mut hops) = (None, 0);
         let mut strangers = self.peers.others().into_iter().cycle();
         let mut reason = "this node has no cluster yet".to_owned();
         loop {
@@ -85,7 +88,12 @@ impl Inner {
                     self.wait_for_copy(reply.version).await;
                     return Ok(reply);
                 }
-                Ok(Err(Missed::Elsewhere(Some(leader)))) if !self.is_me(leader) => hint = Some(leader),
+                // Followed at once, but not from node to node for ever: two
+                // may well name each other.
+                Ok(Err(Missed::Elsewhere(Some(leader)))) if !self.is_me(leader) => {
+                    hint = Some(leader);
+                    hops += 1;
+                }
                 Ok(Err(Missed::Elsewhere(_))) => {
                     "nobody leads the catalog".clone_into(&mut reason);
                     // Nobody that this node knows of: one of the others may.
@@ -96,7 +104,8 @@ impl Inner {
                 Ok(Err(Missed::Failed(why))) => reason = why,
                 Err(_) => {}
             }
-            if hint.is_none() {
+            if hint.is_none() || hops >= MAX_HOPS {
+                hops = 0;
                 clock.sleep(TRY_AGAIN).await;
             }
         }
@@ -112,7 +121,7 @@ impl Inner {
         let status = catalog.status();
         let leader = hint.or(status.leader.map(|(_, node)| node));
         match leader {
-            Some(node) if self.is_me(node) || status.role == Role::Leader => {
+            Some(node) if self.is_me(node) || (hint.is_none() && status.role == Role::Leader) => {
                 let here = self.propose_here(command);
                 let timely = self.environment.clock.timeout(limit, here).await;
                 timely.unwrap_or_else(|_| Err(Missed::Failed("no majority of the catalog answers".to_owned())))

@@ -68,7 +68,14 @@ impl Always {
     /// Looks at a node; what is wrong, and what changed.
     pub(crate) fn observe(&mut self, look: &Look<'_>) -> (Vec<Violation>, Vec<RoleChange>) {
         let (mut violations, mut changes) = (Vec::new(), Vec::new());
-        for (group, replica, status) in look.raft.replicas() {
+        let running = look.raft.replicas();
+        // One that is being stopped is not seen any more and may still work.
+        for (group, seen) in &mut self.groups {
+            let runs = |id: &ReplicaId| running.iter().any(|(of, replica, _)| of == group && replica == id);
+            let gone = seen.replicas.iter_mut().filter(|(id, it)| it.node == look.node && !runs(id));
+            gone.for_each(|(_, replica)| replica.unsure = true);
+        }
+        for (group, replica, status) in running {
             let seen = self.groups.entry(group).or_default();
             let key = ReplicaKey { group, replica };
             let mut group_violations = Vec::new();

@@ -88,7 +88,9 @@ impl Run<'_> {
 
     /// Whether a copy may be lost: all of them are good, and enough.
     fn may_spoil(&self) -> bool {
-        self.custody == Custody::Good && self.cluster.nodes.len() >= 3
+        // Who has another's disk is not the one to be spared.
+        let in_place = !self.is_active(Kind::SwappedDisks);
+        self.custody == Custody::Good && in_place && self.cluster.nodes.len() >= 3
     }
 
     fn spoil_bytes(&mut self, kind: Kind, node: u64, draw: &mut Draw) -> Option<String> {

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     /// What clients are to do now.
     pub(crate) stage: watch::Receiver<Stage>,
     pub(crate) counters: Arc<Counters>,
+    /// Every host runs for so long at a time.
+    pub(crate) tick: Duration,
 }
 
 /// What clients are to do.
@@ -102,7 +104,7 @@ impl Context {
     /// A call is made.
     pub(crate) fn invoke(&self, log: &str, call: Call) -> u64 {
         let text = describe_call(&call);
-        let operation = self.shared.history.invoke(now(), self.number, log, call);
+        let operation = self.shared.history.invoke(self.tick_began(), self.number, log, call);
         let (client, log) = (self.number, log.to_owned());
         self.shared.recorder.event(now(), What::Invoked { operation, client, log, call: text });
         operation
@@ -116,8 +118,18 @@ impl Context {
             _ => Answer::Done,
         };
         let details = describe_outcome(&outcome);
-        self.shared.history.complete(now(), operation, outcome);
+        self.shared.history.complete(self.tick_began() + self.shared.tick, operation, outcome);
         self.shared.recorder.event(now(), What::Completed { operation, answer, details });
+    }
+
+    /// When the tick began that the hosts are in. They run one after another,
+    /// and each from the tick's beginning to its end, so that within a tick
+    /// their clocks do not tell what was first: calls of one tick count as made
+    /// at the same time.
+    fn tick_began(&self) -> Duration {
+        let tick = self.shared.tick.as_micros().max(1);
+        let micros = now().as_micros() / tick * tick;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     /// A number in `0..bound`.

@@ -25,8 +25,11 @@ pub(super) struct Stream<'a> {
     incoming: Incoming,
     pending: BTreeMap<u64, Pending>,
     next_request: u64,
-    /// When the peer was last heard of, or something was first asked of it.
-    heard: Duration,
+    /// When something was first asked of the peer since it was last heard of,
+    /// whether or not anybody still waits for that.
+    asked: Option<Duration>,
+    /// When something was last asked of it.
+    took: Duration,
     answered: bool,
 }
 
@@ -38,7 +41,6 @@ struct Pending {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(end: &'a mut End, outbound: mpsc::Sender<Frame>, inbound: Streaming<Frame>) -> Self {
-        let heard = end.clock.monotonic();
         Self {
             end,
             outbound,
@@ -47,7 +49,8 @@ impl<'a> Stream<'a> {
             incoming: Incoming::default(),
             pending: BTreeMap::new(),
             next_request: 1,
-            heard,
+            asked: None,
+            took: Duration::ZERO,
             answered: false,
         }
     }
@@ -108,9 +111,12 @@ impl<'a> Stream<'a> {
             return;
         }
         let now = self.end.clock.monotonic();
-        if self.pending.is_empty() {
-            self.heard = now;
+        // What was given up long ago says nothing about the link as it is now.
+        if self.pending.is_empty() && now.saturating_sub(self.took) > self.end.deadline {
+            self.asked = None;
         }
+        self.asked.get_or_insert(now);
+        self.took = now;
         let request = self.next_request;
         self.next_request += 1;
         self.outgoing.push(call.flow, request, call.body);
@@ -123,15 +129,16 @@ impl<'a> Stream<'a> {
             Some(Err(status)) => return Err(status.message().to_owned()),
             None => return Err("the peer ended the stream".to_owned()),
         };
-        self.heard = self.end.clock.monotonic();
-        self.end.progress.set(self.heard);
+        let now = self.end.clock.monotonic();
+        self.asked = None;
+        self.end.progress.set(now);
         let piece = match frame.kind {
             Some(frame::Kind::Piece(piece)) => piece,
             Some(frame::Kind::Refusal(refusal)) => return Err(refusal.message),
             _ => return Err("the peer sent what is no reply".to_owned()),
         };
         if let Some(pending) = self.pending.get(&piece.request) {
-            pending.state.progress.set(self.heard);
+            pending.state.progress.set(now);
         }
         if piece.body.is_empty() && !piece.last {
             // A receipt for a piece of a request.
@@ -147,10 +154,12 @@ impl<'a> Stream<'a> {
     }
 
     /// Forgets calls that nobody waits for, and gives the stream up when the
-    /// peer has been silent for too long while something was asked of it.
+    /// peer has said nothing for as long as a call is waited for: the
+    /// connection may be dead, and then whatever follows would be lost in it.
     fn check(&mut self) -> Result<(), String> {
-        let silent = self.end.clock.monotonic().saturating_sub(self.heard);
-        if !self.pending.is_empty() && silent >= self.end.deadline * 2 {
+        let now = self.end.clock.monotonic();
+        let silent = self.asked.map_or(Duration::ZERO, |asked| now.saturating_sub(asked));
+        if silent >= self.end.deadline {
             return Err(format!("node {} has been silent for {silent:?}", self.end.node));
         }
         self.pending.retain(|_, pending| !pending.reply.is_closed());
