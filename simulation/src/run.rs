@@ -17,7 +17,7 @@ mod judge;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quipu_raft::Role;
@@ -96,6 +96,7 @@ pub(crate) struct Run<'a> {
     /// Nodes that ended by themselves, and when they are started again.
     restarts: BTreeMap<u64, Duration>,
     stage: watch::Sender<Stage>,
+    finished: Arc<Mutex<BTreeSet<u64>>>,
     verdicts: Judge,
     looked_at: Duration,
     durable_at: Duration,
@@ -132,6 +133,7 @@ impl<'a> Run<'a> {
             stage: told,
             counters: Arc::default(),
             tick: Duration::from_millis(scenario.timing.tick_ms),
+            finished: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
@@ -157,6 +159,7 @@ impl<'a> Run<'a> {
             crashed: Rc::default(),
             restarts: BTreeMap::new(),
             stage,
+            finished: Arc::clone(&shared.finished),
             verdicts,
             looked_at: Duration::ZERO,
             durable_at: Duration::ZERO,
@@ -199,7 +202,11 @@ impl<'a> Run<'a> {
         self.phase(Phase::Liveness);
         self.is_live();
         self.stage.send_replace(Stage::Finish);
-        let finished = self.until(FINISHING_LIMIT, |run| run.history.pending() == 0);
+        let clients = self.scenario.clients.len();
+        let finished = self.until(FINISHING_LIMIT, |run| {
+            let finished = run.finished.lock().unwrap_or_else(PoisonError::into_inner).len();
+            finished == clients && run.history.pending() == 0
+        });
         if !finished {
             let pending = self.history.pending();
             self.violated("calls-end", format!("{pending} calls were not answered within {FINISHING_LIMIT:?}"));

@@ -10,7 +10,8 @@ pub(crate) mod create;
 pub(crate) mod read;
 mod repeat;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     /// Every host runs for so long at a time.
     pub(crate) tick: Duration,
+    /// The clients that have finished.
+    pub(crate) finished: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 /// What clients are to do.
@@ -183,6 +186,7 @@ pub(crate) async fn run(number: u64, host: Host, addresses: Vec<String>, plan: C
     for job in jobs {
         job.join().await;
     }
+    shared.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
 }
 
 async fn do_job(context: Context, job: Job) {
