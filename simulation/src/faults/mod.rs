@@ -7,7 +7,7 @@
 //!
 //! One good copy of everything committed is always left, or no cluster could
 //! keep its promises: at most one node at a time has a copy in doubt (see
-//! [`Custody`](custody::Custody)). Faults that cost no copy strike as they like.
+//! `custody`). Faults that cost no copy strike as they like.
 
 mod custody;
 mod disks;
