@@ -86,7 +86,10 @@ fn swap_two_records(run: &mut Run, chance: Index) -> Option<&'static [&'static s
 fn swap_two_batches(run: &mut Run, chance: Index) -> Option<&'static [&'static str]> {
     let (index, log, values) = run.acknowledged(chance)?;
     let Operation { client, .. } = run.operations[index];
-    let is_like = |it: &Operation| it.client == client && it.log == log && appended(it).len() == values.len();
+    let is_like = |it: &Operation| {
+        let acknowledged = matches!(it.outcome, Outcome::Appended { .. });
+        acknowledged && it.client == client && it.log == log && appended(it).len() == values.len()
+    };
     let mut held = run.values(&log);
     let other = run.pick(chance, |it| is_like(it) && *appended(it) != values && held.contains(&appended(it)[0]))?;
     for (&a, &b) in values.iter().zip(appended(&run.operations[other])) {
