@@ -3,8 +3,9 @@
 //!
 //! Exit codes: 0 all promises were kept, 1 one was not, 2 wrong usage or the
 //! command could not do its work.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod chance;
 mod cli;
 
 use std::process::ExitCode;
