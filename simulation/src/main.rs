@@ -5,8 +5,8 @@
 //! command could not do its work.
 #![deny(unsafe_code)]
 
-mod chance;
 mod cli;
+mod outside;
 
 use std::process::ExitCode;
 

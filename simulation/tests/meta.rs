@@ -14,14 +14,12 @@ fn twice(seeds: &[&str]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "open defect: seed 4 has two runs; see docs/simulation.md, Repeating"]
 fn same_seed_gives_the_same_trace_in_two_processes() {
     let said = twice(&["1", "2", "3"]);
     assert_eq!(said.len(), 3, "{said:?}");
 }
 
 #[test]
-#[ignore = "open defect: seed 4 has two runs; see docs/simulation.md, Repeating"]
 fn different_seeds_give_different_traces() {
     let said = twice(&["4", "5"]);
     let digests: BTreeSet<&str> = said.iter().filter_map(|line| line.rsplit(' ').next()).collect();

@@ -126,7 +126,9 @@ impl Carried {
 pub(crate) fn carry_out(scenario: &Scenario, note: Option<PathBuf>) -> Carried {
     listen_for_panics(note);
     let (recorder, history) = (Recorder::default(), History::default());
+    let stopped = crate::outside::stop_clocks();
     let finished = catch_unwind(AssertUnwindSafe(|| run_into(scenario, &recorder, &history)));
+    drop(stopped);
     let record = recorder.record();
     let mut violations = record.violations.clone();
     if let Some(panic) = FIRST_PANIC.get() {
