@@ -149,8 +149,9 @@ impl MemoryDisk {
         image
     }
 
-    /// Lets the next sync of a file fail. What it should have made durable is
-    /// still read back, but no later sync makes it durable either.
+    /// Lets the next sync of a file fail. No later sync makes durable what it
+    /// should have. That is still read back, unless the file has direct access:
+    /// there reads see what the medium holds, mostly the old.
     pub fn fail_next_sync(&self) {
         self.state().faults.fail_next_sync = true;
     }
@@ -441,12 +442,16 @@ impl Disk for MemoryDisk {
     fn sync(&self, file: FileId) -> io::Result<()> {
         let mut state = self.state();
         let open = state.handle(file)?;
-        let (inode, path) = (open.inode, open.path.clone());
+        let (inode, path, access) = (open.inode, open.path.clone(), open.access);
         let fails = std::mem::take(&mut state.faults.fail_next_sync);
+        let landed = fails && file::landed_without_sync(&mut state.chance);
         let synced = state.change(|image| {
             let file = image.file_mut(inode);
             if fails {
-                file.fail_sync();
+                match access {
+                    Access::Direct => file.fail_direct_sync(landed),
+                    Access::Buffered => file.fail_sync(),
+                }
                 return Err(io::Error::other("the medium did not take what had been written"));
             }
             file.sync();

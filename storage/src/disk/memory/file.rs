@@ -7,9 +7,10 @@
 //!   lost      │       │       │ c     │           the rest is the same on both
 //! ```
 //!
-//! A sync forgets `unsynced`. A sync that fails moves it to `lost`: the page
-//! cache calls those pages clean now, so no later sync writes them, and only
-//! writing them again puts them back among the unsynced.
+//! A sync forgets `unsynced`. One that fails moves it to `lost`: the page cache
+//! calls those pages clean now, so no later sync writes them, and only writing
+//! them again puts them back among the unsynced. Direct access goes past the
+//! page cache: there a sync that fails leaves what reads see from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -81,6 +82,16 @@ impl File {
         self.lost.append(&mut self.unsynced);
     }
 
+    /// As [`fail_sync`](Self::fail_sync), of a file with direct access.
+    pub(super) fn fail_direct_sync(&mut self, landed: bool) {
+        for (sector, held) in std::mem::take(&mut self.unsynced) {
+            if !landed && sector * SECTOR < self.live.len() {
+                revert(&held, slice(&mut self.live, sector));
+            }
+        }
+        self.synced_length = self.live.len();
+    }
+
     /// Changes bytes on the medium behind everyone's back; a page cache that
     /// held them is none the wiser, but nothing here relies on stale reads.
     pub(super) fn corrupt(&mut self, offset: usize, bytes: &[u8]) {
@@ -110,8 +121,7 @@ impl File {
         for (sector, held) in &self.unsynced {
             fate.decide(chance, *sector, held, slice(&mut left, *sector));
         }
-        // After a failed sync the medium may hold either; mostly it is the old.
-        let lost_landed = chance.random_range(0..4) == 0;
+        let lost_landed = landed_without_sync(chance);
         for (sector, held) in &self.lost {
             if !lost_landed {
                 revert(held, slice(&mut left, *sector));
@@ -181,6 +191,11 @@ impl Fate {
             Self::Mixed => (chance.random_range(synced..=live) / SECTOR * SECTOR).clamp(synced, live),
         }
     }
+}
+
+/// After a failed sync the medium may hold either; mostly it is the old.
+pub(super) fn landed_without_sync(chance: &mut StdRng) -> bool {
+    chance.random_range(0..4) == 0
 }
 
 fn revert(held: &Held, left: &mut [u8]) {

@@ -16,8 +16,12 @@ fn read(disk: &MemoryDisk, path: &str) -> Option<Vec<u8>> {
 
 /// A disk with a durable file `a` of four blocks of ones.
 fn with_durable_file() -> (MemoryDisk, FileId) {
-    let disk = MemoryDisk::new(1);
-    let file = disk.create("a", Access::Direct).unwrap();
+    durable_file(1, Access::Direct)
+}
+
+fn durable_file(seed: u64, access: Access) -> (MemoryDisk, FileId) {
+    let disk = MemoryDisk::new(seed);
+    let file = disk.create("a", access).unwrap();
     disk.write_at(file, 0, &AlignedBuffer::padded(&[1; 4 * 4096])).unwrap();
     disk.sync(file).unwrap();
     disk.sync_directory("").unwrap();
@@ -160,7 +164,7 @@ fn kill_keeps_what_was_written_and_as_unsynced_as_it_was() {
 
 #[test]
 fn after_a_failed_sync_no_later_sync_makes_the_data_durable() {
-    let (disk, file) = with_durable_file();
+    let (disk, file) = durable_file(1, Access::Buffered);
     disk.write_at(file, 0, &block(2)).unwrap();
     disk.fail_next_sync();
     assert!(disk.sync(file).is_err());
@@ -169,13 +173,29 @@ fn after_a_failed_sync_no_later_sync_makes_the_data_durable() {
     let gone = (0..50).any(|seed| read(&disk.restore(seed), "a").unwrap()[..4096] == block(1)[..]);
     assert!(gone, "the data of a failed sync survived every time");
 
-    let (disk, file) = with_durable_file();
+    let (disk, file) = durable_file(1, Access::Buffered);
     disk.write_at(file, 0, &block(2)).unwrap();
     disk.fail_next_sync();
     assert!(disk.sync(file).is_err());
     disk.write_at(file, 0, &block(2)).unwrap();
     disk.sync(file).unwrap();
     assert!((0..50).all(|seed| read(&disk.restore(seed), "a").unwrap()[..4096] == block(2)[..]));
+}
+
+#[test]
+fn after_a_failed_sync_direct_reads_see_what_the_medium_holds() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..50 {
+        let (disk, file) = durable_file(seed, Access::Direct);
+        disk.write_at(file, 0, &block(2)).unwrap();
+        disk.fail_next_sync();
+        assert!(disk.sync(file).is_err());
+        let held = read(&disk, "a").unwrap();
+        assert_eq!(read(&disk.kill(seed), "a"), Some(held.clone()), "another process sees something else");
+        assert_eq!(read(&disk.restore(seed), "a"), Some(held.clone()), "a power cut leaves something else");
+        seen.insert(held[0]);
+    }
+    assert_eq!(seen, BTreeSet::from([1, 2]));
 }
 
 #[test]
