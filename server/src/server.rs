@@ -285,7 +285,8 @@ fn group_options(settings: &Settings) -> GroupOptions {
         heartbeat: Duration::from_millis(settings.heartbeat_ms),
         election_min: Duration::from_millis(settings.election_timeout_min_ms),
         election_max: Duration::from_millis(settings.election_timeout_max_ms),
-        ..GroupOptions::default()
+        checkpoint_bytes: settings.checkpoint_bytes,
+        replication_bytes: settings.replication_bytes,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::event::{Stop, What};
 use crate::links::Links;
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
+use crate::segments::{self, Segment};
 
 /// Every node listens on this port of its own host.
 const PORT: u16 = 7001;
@@ -64,6 +65,8 @@ struct State {
     server: Weak<Server>,
     /// The most tasks that a process had at a time.
     most_tasks: usize,
+    /// The journal's newest segment when a process last opened it.
+    known_segment: Option<Segment>,
 }
 
 /// How a node's process is.
@@ -114,11 +117,17 @@ impl Node {
         self.state().most_tasks
     }
 
+    /// The journal's newest segment as it was when a process last opened it.
+    pub(crate) fn known_segment(&self) -> Option<Segment> {
+        self.state().known_segment.clone()
+    }
+
     /// Gives it another disk; its process is down.
     pub(crate) fn set_disk(&self, disk: MemoryDisk) {
         let mut state = self.state();
         assert_eq!(state.process, Process::Down, "a disk is changed while nothing runs");
         state.disk = Arc::new(disk);
+        state.known_segment = None;
     }
 
     /// Takes its metadata away, all of it; its process is down.
@@ -165,6 +174,7 @@ impl Node {
             (Arc::clone(&state.disk), Arc::clone(&state.kv))
         };
         self.recorder.event(now(), What::Started { node: self.number, boot: self.boots() });
+        let known_segment = segments::written(&disk).pop();
         let outside = NodeEnvironment {
             environment: self.host.environment(),
             disk: Arc::new(SimulatedDisk::new(disk, Arc::clone(&self.nature))) as Arc<dyn Disk>,
@@ -176,7 +186,11 @@ impl Node {
             Ok(server) => Arc::new(server),
             Err(error) => return self.ended(Stop::Failed, error.to_string()),
         };
-        self.state().server = Arc::downgrade(&server);
+        {
+            let mut state = self.state();
+            state.server = Arc::downgrade(&server);
+            state.known_segment = known_segment;
+        }
         let ready = async {
             if server.ready().await.is_ok() && self.becomes_ready() {
                 self.recorder.event(now(), What::Serves { node: self.number });
@@ -271,6 +285,7 @@ impl Cluster<'_> {
                     process: Process::Up { serves: false },
                     server: Weak::new(),
                     most_tasks: 0,
+                    known_segment: None,
                 }),
                 shut_down: Notify::new(),
                 hand_over: Notify::new(),

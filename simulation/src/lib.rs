@@ -35,6 +35,7 @@ pub mod promises;
 pub mod recorder;
 pub mod run;
 pub mod scenario;
+mod segments;
 pub mod shrink;
 #[cfg(test)]
 mod sources;

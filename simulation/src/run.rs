@@ -374,6 +374,7 @@ impl<'a> Run<'a> {
     pub(crate) fn stop_node(&mut self, node: u64, how: Stop) {
         self.look();
         self.cluster.stop(node, how);
+        self.give_up_spoiled_tail(node);
     }
 
     fn take_crashed_down(&mut self) {
@@ -381,6 +382,7 @@ impl<'a> Run<'a> {
         for (node, how) in crashed {
             self.always.ended_unseen(node);
             self.cluster.take_down(node, how);
+            self.give_up_spoiled_tail(node);
         }
     }
 
@@ -391,6 +393,7 @@ impl<'a> Run<'a> {
             tracing::debug!(node = number, ?how, why, "a node has ended");
             self.always.ended_unseen(number);
             self.cluster.stop(number, how);
+            self.give_up_spoiled_tail(number);
             let wait = Duration::from_millis(200 + self.cluster.draw() % RESTART_WITHIN_MS);
             self.restarts.insert(number, self.now() + wait);
         }

@@ -237,6 +237,8 @@ fn settings(chance: &mut StdRng, timing: &Timing) -> BTreeMap<String, u64> {
         ("log.append_queue_bytes".to_owned(), LARGEST_BATCH_BYTES * chance.random_range(1..=8)),
         ("journal.segment_bytes".to_owned(), *[2 << 20, 2 << 20, 4 << 20].choose(chance).expect("not empty")),
         ("journal.tail_cache_bytes".to_owned(), 1 << 20),
+        ("raft.checkpoint_bytes".to_owned(), 1 << *[10, 12, 16, 20, 26].choose(chance).expect("not empty")),
+        ("raft.replication_bytes".to_owned(), 1 << *[10, 14, 20, 20].choose(chance).expect("not empty")),
         ("server.shutdown_grace_ms".to_owned(), chance.random_range(100..=2_000)),
     ]);
     if chance.random_range(0..4) == 0 {

@@ -22,6 +22,20 @@ pub enum NodeStartError {
          directory to let the node join again"
     )]
     JournalGone,
+    /// The data directory's journal ends before what it held when the node last
+    /// started: somebody put an old copy in its place, or the disk lost what
+    /// it had said was stored.
+    #[error(
+        "the data directory's journal ends with commit {found}, and held commit {remembered} when this node last \
+         started: it is an old copy, and what this node has promised since is gone; remove the whole data directory \
+         to let the node join again"
+    )]
+    JournalOlder {
+        /// Its last commit.
+        found: u64,
+        /// What was its last commit at the last start.
+        remembered: u64,
+    },
     /// The metadata store cannot be opened.
     #[error("cannot open the node's metadata: {0}")]
     Metadata(#[from] KvError),

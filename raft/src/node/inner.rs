@@ -77,7 +77,7 @@ impl Inner {
         kv: impl FnOnce() -> Result<Arc<dyn Kv>, KvError>,
     ) -> Result<Arc<Self>, NodeStartError> {
         config.validate()?;
-        let identity = identity::open(&*disk, &*environment.random, config.node, None)?.identity;
+        let mut identity = identity::open(&*disk, &*environment.random, config.node, None)?.identity;
         // A journal is made before a cluster is known. One that is gone since
         // took votes and acknowledged entries with it: this disk must not
         // speak in the old one's name.
@@ -102,6 +102,12 @@ impl Inner {
             damaged = recovered.damage.len(),
             "journal open"
         );
+        let (found, remembered) = (recovered.last_commit, identity.journal_commit);
+        if found < remembered {
+            return Err(NodeStartError::JournalOlder { found, remembered });
+        }
+        identity.journal_commit = found;
+        identity::write(&*disk, &identity)?;
         let peers = Peers::new(
             environment.clone(),
             deadlines(&config),

@@ -9,6 +9,7 @@ use quipu_protocol::batch::{BatchBuilder, Compression, Record};
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::{LogName, NodeId, Offset, OffsetRange, ReplicaId, Timestamp, transport, v1};
 use quipu_raft::group::{GroupStatus, Role};
+use quipu_raft::node::NodeStartError;
 use quipu_raft::{LogReplica, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
@@ -85,6 +86,10 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, id: u64) {
+        self.try_start(id).await.expect("the node starts");
+    }
+
+    pub(crate) async fn try_start(&mut self, id: u64) -> Result<(), NodeStartError> {
         let environment = self.wires.environment(&address(id));
         self.wires.mend(&address(id));
         let mut config = NodeConfig::new(NodeId::new(id), address(id));
@@ -93,7 +98,7 @@ impl Cluster {
         let entry = &self.nodes[&id];
         let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
         let kv: Arc<dyn Kv> = Arc::clone(&entry.kv) as _;
-        let node = RaftNode::start(config, environment.clone(), disk, || Ok(kv)).await.expect("the node starts");
+        let node = RaftNode::start(config, environment.clone(), disk, || Ok(kv)).await?;
         let listener = environment.network.listen(&address(id)).await.expect("it listens");
         let service = node.peers_service();
         let server = environment.tasks.spawn(
@@ -104,6 +109,7 @@ impl Cluster {
             }),
         );
         self.nodes.get_mut(&id).expect("a node").running = Some(Running { node, _server: server });
+        Ok(())
     }
 
     /// Kills the node: what it had written stays, what it was doing does not.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quipu_protocol::{NodeId, ReplicaId, v1};
+use quipu_raft::node::NodeStartError;
 
 use crate::cluster::{Cluster, log_name, settled_voters};
 
@@ -139,6 +140,39 @@ async fn replaced_disk_is_refused_when_it_comes_back() {
     let fatal = cluster.within("the old disk is refused", cluster.node(3).failed()).await;
     assert!(matches!(fatal, quipu_raft::node::Fatal::Refused { .. }), "{fatal:?}");
     assert_eq!(cluster.node(1).catalog_replicas(), replaced_by, "nothing has changed for the others");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_older_than_at_the_last_start_is_refused() {
+    let mut cluster = Cluster::founded(3).await;
+    cluster.create(1, "orders", v1::LogConfig::default()).await;
+    for number in 0..20 {
+        cluster.append("orders", &format!("value {number}")).await;
+    }
+    cluster.kill(3);
+    let (disk, _) = cluster.image(3);
+    let paths = disk.list_files().into_iter().filter(|path| path.ends_with(".segment"));
+    let old: Vec<_> = paths.map(|path| (path.clone(), disk.content(&path).expect("it is there"))).collect();
+    for number in 20..40 {
+        cluster.append("orders", &format!("value {number}")).await;
+    }
+    cluster.start(3).await;
+    cluster.ready(3).await;
+    settled(&cluster, 1, "orders").await;
+    cluster.append("orders", "with all three").await;
+    cluster.kill(3);
+    cluster.start(3).await;
+    cluster.ready(3).await;
+    cluster.kill(3);
+    let (disk, _) = cluster.image(3);
+    for (path, content) in old {
+        disk.corrupt(&path, 0, &content);
+    }
+    let refused = cluster.try_start(3).await;
+    assert!(
+        matches!(refused, Err(NodeStartError::JournalOlder { found, remembered }) if found < remembered),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -87,6 +87,10 @@ settings! {
         "A follower that heard of no leader for a time drawn from this to raft.election_timeout_max_ms stands for election. At least twice raft.heartbeat_ms.";
     election_timeout_max_ms = "raft.election_timeout_max_ms", Milliseconds, 1_000, 100 => 120_000,
         "See raft.election_timeout_min_ms, which has to be less.";
+    checkpoint_bytes = "raft.checkpoint_bytes", Bytes, 64 * MIB, KIB => 16 * GIB,
+        "How many bytes of entries a replica applies before its state is saved: what a start after a crash applies again.";
+    replication_bytes = "raft.replication_bytes", Bytes, MIB, KIB => 64 * MIB,
+        "How many bytes of entries one message to a follower holds; a single entry always fits.";
     max_batch_bytes = "log.max_batch_bytes", Bytes, MIB, KIB => 64 * MIB,
         "The largest batch that an append may carry, for logs created without saying so themselves.";
     largest_max_batch_bytes = "log.largest_max_batch_bytes", Bytes, 64 * MIB, KIB => 64 * MIB,

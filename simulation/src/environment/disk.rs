@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,9 +41,19 @@ pub(crate) struct DiskNature {
     lose_write: AtomicBool,
     /// The next write lands elsewhere in its file.
     misdirect_write: AtomicBool,
+    /// Whether the journal's last write went wrong, and nothing after it is
+    /// synced yet.
+    tail: AtomicU8,
     /// How many operations were submitted and not completed yet.
     under_way: AtomicU64,
 }
+
+/// The last write, and all before it, are where they belong.
+const SOUND: u8 = 0;
+/// The last write went wrong.
+const SPOILED: u8 = 1;
+/// One before the last did.
+const FOLLOWED: u8 = 2;
 
 impl DiskNature {
     pub(crate) fn new(random: Arc<SeededRandom>, (shortest_us, longest_us): (u64, u64)) -> Arc<Self> {
@@ -55,6 +65,7 @@ impl DiskNature {
             moves: watch::channel(true).0,
             lose_write: AtomicBool::new(false),
             misdirect_write: AtomicBool::new(false),
+            tail: AtomicU8::new(SOUND),
             under_way: AtomicU64::new(0),
         })
     }
@@ -83,6 +94,22 @@ impl DiskNature {
     pub(crate) fn disarm(&self) {
         self.lose_write.store(false, Ordering::Relaxed);
         self.misdirect_write.store(false, Ordering::Relaxed);
+        self.tail.store(SOUND, Ordering::Relaxed);
+    }
+
+    /// Whether the last write went wrong and nothing on the disk says that
+    /// there was one.
+    pub(crate) fn has_spoiled_tail(&self) -> bool {
+        self.tail.load(Ordering::Relaxed) != SOUND
+    }
+
+    fn completed(&self, kind: Step) {
+        let next = match (self.tail.load(Ordering::Relaxed), kind) {
+            (SPOILED, Step::Write) => FOLLOWED,
+            (FOLLOWED, Step::Sync) => SOUND,
+            (tail, _) => tail,
+        };
+        self.tail.store(next, Ordering::Relaxed);
     }
 
     /// How many operations were submitted and are not completed yet.
@@ -100,6 +127,14 @@ impl DiskNature {
         let micros = self.shortest_us + random.below(self.longest_us - self.shortest_us);
         Duration::from_micros(micros) * self.slowness.load(Ordering::Relaxed)
     }
+}
+
+/// What an operation was, once it is done.
+#[derive(Clone, Copy)]
+enum Step {
+    Write,
+    Sync,
+    Other,
 }
 
 /// A disk as the process that runs sees it.
@@ -130,22 +165,24 @@ impl SimulatedDisk {
         *free
     }
 
-    /// The operation as it happens, if a write is to go wrong.
-    fn spoil(&self, operation: Operation, done: Completion) -> (Operation, Completion) {
-        let Operation::Write { file, offset, buffer } = operation else { return (operation, done) };
+    /// The operation as it happens, and whether it is a write that goes wrong.
+    fn spoil(&self, operation: Operation, done: Completion) -> (Operation, Completion, bool) {
+        let Operation::Write { file, offset, buffer } = operation else { return (operation, done, false) };
         if self.nature.lose_write.swap(false, Ordering::Relaxed) {
+            self.nature.tail.store(SPOILED, Ordering::Relaxed);
             let lost = move |result: io::Result<Outcome>| done(result.map(|_| Outcome::Written(buffer)));
-            return (Operation::Task(Box::new(|| {})), Box::new(lost));
+            return (Operation::Task(Box::new(|| {})), Box::new(lost), true);
         }
         let length = self.inner.length(file).unwrap_or_default();
         let room = length.saturating_sub(buffer.len() as u64);
         if room > 0 && self.nature.misdirect_write.swap(false, Ordering::Relaxed) {
+            self.nature.tail.store(SPOILED, Ordering::Relaxed);
             let random: &dyn quipu_protocol::environment::Random = &*self.nature.random;
             let sectors = room / ALIGNMENT as u64;
             let elsewhere = random.below(sectors + 1) * ALIGNMENT as u64;
-            return (Operation::Write { file, offset: elsewhere, buffer }, done);
+            return (Operation::Write { file, offset: elsewhere, buffer }, done, true);
         }
-        (Operation::Write { file, offset, buffer }, done)
+        (Operation::Write { file, offset, buffer }, done, false)
     }
 }
 
@@ -204,7 +241,13 @@ impl Disk for SimulatedDisk {
 
     #[expect(clippy::disallowed_methods, reason = "this is the environment's own disk")]
     fn submit(&self, lane: Lane, operation: Operation, done: Completion) {
-        let (operation, done) = self.spoil(operation, done);
+        let step = match &operation {
+            Operation::Write { .. } => Step::Write,
+            Operation::Sync { .. } => Step::Sync,
+            _ => Step::Other,
+        };
+        let (operation, done, spoiled) = self.spoil(operation, done);
+        let step = if spoiled { Step::Other } else { step };
         let due = self.due(lane);
         let before = self.inner.waiting(lane);
         self.inner.submit(lane, operation, done);
@@ -221,6 +264,7 @@ impl Disk for SimulatedDisk {
             let _ = moves.wait_for(|moves| *moves).await;
             nature.under_way.fetch_sub(1, Ordering::Relaxed);
             inner.step(lane);
+            nature.completed(step);
         });
     }
 }

@@ -6,6 +6,7 @@ use super::{Custody, Draw, Kind, Strike, Undo};
 use crate::event::Stop;
 use crate::run::Run;
 use crate::scenario::FaultPlan;
+use crate::segments;
 
 /// How long the operator looks at a node that refuses its disk.
 const LOOKS_MS: u64 = 400;
@@ -95,37 +96,51 @@ impl Run<'_> {
 
     fn spoil_bytes(&mut self, kind: Kind, node: u64, draw: &mut Draw) -> Option<String> {
         let disk = self.cluster.nodes[&node].disk();
-        let segments: Vec<String> = disk.list_files().into_iter().filter(|path| path.ends_with(".segment")).collect();
-        let path = draw.one(&segments)?;
-        let bytes = disk.content(&path)?;
-        // Where something was written: the rest is zeros, which nobody reads.
-        let written = bytes.iter().rposition(|byte| *byte != 0)? as u64 + 1;
-        let at = draw.below(written);
-        Some(match kind {
-            Kind::BitFlip => {
-                let bit = u8::try_from(draw.below(8)).ok()?;
-                disk.flip_bit(&path, at, bit);
-                format!("bit {bit} of byte {at} of {path}")
-            }
-            Kind::BadSector => {
-                disk.break_reads(&path, at, 1);
-                format!("the one of byte {at} of {path}")
-            }
-            _ => {
-                // As it was before its last writes: what came after is gone.
-                let zeros = vec![0; usize::try_from(written - at).ok()?];
-                disk.corrupt(&path, at, &zeros);
-                format!("{path} as it was when it ended at {at}")
-            }
+        if kind == Kind::StaleFile {
+            // Commits that were there when the node last started, and two of
+            // them at least, since the very last may have been torn.
+            let known = self.cluster.nodes[&node].known_segment()?;
+            let at = draw.one(known.commits.get(..known.commits.len().checked_sub(2)?)?)?;
+            let written = disk.content(&known.path)?.len() as u64;
+            disk.corrupt(&known.path, at, &vec![0; usize::try_from(written - at).ok()?]);
+            return Some(format!("{} as it was when it ended at {at}", known.path));
+        }
+        let segments = segments::written(&disk);
+        // Half of the time where a start looks, whatever was indexed.
+        let newest = segments.last()?;
+        let segment = if draw.below(2) == 0 { newest.clone() } else { draw.one(&segments)? };
+        // The last commit may be one that nothing says was synced: damage to
+        // it is taken for a torn write, as the guarantees say.
+        let last = if segment.path == newest.path { *segment.commits.last()? } else { segment.end };
+        let headers: Vec<u64> = segment.commits.iter().copied().filter(|commit| *commit < last).collect();
+        // Headers are few among many bytes, and matter the most.
+        let at = match draw.below(3) {
+            0 => draw.one(&headers)? + draw.below(segments::COMMIT_HEADER),
+            _ => draw.below(last),
+        };
+        let path = &segment.path;
+        Some(if kind == Kind::BitFlip {
+            let bit = u8::try_from(draw.below(8)).ok()?;
+            disk.flip_bit(path, at, bit);
+            format!("bit {bit} of byte {at} of {path}")
+        } else {
+            disk.break_reads(path, at, 1);
+            format!("the one of byte {at} of {path}")
         })
     }
 
-    /// Puts an empty disk into a node, whatever was on the old one.
+    /// Puts an empty disk into a node, whatever was on the old one, and starts
+    /// it.
     pub(crate) fn replace_disk(&mut self, node: u64) {
         if self.cluster.nodes[&node].is_up() {
             self.stop_node(node, Stop::Killed);
         }
         self.sweep_ended();
+        self.put_empty_disk(node);
+        self.cluster.start(node);
+    }
+
+    fn put_empty_disk(&mut self, node: u64) {
         let seed = self.cluster.draw();
         let target = &self.cluster.nodes[&node];
         target.nature.disarm();
@@ -134,7 +149,15 @@ impl Run<'_> {
         let boot = target.boots() + 1;
         self.custody = Custody::Resyncing { node, boot, targets: self.always.committed() };
         self.recorder.mark(self.now(), "disk-replaced");
-        self.cluster.start(node);
+    }
+
+    /// A disk that lost the journal's last write is not started again: nothing
+    /// on it tells that write from one that was torn, and nobody can be asked
+    /// to notice.
+    pub(crate) fn give_up_spoiled_tail(&mut self, node: u64) {
+        if self.custody == Custody::InDoubt(node) && self.cluster.nodes[&node].nature.has_spoiled_tail() {
+            self.put_empty_disk(node);
+        }
     }
 
     /// Starts a node on the copy of its disk that was made earlier.

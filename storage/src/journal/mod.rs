@@ -90,6 +90,9 @@ pub struct RecoveryReport {
     /// Places where commit headers were damaged, and everything in the commits
     /// was found without them.
     pub survived_headers: u64,
+    /// The number of the last commit found, which is durable; 0 for none. It
+    /// never goes back from one start to the next.
+    pub last_commit: u64,
     /// Damage below the durable mark, and whose it is; `None` is everybody's.
     pub damage: Vec<(Option<ReplicaKey>, Damage)>,
 }

@@ -389,6 +389,7 @@ impl<'a> Recovery<'a> {
         if self.unattributed.is_some() {
             self.kv.flush()?;
         }
+        self.report.last_commit = self.sequence.unwrap_or(0);
         Ok(Recovered {
             sequence: self.sequence.map_or(1, |last| last + 1),
             mark: self.mark,
