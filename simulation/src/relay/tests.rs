@@ -258,3 +258,16 @@ async fn a_node_that_goes_takes_the_relay_along() {
     drop(node);
     peer.hello(HelloRequest::default()).await.expect_err("nobody is there");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_relay_whose_peer_is_gone() {
+    let mut connected = Connected::under(Some(Kind::PeerReorder));
+    let (requests, replies) = connected.open().await;
+    ask(&requests, 1, "late").await;
+    connected.meddler.end(1);
+    environment().clock.sleep(Duration::from_millis(1)).await;
+    drop((requests, replies, connected.peer));
+    environment().clock.sleep(Duration::from_secs(60)).await;
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks, 1, "the node's own, which waits for connections");
+}
