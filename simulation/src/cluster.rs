@@ -28,6 +28,7 @@ use crate::environment::random::SeededRandom;
 use crate::event::{Stop, What};
 use crate::links::Links;
 use crate::recorder::Recorder;
+use crate::relay::Meddler;
 use crate::scenario::Scenario;
 use crate::segments::{self, Segment};
 
@@ -271,7 +272,8 @@ impl Cluster<'_> {
             .build();
         let mut nodes = BTreeMap::new();
         for number in 1..=scenario.nodes {
-            let host = Host::new(scenario.seed, number);
+            let meddler = scenario.has_relays().then(|| Meddler::new(scenario.seed, number, recorder.clone()));
+            let host = Host { meddler, ..Host::new(scenario.seed, number) };
             let node = Arc::new(Node {
                 number,
                 nature: DiskNature::new(Arc::clone(&host.random), scenario.timing.disk_us),

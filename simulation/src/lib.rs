@@ -33,6 +33,7 @@ pub mod marks;
 pub mod points;
 pub mod promises;
 pub mod recorder;
+mod relay;
 pub mod run;
 pub mod scenario;
 mod segments;

@@ -150,6 +150,11 @@ pub struct FaultPlan {
 /// segments of the journal hold.
 const LARGEST_BATCH_BYTES: u64 = 1 << 20;
 
+/// One run in so many has faults of single messages between nodes.
+const ONE_IN_RELAYED: u32 = 3;
+/// Tells their draws from the scenario's others.
+const OF_MESSAGES: u64 = 1 << 63;
+
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
 
@@ -169,7 +174,9 @@ impl Scenario {
         };
         let settings = settings(&mut chance, &timing);
         let clients = (0..chance.random_range(1..=3)).map(|_| client(&mut chance, logs.len(), nodes)).collect();
-        let faults = faults(&mut chance, timing.chaos_ms, nodes);
+        let mut faults = faults(&mut chance, timing.chaos_ms, nodes);
+        faults.extend(faults_of_messages(seed, timing.chaos_ms, nodes, faults.len()));
+        faults.sort_by_key(|fault| fault.at_ms);
         Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare()
     }
 
@@ -184,6 +191,11 @@ impl Scenario {
             }
         }
         self
+    }
+
+    /// Whether what nodes send each other passes through relays.
+    pub(crate) fn has_relays(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind.needs_relays())
     }
 
     /// The longest time without a leader after which a follower campaigns.
@@ -287,8 +299,13 @@ fn job(chance: &mut StdRng, logs: usize, nodes: u64) -> Job {
 
 fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64) -> Vec<FaultPlan> {
     let share = *[15, 30, 60].choose(chance).expect("not empty");
-    let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes());
+    let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes() && !kind.needs_relays());
     let on: Vec<Kind> = possible.filter(|_| chance.random_range(0..100) < share).collect();
+    plan(chance, &on, chaos_ms)
+}
+
+/// When faults of these kinds begin, and how long they last.
+fn plan(chance: &mut StdRng, on: &[Kind], chaos_ms: u64) -> Vec<FaultPlan> {
     // The longest pause between the beginnings of two faults.
     let pause_ms = *[300, 800, 2_000].choose(chance).expect("not empty");
     let mut planned = Vec::new();
@@ -305,6 +322,23 @@ fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64) -> Vec<FaultPlan> {
             kind: *kind,
             draw: chance.random(),
         });
+    }
+    planned
+}
+
+/// What happens to single messages, in one run of [`ONE_IN_RELAYED`]: relays
+/// take their time. Drawn apart from all else, which is the same without it.
+fn faults_of_messages(seed: u64, chaos_ms: u64, nodes: u64, others: usize) -> Vec<FaultPlan> {
+    let mut chance = StdRng::seed_from_u64(seed ^ OF_MESSAGES);
+    if chance.random_range(0..ONE_IN_RELAYED) > 0 {
+        return Vec::new();
+    }
+    let possible: Vec<Kind> =
+        Kind::ALL.iter().copied().filter(|kind| kind.needs_relays() && nodes >= kind.least_nodes()).collect();
+    let on: Vec<Kind> = possible.into_iter().filter(|_| chance.random_range(0..3) > 0).collect();
+    let mut planned = plan(&mut chance, &on, chaos_ms);
+    for (number, fault) in (others as u64..).zip(&mut planned) {
+        fault.number = number;
     }
     planned
 }
@@ -326,6 +360,19 @@ mod tests {
             crate::cluster::node_config(&scenario, 1).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             let text = serde_json::to_string(&scenario).expect("plain data");
             assert_eq!(serde_json::from_str::<Scenario>(&text).expect("plain data"), scenario);
+        }
+    }
+
+    #[test]
+    fn some_runs_have_faults_of_messages_and_most_have_no_relays() {
+        let scenarios: Vec<Scenario> = (0..600).map(Scenario::draw).collect();
+        let relayed = scenarios.iter().filter(|scenario| scenario.has_relays()).count();
+        assert!((100..300).contains(&relayed), "{relayed} of 600");
+        assert!(scenarios.iter().all(|scenario| scenario.nodes > 1 || !scenario.has_relays()));
+        for scenario in scenarios {
+            let numbers: std::collections::BTreeSet<u64> = scenario.faults.iter().map(|fault| fault.number).collect();
+            assert_eq!(numbers.len(), scenario.faults.len(), "no number twice: {:?}", scenario.faults);
+            assert!(scenario.faults.is_sorted_by_key(|fault| fault.at_ms));
         }
     }
 }

@@ -26,27 +26,37 @@ use network::{Resets, SimulatedNetwork};
 use random::SeededRandom;
 use tasks::HostTasks;
 
+use crate::relay::{Meddler, Relays};
+
 /// What belongs to a host, whatever process runs on it.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) wall: Arc<WallClock>,
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) resets: Arc<Resets>,
+    /// What becomes of the messages of a node's peers, where they pass through
+    /// relays.
+    pub(crate) meddler: Option<Arc<Meddler>>,
 }
 
 impl Host {
     /// The host of this number under `seed`.
     pub(crate) fn new(seed: u64, number: u64) -> Self {
-        Self { wall: Arc::default(), random: Arc::new(SeededRandom::new(seed, number)), resets: Arc::default() }
+        let random = Arc::new(SeededRandom::new(seed, number));
+        Self { wall: Arc::default(), random, resets: Arc::default(), meddler: None }
     }
 
     /// What a process on it is given.
     pub(crate) fn environment(&self) -> Environment {
-        Environment {
+        let environment = Environment {
             clock: Arc::new(SimulatedClock::new(Arc::clone(&self.wall))),
             random: Arc::clone(&self.random) as _,
             tasks: Arc::new(HostTasks),
             network: Arc::new(SimulatedNetwork::new(Arc::clone(&self.resets))),
-        }
+        };
+        let relays = |meddler: &Arc<Meddler>| Relays { environment: environment.clone(), meddler: Arc::clone(meddler) };
+        let relays = self.meddler.as_ref().map(relays);
+        let network = SimulatedNetwork::new(Arc::clone(&self.resets)).with_relays(relays);
+        Environment { network: Arc::new(network), ..environment }
     }
 }

@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::cluster::node_of;
+use crate::relay::Relays;
+
 /// Resets a host's connections, all that are open at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Resets {
@@ -35,11 +38,17 @@ impl Resets {
 /// Listening and connecting as the host that does it.
 pub(crate) struct SimulatedNetwork {
     resets: Arc<Resets>,
+    relays: Option<Relays>,
 }
 
 impl SimulatedNetwork {
     pub(crate) fn new(resets: Arc<Resets>) -> Self {
-        Self { resets }
+        Self { resets, relays: None }
+    }
+
+    /// What nodes send to this host passes through `relays`.
+    pub(crate) fn with_relays(self, relays: Option<Relays>) -> Self {
+        Self { relays, ..self }
     }
 }
 
@@ -57,7 +66,8 @@ impl Network for SimulatedNetwork {
             let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             let port = port.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "host:port is expected"))?;
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await?;
-            Ok(Box::new(SimulatedListener { listener, resets: Arc::clone(&self.resets) }) as Box<dyn Listener>)
+            let (resets, relays) = (Arc::clone(&self.resets), self.relays.clone());
+            Ok(Box::new(SimulatedListener { listener, resets, relays }) as Box<dyn Listener>)
         })
     }
 }
@@ -65,6 +75,7 @@ impl Network for SimulatedNetwork {
 struct SimulatedListener {
     listener: TcpListener,
     resets: Arc<Resets>,
+    relays: Option<Relays>,
 }
 
 impl Listener for SimulatedListener {
@@ -75,7 +86,12 @@ impl Listener for SimulatedListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Connection>, SocketAddr)>> {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
-            Ok((self.resets.wrap(stream), from))
+            let connection = self.resets.wrap(stream);
+            let is_node = turmoil::reverse_lookup(from.ip()).is_some_and(|host| node_of(&host).is_some());
+            Ok(match &self.relays {
+                Some(relays) if is_node => (relays.put_between(connection), from),
+                _ => (connection, from),
+            })
         })
     }
 }

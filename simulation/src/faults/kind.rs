@@ -42,6 +42,10 @@ kinds! {
     Hold = "hold", "What is sent to and by a node is held back and arrives later, all at once.";
     Loss = "loss", "Links break now and then at random, and come back.";
     Reset = "reset", "All connections of a node are reset in the middle of what they carry.";
+    PeerDuplicate = "peer-duplicate", "What its peers ask of a node arrives twice: in a row, or once more much later.";
+    PeerReorder = "peer-reorder", "What its peers ask of a node arrives late, by itself, after what was sent later.";
+    PeerDrop = "peer-drop", "What its peers ask of a node is lost, message by message.";
+    PeerReplyLost = "peer-reply-lost", "What a node answers its peers is lost, after it did what they asked.";
     Kill = "kill", "A node's process is killed: what it wrote is there, synced or not.";
     KillMany = "kill-many", "Several nodes' processes are killed at once.";
     KillAll = "kill-all", "All nodes' processes are killed at once.";
@@ -90,6 +94,14 @@ impl Kind {
 }
 
 impl Kind {
+    /// Whether it strikes single messages between nodes, for which they pass
+    /// through relays.
+    pub(crate) const fn needs_relays(self) -> bool {
+        matches!(self, Self::PeerDuplicate | Self::PeerReorder | Self::PeerDrop | Self::PeerReplyLost)
+    }
+}
+
+impl Kind {
     /// How many nodes there have to be for it to strike.
     pub(crate) const fn least_nodes(self) -> u64 {
         match self {
@@ -98,6 +110,10 @@ impl Kind {
             | Self::PartitionOneWay
             | Self::IsolatedLeader
             | Self::SlowLink
+            | Self::PeerDuplicate
+            | Self::PeerReorder
+            | Self::PeerDrop
+            | Self::PeerReplyLost
             | Self::KillMany
             | Self::PowerLossMany
             | Self::SwappedDisks

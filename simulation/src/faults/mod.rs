@@ -12,6 +12,7 @@
 mod custody;
 mod disks;
 mod kind;
+mod messages;
 mod network;
 mod processes;
 
@@ -40,6 +41,8 @@ pub(crate) struct Active {
 /// What is done when a fault is over.
 #[derive(Clone, Debug)]
 pub(crate) enum Undo {
+    /// Messages to these nodes arrive as they were sent.
+    Carry(Vec<u64>),
     /// Links come back.
     Mend(Harm),
     /// Latencies are as usual.
@@ -85,7 +88,10 @@ impl Run<'_> {
     /// Lets a planned fault strike, if it can.
     pub(crate) fn strike(&mut self, plan: &FaultPlan) {
         let mut draw = Draw::new(plan.draw);
-        let struck = self.strike_links(plan, &mut draw).or_else(|| self.strike_processes(plan, &mut draw));
+        let struck = self
+            .strike_links(plan, &mut draw)
+            .or_else(|| self.strike_messages(plan, &mut draw))
+            .or_else(|| self.strike_processes(plan, &mut draw));
         let Some(strike) = struck.or_else(|| self.strike_disks(plan, &mut draw)) else { return };
         let now = self.now();
         let hit = self.history.pending() > 0;
@@ -126,6 +132,7 @@ impl Run<'_> {
 
     fn undo(&mut self, number: u64, kind: Kind, undo: Undo, all: bool) {
         match undo {
+            Undo::Carry(nodes) => self.carry_messages(number, &nodes),
             Undo::Mend(harm) => self.cluster.links.mend(&self.cluster.sim, &harm),
             Undo::UsualLatency => self.usual_latency(),
             Undo::Start(node) => self.start_if_down(node),
