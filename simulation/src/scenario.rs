@@ -169,7 +169,7 @@ impl Scenario {
         };
         let settings = settings(&mut chance, &timing);
         let clients = (0..chance.random_range(1..=3)).map(|_| client(&mut chance, logs.len(), nodes)).collect();
-        let faults = faults(&mut chance, timing.chaos_ms, nodes);
+        let faults = faults(&mut chance, timing.chaos_ms, nodes, &settings);
         Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare()
     }
 
@@ -283,7 +283,7 @@ fn job(chance: &mut StdRng, logs: usize, nodes: u64) -> Job {
     }
 }
 
-fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64) -> Vec<FaultPlan> {
+fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64, settings: &BTreeMap<String, u64>) -> Vec<FaultPlan> {
     let share = *[15, 30, 60].choose(chance).expect("not empty");
     let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes());
     let on: Vec<Kind> = possible.filter(|_| chance.random_range(0..100) < share).collect();
@@ -299,12 +299,21 @@ fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64) -> Vec<FaultPlan> {
         planned.push(FaultPlan {
             number: planned.len() as u64,
             at_ms,
-            lasts_ms: *[50, 300, 1_000, 3_000].choose(chance).expect("not empty"),
+            lasts_ms: lasts_ms(chance, *kind, settings),
             kind: *kind,
             draw: chance.random(),
         });
     }
     planned
+}
+
+fn lasts_ms(chance: &mut StdRng, kind: Kind, settings: &BTreeMap<String, u64>) -> u64 {
+    if kind != Kind::Pause {
+        return *[50, 300, 1_000, 3_000].choose(chance).expect("not empty");
+    }
+    // From one that nobody notices to one after which all is different.
+    let (heartbeat, election) = (settings["raft.heartbeat_ms"], settings["raft.election_timeout_max_ms"]);
+    *[heartbeat / 2, 2 * heartbeat, election, 2 * election, 5 * election].choose(chance).expect("not empty")
 }
 
 #[cfg(test)]
