@@ -151,9 +151,9 @@ impl Run<'_> {
             return;
         }
         let led_by_another = |(_, replicas): (_, &BTreeMap<_, Replica>)| {
-            let leads = |it: &&Replica| it.status.role == Role::Leader;
-            let led = replicas.values().filter(leads).filter(|it| it.node == node).map(|it| it.status.term).max();
-            led.is_some_and(|term| replicas.values().filter(leads).any(|it| it.status.term > term))
+            let leading = || replicas.values().filter(|it| it.status.role == Role::Leader);
+            let here = leading().filter(|it| it.node == node && it.boot == boot);
+            here.map(|it| it.status.term).max().is_some_and(|term| leading().any(|it| it.status.term > term))
         };
         if self.always.groups().any(led_by_another) {
             self.recorder.mark(self.now(), "a-paused-leader-came-back");
