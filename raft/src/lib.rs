@@ -23,6 +23,7 @@ pub mod machine;
 pub mod node;
 mod peers;
 mod reconcile;
+pub mod runtime;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
@@ -31,4 +32,4 @@ pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
-pub use types::{BatchOutcome, Command, Member, Raft, Reply, Runtime, TypeConfig};
+pub use types::{BatchOutcome, Command, Member, Raft, Reply, TypeConfig};

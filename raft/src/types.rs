@@ -5,22 +5,14 @@
 //! are written once.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
-use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt_tokio::TokioRuntime;
-use quipu_protocol::environment::Random;
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term};
 use quipu_storage::journal::EntryId;
 
 use crate::machine::MachineStore;
-
-/// The runtime openraft runs on: tokio's, with random numbers that derive
-/// from a seed. Everything that calls into [`Raft`] has to run inside
-/// [`scope`], or openraft panics for want of the seed.
-pub type Runtime = DeterministicRng<TokioRuntime>;
+use crate::runtime::Runtime;
 
 openraft::declare_raft_types!(
     /// What all groups have in common. A node of openraft's is a replica
@@ -40,7 +32,8 @@ openraft::declare_raft_types!(
         AsyncRuntime = Runtime,
 );
 
-/// A handle to a running replica.
+/// A handle to a running replica. Every call into it has to run inside
+/// [`scope`](crate::runtime::scope).
 pub type Raft<M> = openraft::Raft<TypeConfig, MachineStore<M>>;
 /// The id of an entry, as openraft has it.
 pub type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
@@ -50,12 +43,6 @@ pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 /// A membership with the entry that set it, as openraft has it.
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
-
-/// Runs `future` with a seed drawn from `random`, as every call into
-/// [`Raft`] must.
-pub fn scope<F: Future>(random: &Arc<dyn Random>, future: F) -> impl Future<Output = F::Output> + use<F> {
-    Runtime::scope(random.next(), future)
-}
 
 /// A command to a group's machine, encoded.
 #[derive(Clone, PartialEq, Eq)]

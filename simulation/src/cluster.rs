@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::environment::Host;
 use crate::environment::clock::now;
 use crate::environment::disk::{DiskNature, SimulatedDisk};
+use crate::environment::pause::Pausable;
 use crate::environment::random::SeededRandom;
 use crate::event::{Stop, What};
 use crate::links::Links;
@@ -163,7 +164,12 @@ impl Node {
         state.server = Weak::new();
         drop(state);
         self.nature.process_ended();
+        self.host.pause.process_ended();
         self.recorder.event(at, What::Stopped { node: self.number, how });
+    }
+
+    fn simulated_disk(&self, disk: Arc<MemoryDisk>) -> SimulatedDisk {
+        SimulatedDisk::new(disk, Arc::clone(&self.nature), Arc::clone(&self.host.pause))
     }
 
     /// The life of one process.
@@ -178,7 +184,7 @@ impl Node {
         let known_segment = segments::written(&disk).pop();
         let outside = NodeEnvironment {
             environment: self.host.environment(),
-            disk: Arc::new(SimulatedDisk::new(disk, Arc::clone(&self.nature))) as Arc<dyn Disk>,
+            disk: Arc::new(self.simulated_disk(disk)) as Arc<dyn Disk>,
             kv: Arc::new(move || Ok(Arc::clone(&kv) as Arc<dyn Kv>)),
             // The run's process is not the node's.
             cpu_micros: Arc::new(|| 0),
@@ -295,8 +301,9 @@ impl Cluster<'_> {
             let software = Arc::clone(&node);
             sim.host(host_name(number), move || {
                 let node = Arc::clone(&software);
+                let life = Pausable::new(Arc::clone(&node.host.pause), Box::pin(node.run()));
                 async move {
-                    node.run().await;
+                    life.await;
                     // The process has ended; the run takes the host down.
                     std::future::pending().await
                 }
@@ -361,6 +368,8 @@ impl Cluster<'_> {
             self.links.unplug(&self.sim, &name);
         }
         self.sim.crash(name.as_str());
+        // A process that is gone is not paused any more.
+        self.links.let_go(&self.sim, &name);
         // What cut it off when it was fenced in the middle of its work.
         self.links.restore(&self.sim, &name);
     }
@@ -370,6 +379,20 @@ impl Cluster<'_> {
         let name = host_name(number);
         self.links.plug(&self.sim, &name);
         self.sim.bounce(name.as_str());
+    }
+
+    /// Lets a node's process do nothing more until [`Self::resume`]: none of
+    /// its tasks runs, and nothing that others sent reaches it. (What HTTP's
+    /// own tasks do meanwhile does not leave it either.)
+    pub(crate) fn pause(&mut self, number: u64) {
+        self.nodes[&number].host.pause.begin();
+        self.links.stop(&self.sim, &host_name(number));
+    }
+
+    /// Takes [`Self::pause`] back.
+    pub(crate) fn resume(&mut self, number: u64) {
+        self.links.let_go(&self.sim, &host_name(number));
+        self.nodes[&number].host.pause.end();
     }
 
     /// Everything that names its nodes.

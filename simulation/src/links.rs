@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Links {
     hosts: BTreeSet<String>,
     unplugged: BTreeSet<String>,
+    /// Hosts whose messages wait, in both directions.
+    stopped: BTreeSet<String>,
     /// How many faults cut `(from, to)`.
     cuts: BTreeMap<(String, String), u32>,
     /// How many faults hold the messages of a pair, both ways.
@@ -107,6 +109,19 @@ impl Links {
         }
     }
 
+    /// What passes to and from `host` waits from now on.
+    pub(crate) fn stop(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
+        self.stopped.insert(host.to_owned());
+        self.tell_of(sim, host);
+    }
+
+    /// Takes [`Self::stop`] back.
+    pub(crate) fn let_go(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
+        if self.stopped.remove(host) {
+            self.tell_of(sim, host);
+        }
+    }
+
     /// Brings the links of a host to what is wanted of them, whatever was done
     /// to them behind this one's back.
     pub(crate) fn restore(&self, sim: &turmoil::Sim<'_>, host: &str) {
@@ -138,7 +153,8 @@ impl Links {
     fn set(&self, sim: &turmoil::Sim<'_>, (a, b): &(String, String)) {
         let unplugged = self.unplugged.contains(a) || self.unplugged.contains(b);
         let cut = |from: &String, to: &String| unplugged || self.cuts.contains_key(&(from.clone(), to.clone()));
-        if self.holds.contains_key(&(a.clone(), b.clone())) {
+        let stopped = self.stopped.contains(a) || self.stopped.contains(b);
+        if stopped || self.holds.contains_key(&(a.clone(), b.clone())) {
             sim.hold(a.as_str(), b.as_str());
         } else {
             sim.release(a.as_str(), b.as_str());

@@ -7,6 +7,7 @@
 /// Every mark with what it means.
 pub const ALL: &[(&str, &str)] = &[
     ("a-copy-was-answered-as-a-duplicate", "a repeated append was told where the first one had landed"),
+    ("a-paused-leader-came-back", "a leader that was paused went on when another one led already"),
     ("a-replaced-disk-was-resynced", "a node whose disk was replaced has everything again"),
     ("all-nodes-down-at-once", "no node ran at all"),
     ("append-repeated", "an append that had landed was applied again and changed nothing"),

@@ -174,8 +174,8 @@ impl Scenario {
         };
         let settings = settings(&mut chance, &timing);
         let clients = (0..chance.random_range(1..=3)).map(|_| client(&mut chance, logs.len(), nodes)).collect();
-        let mut faults = faults(&mut chance, timing.chaos_ms, nodes);
-        faults.extend(faults_of_messages(seed, timing.chaos_ms, nodes, faults.len()));
+        let mut faults = faults(&mut chance, timing.chaos_ms, nodes, &settings);
+        faults.extend(faults_of_messages(seed, timing.chaos_ms, nodes, faults.len(), &settings));
         faults.sort_by_key(|fault| fault.at_ms);
         Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare()
     }
@@ -297,15 +297,15 @@ fn job(chance: &mut StdRng, logs: usize, nodes: u64) -> Job {
     }
 }
 
-fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64) -> Vec<FaultPlan> {
+fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64, settings: &BTreeMap<String, u64>) -> Vec<FaultPlan> {
     let share = *[15, 30, 60].choose(chance).expect("not empty");
     let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes() && !kind.needs_relays());
     let on: Vec<Kind> = possible.filter(|_| chance.random_range(0..100) < share).collect();
-    plan(chance, &on, chaos_ms)
+    plan(chance, &on, chaos_ms, settings)
 }
 
 /// When faults of these kinds begin, and how long they last.
-fn plan(chance: &mut StdRng, on: &[Kind], chaos_ms: u64) -> Vec<FaultPlan> {
+fn plan(chance: &mut StdRng, on: &[Kind], chaos_ms: u64, settings: &BTreeMap<String, u64>) -> Vec<FaultPlan> {
     // The longest pause between the beginnings of two faults.
     let pause_ms = *[300, 800, 2_000].choose(chance).expect("not empty");
     let mut planned = Vec::new();
@@ -318,7 +318,7 @@ fn plan(chance: &mut StdRng, on: &[Kind], chaos_ms: u64) -> Vec<FaultPlan> {
         planned.push(FaultPlan {
             number: planned.len() as u64,
             at_ms,
-            lasts_ms: *[50, 300, 1_000, 3_000].choose(chance).expect("not empty"),
+            lasts_ms: lasts_ms(chance, *kind, settings),
             kind: *kind,
             draw: chance.random(),
         });
@@ -328,7 +328,13 @@ fn plan(chance: &mut StdRng, on: &[Kind], chaos_ms: u64) -> Vec<FaultPlan> {
 
 /// What happens to single messages, in one run of [`ONE_IN_RELAYED`]: relays
 /// take their time. Drawn apart from all else, which is the same without it.
-fn faults_of_messages(seed: u64, chaos_ms: u64, nodes: u64, others: usize) -> Vec<FaultPlan> {
+fn faults_of_messages(
+    seed: u64,
+    chaos_ms: u64,
+    nodes: u64,
+    others: usize,
+    settings: &BTreeMap<String, u64>,
+) -> Vec<FaultPlan> {
     let mut chance = StdRng::seed_from_u64(seed ^ OF_MESSAGES);
     if chance.random_range(0..ONE_IN_RELAYED) > 0 {
         return Vec::new();
@@ -336,11 +342,20 @@ fn faults_of_messages(seed: u64, chaos_ms: u64, nodes: u64, others: usize) -> Ve
     let possible: Vec<Kind> =
         Kind::ALL.iter().copied().filter(|kind| kind.needs_relays() && nodes >= kind.least_nodes()).collect();
     let on: Vec<Kind> = possible.into_iter().filter(|_| chance.random_range(0..3) > 0).collect();
-    let mut planned = plan(&mut chance, &on, chaos_ms);
+    let mut planned = plan(&mut chance, &on, chaos_ms, settings);
     for (number, fault) in (others as u64..).zip(&mut planned) {
         fault.number = number;
     }
     planned
+}
+
+fn lasts_ms(chance: &mut StdRng, kind: Kind, settings: &BTreeMap<String, u64>) -> u64 {
+    if kind != Kind::Pause {
+        return *[50, 300, 1_000, 3_000].choose(chance).expect("not empty");
+    }
+    // From one that nobody notices to one after which all is different.
+    let (heartbeat, election) = (settings["raft.heartbeat_ms"], settings["raft.election_timeout_max_ms"]);
+    *[heartbeat / 2, 2 * heartbeat, election, 2 * election, 5 * election].choose(chance).expect("not empty")
 }
 
 #[cfg(test)]

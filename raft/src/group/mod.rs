@@ -23,14 +23,15 @@ use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError
 use openraft::impls::ProgressResponder;
 use openraft::network::NetSnapshot;
 use openraft::{RaftNetworkFactory, ReadPolicy};
-use quipu_protocol::environment::{Environment, Random, Task};
+use quipu_protocol::environment::{Environment, Task};
 use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
 use quipu_storage::{Kv, KvError};
 use tokio::sync::watch;
 
 use crate::log_store::LogStore;
 use crate::machine::{Machine, MachineStore, Shared};
-use crate::types::{Command, Raft, Reply, TypeConfig, scope};
+use crate::runtime::scope;
+use crate::types::{Command, Raft, Reply, TypeConfig};
 
 pub use errors::{BarrierError, ProposeError, StartError, StopReason};
 pub use founding::found;
@@ -54,7 +55,7 @@ struct Inner<M: Machine> {
     raft: Raft<M>,
     shared: Arc<Shared<M>>,
     journal: Journal,
-    random: Arc<dyn Random>,
+    environment: Environment,
     stopped: watch::Receiver<Option<StopReason>>,
     _supervisor: Task,
 }
@@ -86,13 +87,15 @@ impl<M: Machine> Group<M> {
         let log_store = LogStore::new(key, journal.clone(), options.replication_bytes);
         let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes)?;
         let shared = store.shared();
-        let random = Arc::clone(&environment.random);
-        let raft = scope(&random, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
+        let raft = scope(environment, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let (tell, stopped) = watch::channel(None);
         let supervisor = environment.tasks.spawn("group-supervisor", Box::pin(supervise(raft.clone(), key, tell)));
-        Ok(Self { inner: Arc::new(Inner { key, raft, shared, journal, random, stopped, _supervisor: supervisor }) })
+        let environment = environment.clone();
+        Ok(Self {
+            inner: Arc::new(Inner { key, raft, shared, journal, environment, stopped, _supervisor: supervisor }),
+        })
     }
 
     /// Which replica this is.
@@ -106,10 +109,10 @@ impl<M: Machine> Group<M> {
         &self.inner.raft
     }
 
-    /// Runs `future` with the seed that every call into [`raft`](Self::raft)
-    /// needs.
+    /// Runs `future` with the tasks and the seed that every call into
+    /// [`raft`](Self::raft) needs.
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F, M> {
-        scope(&self.inner.random, future)
+        scope(&self.inner.environment, future)
     }
 
     /// Proposes a command and waits for its answer. Has no deadline: while a

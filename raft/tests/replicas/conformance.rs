@@ -17,12 +17,13 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader, StorageError};
 use quipu_protocol::{ClusterId, Incarnation, NodeId, ReplicaId};
 use quipu_raft::machine::SnapshotBuilder;
+use quipu_raft::runtime::scope;
 use quipu_raft::types::{Entry, LogId, StoredMembership, Vote};
-use quipu_raft::{Floor, LogStore, Machine, MachineError, MachineStore, Reply, Runtime, TypeConfig};
+use quipu_raft::{Floor, LogStore, Machine, MachineError, MachineStore, Reply, TypeConfig};
 use quipu_storage::journal::{EntryId, Journal, JournalConfig, Owner, ReplicaKey};
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv, RocksKv, SystemDisk};
 
-use crate::environment::Seeded;
+use crate::environment::{Seeded, environment};
 
 const GROUP: quipu_protocol::LogId = quipu_protocol::LogId::new(3);
 
@@ -230,10 +231,10 @@ impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, tempfile::TempDir> for OnD
 
 #[tokio::test]
 async fn openraft_accepts_the_stores_in_memory() {
-    Runtime::scope(1, Suite::test_all(InMemory)).await.unwrap();
+    scope(&environment(1), Suite::test_all(InMemory)).await.unwrap();
 }
 
 #[tokio::test]
 async fn openraft_accepts_the_stores_on_disk() {
-    Runtime::scope(1, Suite::test_all(OnDisk)).await.unwrap();
+    scope(&environment(1), Suite::test_all(OnDisk)).await.unwrap();
 }

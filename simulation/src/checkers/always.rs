@@ -37,7 +37,7 @@ struct Seen {
 #[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) node: u64,
-    boot: u64,
+    pub(crate) boot: u64,
     pub(crate) status: GroupStatus,
     /// Up to where its committed entries were compared.
     compared: u64,

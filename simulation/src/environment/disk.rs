@@ -24,6 +24,7 @@ use quipu_storage::{Access, Completion, Disk, Lane, MemoryDisk, Operation, Outco
 use tokio::sync::watch;
 
 use super::clock;
+use super::pause::{Pausable, Pause};
 use super::random::SeededRandom;
 
 /// How a host's disk behaves, whatever it holds. Outlives the processes and
@@ -141,15 +142,17 @@ enum Step {
 pub(crate) struct SimulatedDisk {
     inner: Arc<MemoryDisk>,
     nature: Arc<DiskNature>,
+    /// Nothing is told to a process that is paused.
+    pause: Arc<Pause>,
     /// When each lane that works in order is free again.
     free_at: Mutex<BTreeMap<Lane, Duration>>,
 }
 
 impl SimulatedDisk {
     /// `inner` as a new process finds it.
-    pub(crate) fn new(inner: Arc<MemoryDisk>, nature: Arc<DiskNature>) -> Self {
+    pub(crate) fn new(inner: Arc<MemoryDisk>, nature: Arc<DiskNature>, pause: Arc<Pause>) -> Self {
         inner.hold();
-        Self { inner, nature, free_at: Mutex::default() }
+        Self { inner, nature, pause, free_at: Mutex::default() }
     }
 
     /// When an operation that is submitted now is done.
@@ -258,13 +261,14 @@ impl Disk for SimulatedDisk {
         self.nature.under_way.fetch_add(1, Ordering::Relaxed);
         let (inner, nature) = (Arc::clone(&self.inner), Arc::clone(&self.nature));
         let mut moves = nature.moves.subscribe();
-        tokio::spawn(async move {
+        let completion = async move {
             tokio::time::sleep(due.saturating_sub(clock::now())).await;
             // The sender is in `nature`, which is held here.
             let _ = moves.wait_for(|moves| *moves).await;
             nature.under_way.fetch_sub(1, Ordering::Relaxed);
             inner.step(lane);
             nature.completed(step);
-        });
+        };
+        tokio::spawn(Pausable::new(Arc::clone(&self.pause), Box::pin(completion)));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   Clock    turmoil's time; the wall clock with the host's own skew
 //!   Random   from the run's seed and the host's number
-//!   Tasks    on the host's runtime, which has one thread
+//!   Tasks    on the host's runtime, which has one thread; a pause holds them
 //!   Network  turmoil's, through connections that can be reset
 //!   Disk     a MemoryDisk whose operations take drawn times and may go wrong
 //! ```
@@ -14,6 +14,7 @@
 pub(crate) mod clock;
 pub(crate) mod disk;
 pub(crate) mod network;
+pub(crate) mod pause;
 pub(crate) mod random;
 mod tasks;
 
@@ -23,6 +24,7 @@ use quipu_protocol::environment::Environment;
 
 use clock::{SimulatedClock, WallClock};
 use network::{Resets, SimulatedNetwork};
+use pause::Pause;
 use random::SeededRandom;
 use tasks::HostTasks;
 
@@ -37,13 +39,19 @@ pub(crate) struct Host {
     /// What becomes of the messages of a node's peers, where they pass through
     /// relays.
     pub(crate) meddler: Option<Arc<Meddler>>,
+    pub(crate) pause: Arc<Pause>,
 }
 
 impl Host {
     /// The host of this number under `seed`.
     pub(crate) fn new(seed: u64, number: u64) -> Self {
-        let random = Arc::new(SeededRandom::new(seed, number));
-        Self { wall: Arc::default(), random, resets: Arc::default(), meddler: None }
+        Self {
+            wall: Arc::default(),
+            random: Arc::new(SeededRandom::new(seed, number)),
+            resets: Arc::default(),
+            meddler: None,
+            pause: Arc::default(),
+        }
     }
 
     /// What a process on it is given.
@@ -51,7 +59,7 @@ impl Host {
         let environment = Environment {
             clock: Arc::new(SimulatedClock::new(Arc::clone(&self.wall))),
             random: Arc::clone(&self.random) as _,
-            tasks: Arc::new(HostTasks),
+            tasks: Arc::new(HostTasks::new(Arc::clone(&self.pause))),
             network: Arc::new(SimulatedNetwork::new(Arc::clone(&self.resets))),
         };
         let relays = |meddler: &Arc<Meddler>| Relays { environment: environment.clone(), meddler: Arc::clone(meddler) };

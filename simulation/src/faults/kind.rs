@@ -57,6 +57,7 @@ kinds! {
     PowerLossInWrite = "power-loss-in-write", "A node loses power in the middle of a change to its disk.";
     KillInRecovery = "kill-in-recovery", "A node's process is killed, and killed again while it recovers.";
     Freeze = "freeze", "A node neither sends, receives, writes nor reads for longer than an election takes.";
+    Pause = "pause", "A node's process is stopped as by SIGSTOP, and goes on as by SIGCONT: its timers find that time has passed.";
     ClockSkew = "clock-skew", "A node's wall clock is off by seconds.";
     ClockJump = "clock-jump", "A node's wall clock jumps by hours, and back.";
     SlowDisk = "slow-disk", "A node's disk is many times slower than usual.";

@@ -49,6 +49,13 @@ pub(crate) enum Undo {
     UsualLatency,
     /// A node is started, if nothing runs on it.
     Start(u64),
+    /// A process that was paused goes on, unless it has ended since.
+    Resume {
+        /// Where it runs.
+        node: u64,
+        /// Which of that node's processes it is.
+        boot: u64,
+    },
     /// A disk is as fast as usual, and moves.
     UsualDisk(u64),
     /// A clock is right again.
@@ -136,6 +143,7 @@ impl Run<'_> {
             Undo::Mend(harm) => self.cluster.links.mend(&self.cluster.sim, &harm),
             Undo::UsualLatency => self.usual_latency(),
             Undo::Start(node) => self.start_if_down(node),
+            Undo::Resume { node, boot } => self.resume(node, boot),
             Undo::UsualDisk(node) => {
                 let nature = &self.cluster.nodes[&node].nature;
                 nature.slow_down(1);

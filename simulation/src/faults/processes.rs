@@ -1,6 +1,11 @@
 //! Faults of processes, clocks and machines, and what operators do to them.
 
+use std::collections::BTreeMap;
+
+use quipu_raft::Role;
+
 use super::{Draw, Kind, Strike, Undo};
+use crate::checkers::always::Replica;
 use crate::cluster::{client_number, is_client};
 use crate::environment::clock;
 use crate::event::{Answer, Stop, What};
@@ -89,6 +94,17 @@ impl Run<'_> {
                 let strike = Strike::on([node], "its network and its disk");
                 Some(strike.undone_by(Undo::Mend(harm)).undone_by(Undo::UsualDisk(node)))
             }
+            Kind::Pause => {
+                let running: Vec<u64> =
+                    up.into_iter().filter(|node| !self.cluster.nodes[node].host.pause.is_on()).collect();
+                let leaders: Vec<u64> = self.leaders().into_iter().filter(|node| running.contains(node)).collect();
+                let from = if draw.below(2) == 0 && !leaders.is_empty() { &leaders } else { &running };
+                let node = draw.one(from)?;
+                let leads = if leaders.contains(&node) { ", which leads" } else { "" };
+                let boot = self.cluster.nodes[&node].boots();
+                self.cluster.pause(node);
+                Some(Strike::on([node], format!("node {node}{leads}")).undone_by(Undo::Resume { node, boot }))
+            }
             Kind::ClockSkew | Kind::ClockJump => {
                 let node = draw.one(&all)?;
                 let most: u64 = if plan.kind == Kind::ClockSkew { 20_000 } else { 6 * 3_600_000 };
@@ -127,6 +143,22 @@ impl Run<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Lets a paused process go on, if it is still there.
+    pub(super) fn resume(&mut self, node: u64, boot: u64) {
+        if self.cluster.nodes[&node].boots() != boot || !self.cluster.nodes[&node].is_up() {
+            return;
+        }
+        let led_by_another = |(_, replicas): (_, &BTreeMap<_, Replica>)| {
+            let leading = || replicas.values().filter(|it| it.status.role == Role::Leader);
+            let here = leading().filter(|it| it.node == node && it.boot == boot);
+            here.map(|it| it.status.term).max().is_some_and(|term| leading().any(|it| it.status.term > term))
+        };
+        if self.always.groups().any(led_by_another) {
+            self.recorder.mark(self.now(), "a-paused-leader-came-back");
+        }
+        self.cluster.resume(node);
     }
 
     fn stop_all(&mut self, nodes: Vec<u64>, how: Stop) -> Strike {

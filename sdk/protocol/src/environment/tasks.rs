@@ -1,5 +1,10 @@
 //! Starting tasks.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::JoinError;
+
 use super::BoxFuture;
 
 /// Starts tasks on whatever drives this environment.
@@ -32,6 +37,15 @@ impl Task {
             Some(handle) => handle.await.is_ok(),
             None => true,
         }
+    }
+
+    /// Looks whether the task has ended, and tells once why it did not end by
+    /// itself.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), JoinError>> {
+        let Some(handle) = &mut self.handle else { return Poll::Ready(Ok(())) };
+        let ended = ready!(Pin::new(handle).poll(cx));
+        self.handle = None;
+        Poll::Ready(ended)
     }
 
     /// Whether the task has ended.
