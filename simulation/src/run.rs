@@ -410,11 +410,14 @@ impl<'a> Run<'a> {
         let now = self.now();
         for node in self.cluster.nodes.values() {
             let Some(server) = node.server() else { continue };
+            let raft = server.node();
             let look = Look {
                 node: node.number,
                 boot: node.boots(),
                 in_doubt: self.custody.node() == Some(node.number),
-                raft: server.node(),
+                replicas: raft.replicas(),
+                failed: raft.failed_replicas(),
+                entries: &|key, index| raft.journal().entry_id(key, index),
             };
             let (violations, changes) = self.always.observe(&look);
             for violation in violations {
@@ -431,13 +434,6 @@ impl<'a> Run<'a> {
                         term: change.term.get(),
                     },
                 );
-            }
-            if self.custody.node() != Some(node.number) {
-                for failed in server.node().failed_replicas().into_iter().filter(|failed| failed.damaged) {
-                    let details = format!("replica {} of log {}: {}", failed.replica, failed.log, failed.reason);
-                    let violation = Violation::new("no-damage-without-a-cause", details);
-                    self.recorder.violated(now, violation, Some(node.number));
-                }
             }
         }
         if let Custody::Resyncing { node, boot, targets } = &self.custody
