@@ -9,6 +9,7 @@
 //! no trace is not judged here: that is what the clients' histories are for.
 //! Pure: a look is data, wherever it comes from.
 
+mod bounds;
 mod seen;
 
 #[cfg(test)]
@@ -17,11 +18,13 @@ mod tests;
 use std::collections::BTreeMap;
 
 use quipu_protocol::{Index, LogId, ReplicaId, Term};
-use quipu_raft::node::FailedReplica;
+use quipu_raft::node::{FailedReplica, Gauge};
 use quipu_raft::{GroupStatus, Role};
 use quipu_storage::journal::{EntryId, JournalError, ReplicaKey};
 
 use crate::violation::Violation;
+
+pub(crate) use bounds::{Tasks, tasks_end};
 
 /// What was seen of all groups.
 #[derive(Debug, Default)]
@@ -71,6 +74,9 @@ pub(crate) struct Look<'a> {
     pub(crate) replicas: Vec<(LogId, ReplicaId, GroupStatus)>,
     /// The replicas that should run and do not.
     pub(crate) failed: Vec<FailedReplica>,
+    /// What it holds of everything that is bounded.
+    pub(crate) footprint: Vec<Gauge>,
+    pub(crate) tasks: Tasks,
     /// What its journal holds.
     pub(crate) entries: Entries<'a>,
 }
@@ -93,6 +99,8 @@ impl Always {
             let key = ReplicaKey { group: *group, replica: *replica };
             changes.extend(seen.observe(key, status.clone(), look, &mut violations));
         }
+        bounds::bounds_hold(look, &mut violations);
+        bounds::tasks_are_bounded(look, &mut violations);
         for failed in look.failed.iter().filter(|failed| failed.damaged && !look.in_doubt) {
             let details = format!("replica {} of log {}: {}", failed.replica, failed.log, failed.reason);
             violations.push(Violation::new("no-damage-without-a-cause", details));

@@ -163,6 +163,8 @@ impl<'a> Stream<'a> {
             return Err(format!("node {} has been silent for {silent:?}", self.end.node));
         }
         self.pending.retain(|_, pending| !pending.reply.is_closed());
+        // Their room has been given back, so they must not stay.
+        self.outgoing.drop_unwanted(|request| self.pending.contains_key(&request));
         Ok(())
     }
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_protocol::{Index, LogId, NodeId, ReplicaId, Term};
 use quipu_raft::group::Membership;
-use quipu_raft::node::FailedReplica;
+use quipu_raft::node::{FailedReplica, Gauge};
 use quipu_raft::{GroupStatus, Role};
 use quipu_storage::journal::EntryId;
 
-use super::{Always, Look};
+use super::{Always, Look, Tasks, tasks_end};
 
 const GROUP: LogId = LogId::new(7);
 
@@ -20,6 +20,8 @@ type Logs = BTreeMap<(u64, u64), u64>;
 struct Group {
     always: Always,
     logs: Logs,
+    footprint: Vec<Gauge>,
+    tasks: Tasks,
     broken: Vec<String>,
 }
 
@@ -50,6 +52,8 @@ impl Group {
             in_doubt,
             replicas: status.into_iter().map(|status| (GROUP, ReplicaId::new(node), status)).collect(),
             failed,
+            footprint: self.footprint.clone(),
+            tasks: self.tasks,
             entries: &move |key, index| {
                 let term = logs.get(&(key.replica.get(), index.get()));
                 Ok(term.map(|term| EntryId { term: Term::new(*term), index }))
@@ -285,4 +289,44 @@ fn damage_to_a_disk_that_was_tampered_with_is_none_of_the_nodes_doing() {
     let mut group = Group::default();
     group.looks(1, 1, None, true, damaged());
     group.keeps_all();
+}
+
+fn gauge(name: &'static str, value: u64, bound: u64) -> Gauge {
+    Gauge { name, value, bound }
+}
+
+#[test]
+fn a_queue_over_its_bound_is_found() {
+    let footprint = vec![gauge("link-calls", 3, 8), gauge("link-bytes", 101, 100)];
+    let mut group = Group { footprint, ..Group::default() };
+    group.sees(1, 1, follower(1, None));
+    group.breaks("bounds-hold");
+}
+
+#[test]
+fn a_queue_may_be_full() {
+    let mut group = Group { footprint: vec![gauge("link-bytes", 100, 100)], ..Group::default() };
+    group.sees(1, 1, follower(1, None)).keeps_all();
+}
+
+#[test]
+fn tasks_that_nothing_needs_are_found() {
+    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2 }, ..Group::default() };
+    group.sees(1, 1, follower(1, None));
+    group.breaks("tasks-are-bounded");
+}
+
+#[test]
+fn as_many_tasks_as_there_are_requests_are_no_leak() {
+    let footprint = vec![gauge("requests", 1_000, 4_096), gauge("connections", 10, 4_096)];
+    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2 }, footprint, ..Group::default() };
+    group.sees(1, 1, follower(1, None)).keeps_all();
+}
+
+#[test]
+fn tasks_that_stay_once_all_is_calm_are_found() {
+    let replicas = [(GROUP, ReplicaId::new(1), follower(1, None))];
+    let judge = |alive| tasks_end(1, Tasks { alive, peers: 2 }, &replicas).map(|violation| violation.promise);
+    assert_eq!(judge(500).as_deref(), Some("tasks-end"));
+    assert_eq!(judge(50), None);
 }
