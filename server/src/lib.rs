@@ -18,6 +18,8 @@ pub mod config;
 mod health;
 mod listener;
 pub mod local_cluster;
+#[doc(hidden)]
+pub mod output;
 mod server;
 mod services;
 pub mod system;

@@ -22,21 +22,39 @@ const RETRY_ACCEPT_AFTER: Duration = Duration::from_millis(100);
 /// Complaints about connections are at least so far apart.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// The connections that arrive at `listener`, at most `max_connections` at a
-/// time. Each one fails, whatever it does, once `severed` is cancelled.
+/// How many connections are open, of how many.
+#[derive(Clone)]
+pub(crate) struct Permits {
+    free: Arc<Semaphore>,
+    max_connections: usize,
+}
+
+impl Permits {
+    /// At most `max_connections` at a time.
+    pub(crate) fn new(max_connections: usize) -> Self {
+        let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(max_connections)), max_connections }
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.max_connections - self.free.available_permits()
+    }
+}
+
+/// The connections that arrive at `listener`, as many as `permits` has. Each one fails, whatever it does, once `severed` is cancelled.
 pub(crate) fn connections(
     listener: Box<dyn Listener>,
     environment: &Environment,
-    max_connections: usize,
+    permits: Permits,
     severed: CancellationToken,
 ) -> impl Stream<Item = io::Result<Incoming>> + Send + 'static {
     let clock = Arc::clone(&environment.clock);
-    let permits = Arc::new(Semaphore::new(max_connections));
     let complaints = Complaints { clock: Arc::clone(&clock), last: None };
     let incoming = Box::pin(transport::incoming(listener));
     let state = (incoming, complaints);
     futures_util::stream::unfold(state, move |(mut incoming, mut complaints)| {
-        let (clock, permits, severed) = (Arc::clone(&clock), Arc::clone(&permits), severed.clone());
+        let (clock, permits, severed) = (Arc::clone(&clock), permits.clone(), severed.clone());
         async move {
             loop {
                 let connection = match incoming.next().await? {
@@ -47,7 +65,8 @@ pub(crate) fn connections(
                         continue;
                     }
                 };
-                let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                let Ok(permit) = Arc::clone(&permits.free).try_acquire_owned() else {
+                    let max_connections = permits.max_connections;
                     complaints.warn(|| {
                         tracing::warn!(max_connections, "server.max_connections are open: closing further ones");
                     });

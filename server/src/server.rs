@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
 use quipu_protocol::v1::cluster_server::ClusterServer;
 use quipu_protocol::v1::records_server::RecordsServer;
-use quipu_raft::node::{Fatal, NodeStartError};
+use quipu_raft::node::{Fatal, Gauge, NodeStartError};
 use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, KvError};
@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{ServerConfig, Settings};
 use crate::health::Health;
-use crate::listener;
+use crate::listener::{self, Permits};
 use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared};
 
 /// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
@@ -74,6 +74,7 @@ pub struct Server {
     address: SocketAddr,
     grace: Duration,
     severed: CancellationToken,
+    connections: Permits,
     serving: Mutex<Option<Task>>,
     _announcing: Task,
 }
@@ -120,11 +121,12 @@ impl Server {
             environment: environment.clone(),
             ending: CancellationToken::new(),
             busy: TaskTracker::new(),
+            windows: Arc::default(),
         });
         let (health, health_service) = Health::new().await;
         let severed = CancellationToken::new();
-        let max_connections = usize::try_from(shared.settings.max_connections).unwrap_or(usize::MAX);
-        let connections = listener::connections(listener, &environment, max_connections, severed.clone());
+        let permits = Permits::new(usize::try_from(shared.settings.max_connections).unwrap_or(usize::MAX));
+        let connections = listener::connections(listener, &environment, permits.clone(), severed.clone());
         let records = RecordsServer::new(RecordsService::new(Arc::clone(&shared)));
         let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&shared)));
         let serving = tonic::transport::Server::builder()
@@ -151,6 +153,7 @@ impl Server {
             address,
             grace: Duration::from_millis(shared.settings.shutdown_grace_ms),
             severed,
+            connections: permits,
             serving: Mutex::new(Some(serving)),
             shared,
         })
@@ -164,6 +167,21 @@ impl Server {
     /// The node under the services, for tests that look inside.
     pub fn node(&self) -> &RaftNode {
         &self.shared.node
+    }
+
+    /// What the node holds of everything that is bounded, for tests that look
+    /// inside.
+    pub fn footprint(&self) -> Vec<Gauge> {
+        let mut gauges = self.shared.node.footprint();
+        gauges.extend(self.shared.windows.footprint(&self.shared.settings));
+        let connections = self.shared.settings.max_connections;
+        gauges.push(Gauge { name: "connections", value: self.connections.open() as u64, bound: connections });
+        gauges.push(Gauge {
+            name: "requests",
+            value: self.shared.busy.len() as u64,
+            bound: connections.saturating_mul(u64::from(MAX_STREAMS_PER_CONNECTION)),
+        });
+        gauges
     }
 
     /// Resolves once the node takes part in its cluster (health is SERVING).
@@ -293,6 +311,7 @@ fn group_options(settings: &Settings) -> GroupOptions {
 fn log_options(settings: &Settings) -> LogOptions {
     LogOptions {
         append_queue_bytes: settings.append_queue_bytes,
+        staged_bytes: settings.staged_bytes,
         max_batch_bytes: settings.largest_max_batch_bytes,
         ..LogOptions::default()
     }

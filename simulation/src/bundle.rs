@@ -110,6 +110,7 @@ impl Bundle<'_> {
             "\nThe same run again, from that commit:\n  {replay}\n\
              \nOn a commit where the seed gives another scenario:\n  \
              cargo run --release -p quipu-simulation -- replay {seed} --scenario {scenario}\n\
+             \nWith what happens when it happens, for a run that hangs or dies:\n  {replay} --trace\n\
              \nWith what the nodes log:\n  {replay} --log quipu=debug\n\
              \nMade as small as it gets:\n  \
              cargo run --release -p quipu-simulation -- shrink {seed} --scenario {scenario}\n"

@@ -21,6 +21,7 @@ use quipu_server::{NodeEnvironment, Server};
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
 use tokio::sync::Notify;
 
+use crate::checkers::always::Tasks;
 use crate::environment::Host;
 use crate::environment::clock::now;
 use crate::environment::disk::{DiskNature, SimulatedDisk};
@@ -43,8 +44,6 @@ const FIRST_CLIENT: u64 = 1 << 32;
 const CLIENT: &str = "client-";
 /// Those of the run itself: choices of targets, what a power loss leaves.
 const RUN: u64 = 1 << 33;
-/// How often a host counts its tasks.
-const COUNT_TASKS_EVERY: Duration = Duration::from_millis(250);
 
 /// A node: its host, its disk, and the process on it.
 pub(crate) struct Node {
@@ -65,6 +64,8 @@ struct State {
     boots: u64,
     process: Process,
     server: Weak<Server>,
+    /// Counts the tasks of the process.
+    tasks: Option<tokio::runtime::RuntimeMetrics>,
     /// The most tasks that a process had at a time.
     most_tasks: usize,
     /// The journal's newest segment when a process last opened it.
@@ -124,6 +125,14 @@ impl Node {
         self.state().known_segment.clone()
     }
 
+    /// The tasks of its process, which has so many peers.
+    pub(crate) fn tasks(&self, peers: u64) -> Tasks {
+        let mut state = self.state();
+        let alive = state.tasks.as_ref().map_or(0, tokio::runtime::RuntimeMetrics::num_alive_tasks);
+        state.most_tasks = state.most_tasks.max(alive);
+        Tasks { alive: alive as u64, peers }
+    }
+
     /// Gives it another disk; its process is down.
     pub(crate) fn set_disk(&self, disk: MemoryDisk) {
         let mut state = self.state();
@@ -162,6 +171,7 @@ impl Node {
         state.kv = Arc::new(state.kv.lose_unflushed(draw));
         state.process = Process::Down;
         state.server = Weak::new();
+        state.tasks = None;
         drop(state);
         self.nature.process_ended();
         self.host.pause.process_ended();
@@ -178,6 +188,7 @@ impl Node {
             let mut state = self.state();
             state.boots += 1;
             state.process = Process::Up { serves: false };
+            state.tasks = Some(tokio::runtime::Handle::current().metrics());
             (Arc::clone(&state.disk), Arc::clone(&state.kv))
         };
         self.recorder.event(now(), What::Started { node: self.number, boot: self.boots() });
@@ -215,16 +226,6 @@ impl Node {
                 self.ended(Stop::ShutDown, "asked to".to_owned());
             }
             () = ready => {}
-            () = self.count_tasks() => {}
-        }
-    }
-
-    async fn count_tasks(&self) {
-        loop {
-            tokio::time::sleep(COUNT_TASKS_EVERY).await;
-            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            let mut state = self.state();
-            state.most_tasks = state.most_tasks.max(tasks);
         }
     }
 
@@ -292,6 +293,7 @@ impl Cluster<'_> {
                     boots: 0,
                     process: Process::Up { serves: false },
                     server: Weak::new(),
+                    tasks: None,
                     most_tasks: 0,
                     known_segment: None,
                 }),

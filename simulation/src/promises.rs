@@ -15,6 +15,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("committed-never-changes", "An entry that was committed is the same on every replica, for ever."),
     ("leader-has-all-that-is-committed", "Whoever begins to lead has everything that was committed before."),
     ("committed-is-durable-on-a-majority", "What is committed is fsynced on a majority of its group's voters."),
+    ("bounds-hold", "No queue, window or cache of a node holds more than its bound."),
+    ("tasks-are-bounded", "A node has no more tasks than its replicas, peers, connections and requests need."),
     ("no-damage-without-a-cause", "No replica finds its entries damaged unless its disk was tampered with."),
     // Of the run as a whole.
     ("a-cluster-is-founded", "Without any fault, all nodes found a cluster or join it."),
@@ -23,6 +25,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("calls-end", "Every call of a client is answered in the end, if only by not knowing."),
     ("all-replicas-come-back", "Once all faults are over, every replica runs, votes and has everything again."),
     ("every-copy-can-be-read", "Once all faults are over, every replica's copy can be read."),
+    ("tasks-end", "Once all is calm, a node has the tasks of its replicas and its peers, and no others."),
     ("equal-states", "Replicas that have applied the same entries have the same state, to the byte."),
     // By what clients were told and what replicas hold in the end.
     ("created-log-exists", "A log that was said to be created exists."),

@@ -4,7 +4,8 @@
 //! scenario alone, so that two runs of it can be compared byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,27 @@ struct State {
     violations: Vec<Violation>,
     marks: BTreeSet<String>,
     faults: BTreeMap<Kind, Struck>,
+    teller: Teller,
+}
+
+/// Where each event is told the moment it happens.
+#[derive(Default)]
+struct Teller(Option<Box<dyn Write + Send>>);
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Teller").field(&self.0.is_some()).finish()
+    }
+}
+
+impl State {
+    fn happened(&mut self, event: Event) {
+        if let Some(teller) = &mut self.teller.0 {
+            // Whoever does not listen any more misses it; the record has it.
+            let _ = writeln!(teller, "{event}");
+        }
+        self.events.push(event);
+    }
 }
 
 /// What a record came to.
@@ -59,9 +81,15 @@ pub struct Record {
 }
 
 impl Recorder {
+    /// Writes every event to `teller` as it happens, too: of a run that never
+    /// ends that is all there will be.
+    pub fn tell(&self, teller: impl Write + Send + 'static) {
+        self.state().teller = Teller(Some(Box::new(teller)));
+    }
+
     /// Something happened at `at`.
     pub fn event(&self, at: Duration, what: What) {
-        self.state().events.push(Event { at, what });
+        self.state().happened(Event { at, what });
     }
 
     /// A promise was not kept.
@@ -71,7 +99,7 @@ impl Recorder {
             return;
         }
         let (promise, details) = (violation.promise.clone(), violation.details.clone());
-        state.events.push(Event { at, what: What::Violated { promise, details, node } });
+        state.happened(Event { at, what: What::Violated { promise, details, node } });
         state.violations.push(violation);
     }
 
@@ -85,7 +113,7 @@ impl Recorder {
         let mut state = self.state();
         if !state.marks.contains(mark) {
             state.marks.insert(mark.to_owned());
-            state.events.push(Event { at, what: What::Mark { mark: mark.to_owned() } });
+            state.happened(Event { at, what: What::Mark { mark: mark.to_owned() } });
         }
     }
 
@@ -119,5 +147,39 @@ impl Record {
             let _ = writeln!(text, "{event}");
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What was written so far.
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panicked").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_told_as_it_happens_is_the_trace() {
+        let (recorder, told) = (Recorder::default(), Told::default());
+        recorder.tell(told.clone());
+        recorder.event(Duration::from_secs(1), What::Serves { node: 1 });
+        recorder.mark(Duration::from_secs(2), "vote-saved");
+        recorder.mark(Duration::from_secs(3), "vote-saved");
+        recorder.violated(Duration::from_secs(4), Violation::new("no-lost-record", "one is gone"), Some(1));
+        let told = told.0.lock().expect("nobody panicked").clone();
+        assert_eq!(String::from_utf8(told).expect("text"), recorder.record().trace());
+        assert_eq!(recorder.record().events.len(), 3);
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use quipu_raft::Role;
 use tokio::sync::watch;
 
-use crate::checkers::always::{Always, Look};
+use crate::checkers::always::{Always, Look, tasks_end};
 use crate::cluster::{Cluster, Process, node_of};
 use crate::event::{self, Phase, Stop, What};
 use crate::faults::{Active, Custody};
@@ -44,6 +44,8 @@ const LIVENESS_TIMEOUTS: u32 = 10;
 const FINISHING_LIMIT: Duration = Duration::from_secs(40);
 /// How long it may take until all replicas have everything again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// How long what was asked of nodes may take to be over.
+const CALM_LIMIT: Duration = Duration::from_secs(10);
 /// All nodes are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Whether what is committed is durable is looked at so often.
@@ -298,6 +300,7 @@ impl<'a> Run<'a> {
         };
         self.settled();
         self.judge_copies(&copies);
+        self.calms_down();
     }
 
     fn judge_copies(&mut self, copies: &Copies) {
@@ -305,6 +308,26 @@ impl<'a> Run<'a> {
         for violation in crate::checkers::judge(&operations, copies) {
             self.recorder.violated(self.now(), violation, None);
         }
+    }
+
+    /// Nobody asks anything any more. What is left of connections that died
+    /// in faults would take long to be noticed, so all are opened anew.
+    fn calms_down(&mut self) {
+        for node in self.cluster.nodes.values() {
+            node.host.resets.reset_all();
+        }
+        self.until(CALM_LIMIT, |run| run.leftover_tasks().is_none());
+        if let Some(violation) = self.leftover_tasks() {
+            self.recorder.violated(self.now(), violation, None);
+        }
+    }
+
+    fn leftover_tasks(&self) -> Option<Violation> {
+        let peers = self.cluster.nodes.len() as u64 - 1;
+        self.cluster
+            .nodes
+            .values()
+            .find_map(|node| tasks_end(node.number, node.tasks(peers), &node.server()?.node().replicas()))
     }
 
     /// Where two replicas have applied the same, their states are the same.
@@ -411,13 +434,19 @@ impl<'a> Run<'a> {
     /// Looks at all nodes.
     fn look(&mut self) {
         let now = self.now();
+        let peers = self.cluster.nodes.len() as u64 - 1;
         for node in self.cluster.nodes.values() {
             let Some(server) = node.server() else { continue };
+            let raft = server.node();
             let look = Look {
                 node: node.number,
                 boot: node.boots(),
                 in_doubt: self.custody.node() == Some(node.number),
-                raft: server.node(),
+                replicas: raft.replicas(),
+                failed: raft.failed_replicas(),
+                footprint: server.footprint(),
+                tasks: node.tasks(peers),
+                entries: &|key, index| raft.journal().entry_id(key, index),
             };
             let (violations, changes) = self.always.observe(&look);
             for violation in violations {
@@ -434,13 +463,6 @@ impl<'a> Run<'a> {
                         term: change.term.get(),
                     },
                 );
-            }
-            if self.custody.node() != Some(node.number) {
-                for failed in server.node().failed_replicas().into_iter().filter(|failed| failed.damaged) {
-                    let details = format!("replica {} of log {}: {}", failed.replica, failed.log, failed.reason);
-                    let violation = Violation::new("no-damage-without-a-cause", details);
-                    self.recorder.violated(now, violation, Some(node.number));
-                }
             }
         }
         if let Custody::Resyncing { node, boot, targets } = &self.custody

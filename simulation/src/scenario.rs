@@ -172,11 +172,15 @@ impl Scenario {
             disk_us: *[(20, 200), (50, 1_000), (500, 5_000), (1_000, 15_000)].choose(&mut chance).expect("not empty"),
             chaos_ms: chance.random_range(3_000..=12_000),
         };
-        let settings = settings(&mut chance, &timing);
+        let mut settings = settings(&mut chance, &timing);
         let clients = (0..chance.random_range(1..=3)).map(|_| client(&mut chance, logs.len(), nodes)).collect();
         let mut faults = faults(&mut chance, timing.chaos_ms, nodes, &settings);
         faults.extend(faults_of_messages(seed, timing.chaos_ms, nodes, faults.len(), &settings));
         faults.sort_by_key(|fault| fault.at_ms);
+        // Drawn last, so that a seed gives what it gave before this was drawn.
+        if chance.random_range(0..4) == 0 {
+            settings.insert("journal.staged_bytes".to_owned(), (64 << 10) * chance.random_range(1..=8));
+        }
         Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare()
     }
 

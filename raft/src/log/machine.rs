@@ -47,6 +47,11 @@ impl LogMachine {
         self.time
     }
 
+    /// How many producers the log remembers.
+    pub(crate) fn producers(&self) -> usize {
+        self.producers.count()
+    }
+
     pub(super) fn recent_rows(&self) -> &RecentRows {
         &self.rows
     }

@@ -33,6 +33,7 @@ pub use errors::{AppendError, ReadError};
 pub use machine::LogMachine;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
 pub use queue::LogOptions;
+pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
 
 /// What an acknowledged append got. A majority of the replicas has it on
@@ -82,7 +83,7 @@ impl LogReplica {
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
         let clock = Arc::clone(&environment.clock);
-        let proposer = queue::propose(Arc::clone(&queue), group.clone(), Arc::clone(&clock));
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), Arc::clone(&clock));
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
         Ok(Self { inner: Arc::new(Inner { group, queue, journal, kv, clock, _proposer: proposer }) })
     }
@@ -99,6 +100,11 @@ impl LogReplica {
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         self.inner.queue.push(batch, &*self.inner.clock)
+    }
+
+    /// What its appends hold, and by which options that is bounded.
+    pub(crate) fn footprint(&self) -> (QueueFootprint, &LogOptions) {
+        (self.inner.queue.footprint(), self.inner.queue.options())
     }
 
     /// The most bytes that a batch may have here.

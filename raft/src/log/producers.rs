@@ -167,6 +167,11 @@ impl Producers {
         self.forgotten
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// The producers as an image holds them, by id.
     pub(crate) fn image(&self) -> Vec<stored::Producer> {
         let appends = |known: &Known| {

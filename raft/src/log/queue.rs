@@ -14,6 +14,7 @@
 //! openraft, or openraft refused it before appending.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use quipu_protocol::environment::Clock;
 use quipu_protocol::{Timestamp, stored};
+use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot};
 
 use super::{AppendError, Appended, LogMachine};
@@ -43,6 +45,10 @@ pub struct LogOptions {
     pub max_batch_bytes: u64,
     /// The most entries proposed and not yet answered.
     pub entries_in_flight: usize,
+    /// While so many bytes wait for this node's disk, nothing is proposed. A
+    /// majority elsewhere commits and answers what this disk has not taken in
+    /// yet, so that the entries in flight do not bound it.
+    pub staged_bytes: u64,
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
@@ -56,6 +62,7 @@ impl Default for LogOptions {
             entry_bytes: 1 << 20,
             max_batch_bytes: 64 << 20,
             entries_in_flight: 4,
+            staged_bytes: 256 << 20,
             patience: Duration::from_secs(2),
         }
     }
@@ -82,15 +89,34 @@ pub(super) struct AppendQueue {
     options: LogOptions,
     queue: Mutex<Queue>,
     arrived: Notify,
+    /// How many entries are proposed and not yet answered.
+    in_flight: AtomicUsize,
+}
+
+/// What a log's appends hold of each of its [`LogOptions`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct QueueFootprint {
+    pub(crate) batches: u64,
+    pub(crate) bytes: u64,
+    pub(crate) entries_in_flight: u64,
 }
 
 impl AppendQueue {
     pub(super) fn new(options: LogOptions) -> Self {
-        Self { options, queue: Mutex::default(), arrived: Notify::new() }
+        Self { options, queue: Mutex::default(), arrived: Notify::new(), in_flight: AtomicUsize::new(0) }
     }
 
     pub(super) fn options(&self) -> &LogOptions {
         &self.options
+    }
+
+    pub(super) fn footprint(&self) -> QueueFootprint {
+        let queue = self.lock();
+        QueueFootprint {
+            batches: queue.waiting.len() as u64,
+            bytes: queue.bytes,
+            entries_in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
+        }
     }
 
     /// Adds a batch at the end, now, and returns a future of its outcome.
@@ -201,12 +227,18 @@ impl Queue {
 }
 
 /// Proposes what waits in `queue` until the group stops.
-pub(super) async fn propose(queue: Arc<AppendQueue>, group: Group<LogMachine>, clock: Arc<dyn Clock>) {
+pub(super) async fn propose(
+    queue: Arc<AppendQueue>,
+    group: Group<LogMachine>,
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+) {
     let AppendQueue { options, .. } = &*queue;
     let mut in_flight = FuturesUnordered::new();
     let mut stopped = std::pin::pin!(group.stopped());
     let mut patience = clock.sleep(options.patience);
     loop {
+        queue.in_flight.store(in_flight.len(), Ordering::Relaxed);
         let full = in_flight.len() >= options.entries_in_flight;
         tokio::select! {
             biased;
@@ -219,6 +251,11 @@ pub(super) async fn propose(queue: Arc<AppendQueue>, group: Group<LogMachine>, c
                 let (batches, answers): (Vec<_>, Vec<_>) =
                     queue.take().into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 if batches.is_empty() {
+                    continue;
+                }
+                if journal.staged_bytes() >= options.staged_bytes {
+                    let limit = options.staged_bytes;
+                    refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
                     continue;
                 }
                 match group.submit(command(clock.wall(), batches)).await {
@@ -239,6 +276,13 @@ pub(super) async fn propose(queue: Arc<AppendQueue>, group: Group<LogMachine>, c
 fn command(now: Timestamp, batches: Vec<Bytes>) -> Bytes {
     let append = stored::log_command::Command::Append(stored::AppendBatches { batches });
     stored::LogCommand { stamp: now.get(), command: Some(append) }.encode_to_vec().into()
+}
+
+/// Tells each append of an entry that was not proposed why.
+fn refuse(answers: Vec<Answer>, error: &AppendError) {
+    for answer in answers {
+        let _ = answer.send(Err(error.clone()));
+    }
 }
 
 /// Tells each append of an entry what became of it.

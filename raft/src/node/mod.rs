@@ -15,6 +15,7 @@
 mod asking;
 mod config;
 mod errors;
+mod footprint;
 mod inner;
 mod inside;
 mod leaders;
@@ -35,6 +36,7 @@ use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
 pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
+pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
 pub use inside::FailedReplica;
 

@@ -26,6 +26,11 @@ pub(crate) const MAX_HANDLED: usize = 1024;
 /// See [`MAX_HANDLED`].
 pub(crate) const MAX_HANDLED_BYTES: usize = MAX_UNFINISHED_BYTES;
 
+/// The most lanes that one stream opens, one for each pair of replicas and each
+/// of their sessions' replacements. A stream that comes to it ends, and is
+/// opened anew by the peer.
+pub(crate) const MAX_LANES: usize = 16_384;
+
 /// The most appends of one group, and the most bytes of them (but always one),
 /// that are on their way to one replica.
 pub(crate) const MAX_APPENDS_IN_FLIGHT: usize = 64;

@@ -65,7 +65,7 @@ pub(crate) struct Link {
     calls: mpsc::Sender<Call>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
-    queued_bytes: Arc<AtomicU64>,
+    queued: Arc<Queued>,
     progress: Arc<Stamp>,
     _task: Arc<Task>,
 }
@@ -100,15 +100,39 @@ impl Stamp {
     }
 }
 
+/// What waits on a link, for its sending or its reply.
+#[derive(Default)]
+struct Queued {
+    bytes: AtomicU64,
+    calls: AtomicU64,
+}
+
 /// A share of the link's queue; given back when dropped.
 struct Room {
     bytes: u64,
-    queued: Arc<AtomicU64>,
+    queued: Arc<Queued>,
+}
+
+impl Room {
+    /// Room for a call of so many bytes. One call always has room.
+    fn take(queued: &Arc<Queued>, bytes: u64) -> Result<Self, CallError> {
+        let calls = queued.calls.fetch_add(1, Ordering::Relaxed);
+        let before = queued.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let room = Self { bytes, queued: Arc::clone(queued) };
+        if calls >= MAX_CALLS as u64 {
+            return Err(CallError::Overloaded { bound: "max_calls", limit: MAX_CALLS as u64 });
+        }
+        if before > 0 && before + bytes > MAX_QUEUED_BYTES {
+            return Err(CallError::Overloaded { bound: "max_queued_bytes", limit: MAX_QUEUED_BYTES });
+        }
+        Ok(room)
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queued.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queued.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -131,7 +155,12 @@ impl Link {
             progress: Arc::clone(&progress),
         };
         let task = peers.environment.tasks.spawn("peer-link", Box::pin(end.run()));
-        Self { calls, clock, deadline, queued_bytes: Arc::default(), progress, _task: Arc::new(task) }
+        Self { calls, clock, deadline, queued: Arc::default(), progress, _task: Arc::new(task) }
+    }
+
+    /// How many calls wait on it, and their bytes.
+    pub(super) fn queued(&self) -> (u64, u64) {
+        (self.queued.calls.load(Ordering::Relaxed), self.queued.bytes.load(Ordering::Relaxed))
     }
 
     /// Queues a call, after those that were queued on the same flow before, and
@@ -182,16 +211,39 @@ impl Link {
         if body.len() > MAX_MESSAGE_BYTES {
             return over("max_message_bytes", MAX_MESSAGE_BYTES as u64);
         }
-        let bytes = body.len() as u64;
-        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let room = Room { bytes, queued: Arc::clone(&self.queued_bytes) };
-        if before > 0 && before + bytes > MAX_QUEUED_BYTES {
-            return over("max_queued_bytes", MAX_QUEUED_BYTES);
-        }
+        let room = Room::take(&self.queued, body.len() as u64)?;
         match self.calls.try_send(Call { flow, body, reply, state, _room: room }) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => over("max_calls", MAX_CALLS as u64),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(CallError::Unreachable("the link ended".to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_beyond_the_bound_are_refused_until_one_is_over() {
+        let queued = Arc::<Queued>::default();
+        let mut rooms: Vec<Room> = (0..MAX_CALLS).map(|_| Room::take(&queued, 0).expect("room")).collect();
+        let full = CallError::Overloaded { bound: "max_calls", limit: MAX_CALLS as u64 };
+        assert_eq!(Room::take(&queued, 0).err(), Some(full));
+        rooms.pop();
+        rooms.push(Room::take(&queued, 0).expect("room again"));
+        drop(rooms);
+        assert_eq!(queued.calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn bytes_beyond_the_bound_are_refused_but_for_one_alone() {
+        let queued = Arc::<Queued>::default();
+        let alone = Room::take(&queued, MAX_QUEUED_BYTES + 1).expect("one alone has room");
+        let full = CallError::Overloaded { bound: "max_queued_bytes", limit: MAX_QUEUED_BYTES };
+        assert_eq!(Room::take(&queued, 1).err(), Some(full));
+        drop(alone);
+        assert!(Room::take(&queued, 1).is_ok());
+        assert_eq!(queued.bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -21,6 +21,7 @@
 pub(crate) mod bounds;
 mod convert;
 mod link;
+mod load;
 mod memory;
 mod network;
 mod pieces;
@@ -39,8 +40,14 @@ use quipu_protocol::{BootCount, ClusterId, Incarnation, NodeId};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
+use bounds::{
+    MAX_CALLS, MAX_CHANNELS, MAX_HANDLED, MAX_HANDLED_BYTES, MAX_LANES, MAX_MESSAGE_BYTES, MAX_QUEUED_BYTES,
+    MAX_UNFINISHED_BYTES,
+};
 use link::{Lane, Link};
 use memory::Memory;
+
+use crate::node::Gauge;
 
 pub(crate) use memory::refusal;
 pub(crate) use network::GroupNetwork;
@@ -70,6 +77,8 @@ pub(crate) struct Peers {
     /// For the calls that stand alone, by address.
     channels: Mutex<BTreeMap<String, Channel>>,
     registry: Registry,
+    /// The streams that peers have opened to this node.
+    served: load::AllServed,
     /// Whether peers' streams to this node are over.
     parted: watch::Sender<bool>,
 }
@@ -88,6 +97,7 @@ impl Peers {
             me: RwLock::new(me),
             addresses: RwLock::new(addresses),
             memory: Mutex::default(),
+            served: Mutex::default(),
             parted: watch::channel(false).0,
             links: Mutex::default(),
             channels: Mutex::default(),
@@ -177,6 +187,39 @@ impl Peers {
     fn link(self: &Arc<Self>, node: NodeId, lane: Lane) -> Link {
         let mut links = self.links.lock().expect(POISONED);
         links.entry((node, lane)).or_insert_with(|| Link::start(self, node, lane)).clone()
+    }
+
+    /// What the traffic with the peers holds, against its bounds.
+    pub(crate) fn footprint(&self) -> Vec<Gauge> {
+        let links: Vec<_> = self.links.lock().expect(POISONED).values().map(Link::queued).collect();
+        let loads = load::loads(&self.served);
+        let known = self.addresses.read().expect(POISONED).len().max(1);
+        let worst = |name, bound: usize, level: fn(&load::Load) -> &load::Level| {
+            Gauge::worst(name, loads.iter().map(|load| (level(load).get(), bound as u64)))
+        };
+        let gauges = [
+            Gauge::worst("link-calls", links.iter().map(|(calls, _)| (*calls, MAX_CALLS as u64))),
+            // One message alone always has room, and is smaller.
+            Gauge::worst("link-bytes", links.iter().map(|(_, bytes)| (*bytes, MAX_QUEUED_BYTES))),
+            // Two to each peer, and from each: one of either lane.
+            Some(Gauge { name: "links", value: links.len() as u64, bound: 2 * known as u64 }),
+            Some(Gauge { name: "peer-streams", value: loads.len() as u64, bound: 2 * known as u64 }),
+            worst("peer-requests", MAX_HANDLED, |load| &load.handled),
+            // What is begun while there is room is taken in whole.
+            worst("peer-request-bytes", MAX_HANDLED_BYTES + MAX_MESSAGE_BYTES, |load| &load.handled_bytes),
+            worst("peer-unfinished", MAX_CALLS, |load| &load.unfinished),
+            worst("peer-unfinished-bytes", MAX_UNFINISHED_BYTES, |load| &load.unfinished_bytes),
+            // Those of the requests that were worked on when it was full.
+            worst("peer-replies", 2 * MAX_HANDLED, |load| &load.replies),
+            worst("peer-receipts", MAX_HANDLED, |load| &load.receipts),
+            worst("peer-lanes", MAX_LANES, |load| &load.lanes),
+            Some(Gauge {
+                name: "peer-channels",
+                value: self.channels.lock().expect(POISONED).len() as u64,
+                bound: MAX_CHANNELS as u64,
+            }),
+        ];
+        gauges.into_iter().flatten().collect()
     }
 
     /// Ends every link and every stream. What is under way fails.

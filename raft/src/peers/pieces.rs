@@ -87,6 +87,17 @@ impl Outgoing {
         None
     }
 
+    /// Lets go of the bodies that nobody waits for and of which nothing has
+    /// left.
+    pub(crate) fn drop_unwanted(&mut self, wanted: impl Fn(u64) -> bool) {
+        self.flows.retain(|_, queue| {
+            queue.retain(|body| body.started || wanted(body.request));
+            !queue.is_empty()
+        });
+        self.turns.retain(|flow| self.flows.contains_key(flow));
+        self.bodies = self.flows.values().map(VecDeque::len).sum();
+    }
+
     /// How many requests or replies are left to send.
     pub(crate) fn len(&self) -> usize {
         self.bodies
@@ -200,6 +211,11 @@ impl Incoming {
             return Ok(Arrived::Part { request });
         }
         Ok(Arrived::Whole { request, body: self.forget(request).unwrap_or_default().joined() })
+    }
+
+    /// How many messages are unfinished, and what has arrived of them, bytes.
+    pub(crate) fn unfinished(&self) -> (usize, usize) {
+        (self.unfinished.len(), self.bytes)
     }
 
     /// Drops what has arrived of a message.

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bounds::STREAM_QUEUE;
+use super::link::Lane;
 use super::{Peers, refusal, session};
 use crate::node::Inner;
 
@@ -35,10 +36,11 @@ impl PeersService {
         self.node.peers()
     }
 
-    fn stream(&self, inbound: Streaming<Frame>) -> Response<Frames> {
+    fn stream(&self, lane: Lane, inbound: Streaming<Frame>) -> Response<Frames> {
         let (outbound, frames) = mpsc::channel(STREAM_QUEUE);
-        let session = session::serve(Arc::clone(self.peers()), inbound, outbound);
-        // Ends with the stream: the peer goes, or this node's server does.
+        let session = session::serve(Arc::clone(self.peers()), lane, inbound, outbound);
+        // Ends with the stream: the peer goes or opens another, or this node's
+        // server goes.
         self.peers().environment().tasks.spawn("peer-session", Box::pin(session)).detach();
         Response::new(Box::pin(ReceiverStream::new(frames)))
     }
@@ -94,10 +96,10 @@ impl PeersRpc for PeersService {
     }
 
     async fn control(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frames>, Status> {
-        Ok(self.stream(request.into_inner()))
+        Ok(self.stream(Lane::Control, request.into_inner()))
     }
 
     async fn data(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frames>, Status> {
-        Ok(self.stream(request.into_inner()))
+        Ok(self.stream(Lane::Data, request.into_inner()))
     }
 }

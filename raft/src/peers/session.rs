@@ -20,28 +20,40 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use openraft::raft::AppendEntriesRequest;
 use prost::Message;
 use quipu_protocol::peer::{self, Frame, Piece, Refusal, Reply, Request, frame, refusal as refused, reply, request};
-use quipu_protocol::{LogId, ReplicaId};
+use quipu_protocol::{LogId, NodeId, ReplicaId};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::bounds::{MAX_HANDLED, MAX_HANDLED_BYTES, OPEN_DEADLINE, PIECE_BYTES};
+use super::bounds::{MAX_HANDLED, MAX_HANDLED_BYTES, MAX_LANES, OPEN_DEADLINE, PIECE_BYTES};
+use super::link::Lane as Which;
+use super::load::{Load, Served};
 use super::pieces::{Arrived, Flow, Incoming, Outgoing};
 use super::registry::Endpoint;
 use super::{Peers, convert, refusal};
 use crate::types::TypeConfig;
 
 /// Serves one stream until it ends, or until this node parts from its peers.
-pub(super) async fn serve(peers: Arc<Peers>, inbound: Streaming<Frame>, outbound: mpsc::Sender<Result<Frame, Status>>) {
+pub(super) async fn serve(
+    peers: Arc<Peers>,
+    which: Which,
+    inbound: Streaming<Frame>,
+    outbound: mpsc::Sender<Result<Frame, Status>>,
+) {
     let mut parted = peers.parted.subscribe();
     tokio::select! {
         biased;
         _ = parted.wait_for(|parted| *parted) => {}
-        () = converse(peers, inbound, outbound) => {}
+        () = converse(peers, which, inbound, outbound) => {}
     }
 }
 
-async fn converse(peers: Arc<Peers>, mut inbound: Streaming<Frame>, outbound: mpsc::Sender<Result<Frame, Status>>) {
+async fn converse(
+    peers: Arc<Peers>,
+    which: Which,
+    mut inbound: Streaming<Frame>,
+    outbound: mpsc::Sender<Result<Frame, Status>>,
+) {
     let admitted = match peers.environment().clock.timeout(OPEN_DEADLINE, inbound.message()).await {
         Ok(Ok(Some(Frame { kind: Some(frame::Kind::Introduction(from)) }))) => peers.admit(&from).map(|()| from.node),
         // It never said who it is; nobody waits for an answer.
@@ -57,7 +69,13 @@ async fn converse(peers: Arc<Peers>, mut inbound: Streaming<Frame>, outbound: mp
     }
     match admitted {
         Ok(node) => {
-            let why = Session::new(peers, inbound, outbound).run().await;
+            let mut served = Served::begin(&peers.served, NodeId::new(node), which);
+            let session = Session::new(Arc::clone(&peers), Arc::clone(&served.load), inbound, outbound);
+            let why = tokio::select! {
+                biased;
+                () = served.replaced() => "the peer has opened another".to_owned(),
+                why = session.run() => why,
+            };
             tracing::debug!(node, %why, "stream of peer ended");
         }
         Err(refusal) => tracing::warn!(reason = %refusal.message, "peer refused"),
@@ -67,6 +85,7 @@ async fn converse(peers: Arc<Peers>, mut inbound: Streaming<Frame>, outbound: mp
 /// One admitted stream.
 struct Session {
     peers: Arc<Peers>,
+    load: Arc<Load>,
     inbound: Streaming<Frame>,
     outbound: mpsc::Sender<Result<Frame, Status>>,
     incoming: Incoming,
@@ -113,9 +132,15 @@ struct Answered {
 }
 
 impl Session {
-    fn new(peers: Arc<Peers>, inbound: Streaming<Frame>, outbound: mpsc::Sender<Result<Frame, Status>>) -> Self {
+    fn new(
+        peers: Arc<Peers>,
+        load: Arc<Load>,
+        inbound: Streaming<Frame>,
+        outbound: mpsc::Sender<Result<Frame, Status>>,
+    ) -> Self {
         Self {
             peers,
+            load,
             inbound,
             outbound,
             incoming: Incoming::default(),
@@ -136,6 +161,7 @@ impl Session {
             if let Err(why) = self.step().await {
                 return why;
             }
+            self.tell_load();
         }
     }
 
@@ -159,6 +185,17 @@ impl Session {
         Ok(())
     }
 
+    fn tell_load(&self) {
+        let (unfinished, unfinished_bytes) = self.incoming.unfinished();
+        self.load.handled.set(self.handled.sizes.len());
+        self.load.handled_bytes.set(self.handled.bytes);
+        self.load.unfinished.set(unfinished);
+        self.load.unfinished_bytes.set(unfinished_bytes);
+        self.load.replies.set(self.outgoing.len());
+        self.load.receipts.set(self.receipts.len());
+        self.load.lanes.set(self.lanes.len());
+    }
+
     /// Whether to read on: a peer that does not read its answers is not asked
     /// for more, either.
     fn has_room(&self) -> bool {
@@ -176,6 +213,9 @@ impl Session {
             Arrived::Part { request } => self.receipts.push(request),
             Arrived::Abandoned { .. } => {}
             Arrived::Whole { request, body } => self.handle(request, body),
+        }
+        if self.lanes.len() >= MAX_LANES {
+            return Err(format!("max_lanes is {MAX_LANES}"));
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ use quipu_storage::{Kv, MemoryDisk, MemoryKv};
 use crate::environment::{EPOCH_MS, environment};
 use crate::network::Switch;
 
+/// So much may wait for a replica's disk.
+pub(crate) const STAGED_BYTES: u64 = 512 << 10;
+
 pub(crate) struct Cluster {
     pub(crate) switch: Switch,
     nodes: BTreeMap<u64, Node>,
@@ -120,7 +123,7 @@ impl Cluster {
             &node.environment,
             self.switch.port(replica),
             GroupOptions::default(),
-            LogOptions::default(),
+            LogOptions { staged_bytes: STAGED_BYTES, ..LogOptions::default() },
         )
         .await?;
         self.switch.connect(replica, log.group().raft().clone());

@@ -11,7 +11,7 @@ use quipu_raft::group::BarrierError;
 use quipu_raft::{AppendError, Member, ReadError, Role, StartError, StopReason, next_producer_id};
 use quipu_storage::{Batch, Kv, Space};
 
-use crate::cluster::{Cluster, batch, key};
+use crate::cluster::{Cluster, STAGED_BYTES, batch, key};
 use crate::environment::EPOCH_MS;
 
 /// Runs a story; one that gets nowhere ends as soon as the paused clock has
@@ -171,6 +171,31 @@ async fn metadata_never_passes_the_disk() {
         cluster.crash(slow);
         cluster.restart(slow).await.unwrap();
         assert_eq!(cluster.values(slow, 2).await, ["before", "after"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leader_whose_disk_is_stuck_does_not_fill_its_memory() {
+    story(async {
+        let cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        cluster.append(batch(&["before"], None)).await;
+        cluster.node(leader).disk.hold();
+        // A majority elsewhere answers, and the leader's own copy waits.
+        let value = "x".repeat(32 << 10);
+        let (mut landed, mut refused) = (0, None);
+        while landed < 100 && refused.is_none() {
+            match cluster.log(leader).append(batch(&[&value], None)).await {
+                Ok(_) => landed += 1,
+                Err(error) => refused = Some(error),
+            }
+        }
+        assert_eq!(refused, Some(AppendError::Overloaded { bound: "staged_bytes", limit: STAGED_BYTES }));
+        let staged = cluster.journal(leader).staged_bytes();
+        assert!((STAGED_BYTES..STAGED_BYTES + (64 << 10)).contains(&staged), "{staged} bytes wait, {landed} landed");
+        cluster.node(leader).disk.release();
+        cluster.append(batch(&["after"], None)).await;
     })
     .await;
 }

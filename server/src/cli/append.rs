@@ -20,8 +20,8 @@ use tokio::io::{AsyncBufRead, BufReader};
 
 use super::failure::Failure;
 use super::lines::Lines;
-use super::output::counted;
 use super::signals::Signals;
+use quipu_server::output::counted;
 
 /// The most lines that are read and not yet acknowledged.
 const MAX_WAITING: usize = 100_000;

@@ -8,7 +8,7 @@ use quipu_sdk::{Client, LogConfig, LogDescription, LogSummary, NodeId, ReplicaRo
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::output::{self, Table, counted};
+use quipu_server::output::{self, Table, counted};
 
 /// Create, list and describe logs.
 #[derive(Debug, Subcommand)]

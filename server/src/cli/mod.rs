@@ -12,7 +12,6 @@ mod demo;
 mod failure;
 mod lines;
 mod log;
-mod output;
 mod read;
 mod record;
 mod serve;

@@ -7,7 +7,7 @@ use quipu_sdk::{Client, ClusterStatus, NodeId, NodeState};
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::output::{self, Table, counted};
+use quipu_server::output::{self, Table, counted};
 
 /// Show the nodes and the number of logs.
 ///

@@ -105,6 +105,8 @@ settings! {
         "The length of one journal file, pre-written before use. A multiple of 1 MiB, at least 1 MiB more than log.largest_max_batch_bytes.";
     tail_cache_bytes = "journal.tail_cache_bytes", Bytes, 64 * MIB, MIB => 64 * GIB,
         "How many bytes of the newest entries are kept in memory for readers at the tail and for followers.";
+    staged_bytes = "journal.staged_bytes", Bytes, 256 * MIB, 64 * KIB => 64 * GIB,
+        "While so many bytes wait for this node's disk, its logs refuse appends as overloaded: a majority elsewhere may be faster than this disk.";
     max_connections = "server.max_connections", Count, 4_096, 8 => 1_000_000,
         "How many connections are open at a time; further ones are closed at once.";
     append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,

@@ -27,6 +27,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status, Streaming};
 
+use super::windows::Window;
 use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_name, refusals};
 
 /// A stream keeps so many logs at hand; an idle one makes room.
@@ -105,8 +106,7 @@ pub(crate) struct Pipeline {
     answers: VecDeque<v1::AppendResponse>,
     /// Invariant: the sums over all lanes, each kept under its bound (but a
     /// single batch always fits).
-    in_flight: usize,
-    in_flight_bytes: usize,
+    in_flight: Window,
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     _busy: TaskTrackerToken,
 }
@@ -139,8 +139,7 @@ impl Pipeline {
             requests: Requests::Open(requests),
             lanes: BTreeMap::new(),
             answers: VecDeque::new(),
-            in_flight: 0,
-            in_flight_bytes: 0,
+            in_flight: Window::open(&shared.windows),
             ending: Box::pin(shared.ending.clone().cancelled_owned()),
             _busy: shared.busy.token(),
             shared,
@@ -149,8 +148,8 @@ impl Pipeline {
 
     fn has_room(&self) -> bool {
         let settings = &self.shared.settings;
-        (self.in_flight as u64) < settings.append_stream_appends
-            && (self.in_flight_bytes as u64) < settings.append_stream_bytes
+        (self.in_flight.appends as u64) < settings.append_stream_appends
+            && (self.in_flight.bytes as u64) < settings.append_stream_bytes
             // Answers that the client does not take hold it back as well.
             && (self.answers.len() as u64) < settings.append_stream_appends
     }
@@ -203,8 +202,7 @@ impl Pipeline {
         match lane.log.append(request.batch) {
             Ok(outcome) => {
                 lane.pending.push_back(InFlight { request: request.request, bytes, outcome });
-                self.in_flight += 1;
-                self.in_flight_bytes += bytes;
+                self.in_flight.add(bytes);
             }
             Err(refusal) => self.answers.push_back(response(request.request, Err(refusal))),
         }
@@ -226,8 +224,7 @@ impl Pipeline {
                 if outcome.is_err() {
                     stale.push(name.clone());
                 }
-                self.in_flight -= 1;
-                self.in_flight_bytes -= oldest.bytes;
+                self.in_flight.remove(oldest.bytes);
                 self.answers.push_back(response(oldest.request, outcome));
                 lane.pending.pop_front();
             }
@@ -268,7 +265,7 @@ impl Stream for Pipeline {
         if let Some(answer) = pipeline.answers.pop_front() {
             return Poll::Ready(Some(Ok(answer)));
         }
-        if pipeline.in_flight > 0 {
+        if pipeline.in_flight.appends > 0 {
             return Poll::Pending;
         }
         pipeline.end(cx).map(|broken| broken.map(Err))

@@ -10,6 +10,7 @@ mod cluster;
 mod read;
 mod records;
 mod refusals;
+mod windows;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::config::Settings;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use records::RecordsService;
+pub(crate) use windows::Windows;
 
 /// The largest message that a node takes: the largest batch and what goes
 /// around it.
@@ -44,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) ending: CancellationToken,
     /// Every request of a client that is being answered holds a token of it.
     pub(crate) busy: TaskTracker,
+    /// What the Append streams have in flight.
+    pub(crate) windows: Arc<Windows>,
 }
 
 /// What is answered once the node is asked to end.

@@ -7,15 +7,24 @@
 //!
 //! Only what was seen counts, so whatever happens between two looks and leaves
 //! no trace is not judged here: that is what the clients' histories are for.
+//! Pure: a look is data, wherever it comes from.
+
+mod bounds;
+mod seen;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use quipu_protocol::{Index, LogId, ReplicaId, Term};
-use quipu_raft::node::RaftNode;
+use quipu_raft::node::{FailedReplica, Gauge};
 use quipu_raft::{GroupStatus, Role};
-use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
+use quipu_storage::journal::{EntryId, JournalError, ReplicaKey};
 
 use crate::violation::Violation;
+
+pub(crate) use bounds::{Tasks, tasks_end};
 
 /// What was seen of all groups.
 #[derive(Debug, Default)]
@@ -61,27 +70,40 @@ pub(crate) struct Look<'a> {
     pub(crate) boot: u64,
     /// Whether its copy was spoiled, so that it may lack what it had.
     pub(crate) in_doubt: bool,
-    pub(crate) raft: &'a RaftNode,
+    /// The replicas that run.
+    pub(crate) replicas: Vec<(LogId, ReplicaId, GroupStatus)>,
+    /// The replicas that should run and do not.
+    pub(crate) failed: Vec<FailedReplica>,
+    /// What it holds of everything that is bounded.
+    pub(crate) footprint: Vec<Gauge>,
+    pub(crate) tasks: Tasks,
+    /// What its journal holds.
+    pub(crate) entries: Entries<'a>,
 }
+
+/// The id of a replica's entry at an index, if there is one.
+pub(crate) type Entries<'a> = &'a dyn Fn(ReplicaKey, Index) -> Result<Option<EntryId>, JournalError>;
 
 impl Always {
     /// Looks at a node; what is wrong, and what changed.
     pub(crate) fn observe(&mut self, look: &Look<'_>) -> (Vec<Violation>, Vec<RoleChange>) {
         let (mut violations, mut changes) = (Vec::new(), Vec::new());
-        let running = look.raft.replicas();
         // One that is being stopped is not seen any more and may still work.
         for (group, seen) in &mut self.groups {
-            let runs = |id: &ReplicaId| running.iter().any(|(of, replica, _)| of == group && replica == id);
+            let runs = |id: &ReplicaId| look.replicas.iter().any(|(of, replica, _)| of == group && replica == id);
             let gone = seen.replicas.iter_mut().filter(|(id, it)| it.node == look.node && !runs(id));
             gone.for_each(|(_, replica)| replica.unsure = true);
         }
-        for (group, replica, status) in running {
-            let seen = self.groups.entry(group).or_default();
-            let key = ReplicaKey { group, replica };
-            let mut group_violations = Vec::new();
-            let change = seen.observe(key, status, look, &mut group_violations);
-            changes.extend(change);
-            violations.extend(group_violations);
+        for (group, replica, status) in &look.replicas {
+            let seen = self.groups.entry(*group).or_default();
+            let key = ReplicaKey { group: *group, replica: *replica };
+            changes.extend(seen.observe(key, status.clone(), look, &mut violations));
+        }
+        bounds::bounds_hold(look, &mut violations);
+        bounds::tasks_are_bounded(look, &mut violations);
+        for failed in look.failed.iter().filter(|failed| failed.damaged && !look.in_doubt) {
+            let details = format!("replica {} of log {}: {}", failed.replica, failed.log, failed.reason);
+            violations.push(Violation::new("no-damage-without-a-cause", details));
         }
         (violations, changes)
     }
@@ -131,144 +153,6 @@ impl Always {
     }
 }
 
-fn describe(key: ReplicaKey, look: &Look<'_>) -> String {
-    format!("group {}, replica {} on node {} (boot {})", key.group, key.replica, look.node, look.boot)
-}
-
 fn index(id: Option<EntryId>) -> Option<u64> {
     id.map(|id| id.index.get())
-}
-
-impl Seen {
-    fn observe(
-        &mut self,
-        key: ReplicaKey,
-        status: GroupStatus,
-        look: &Look<'_>,
-        violations: &mut Vec<Violation>,
-    ) -> Option<RoleChange> {
-        let mut violated = |promise: &str, details: String| {
-            violations.push(Violation::new(promise, format!("{}: {details}", describe(key, look))));
-        };
-        let before = self.replicas.remove(&key.replica);
-        let before = before.as_ref();
-        let same_boot = before.filter(|before| before.boot == look.boot);
-        if let Some(before) = same_boot {
-            let old = &before.status;
-            if status.term < old.term {
-                violated("term-never-goes-back", format!("term {} after {}", status.term, old.term));
-            }
-            if index(status.committed) < index(old.committed) {
-                let (now, then) = (status.committed, old.committed);
-                violated("commit-never-goes-back", format!("committed {now:?} after {then:?}"));
-            }
-            if index(status.applied) < index(old.applied) {
-                let (now, then) = (status.applied, old.applied);
-                violated("applied-never-goes-back", format!("applied {now:?} after {then:?}"));
-            }
-        } else if let Some(before) = before.filter(|_| !look.in_doubt) {
-            // What it had fsynced before its process ended is there again. A
-            // newer leader may have replaced it by entries of a newer term.
-            let rank = |id: Option<EntryId>| id.map(|id| (id.term, id.index));
-            if rank(status.last) < rank(before.status.durable) {
-                let (now, then) = (status.last, before.status.durable);
-                violated("fsynced-survives", format!("its last entry is {now:?}, and it had fsynced {then:?}"));
-            }
-        }
-        if index(status.applied) > index(status.last) {
-            let (applied, last) = (status.applied, status.last);
-            violated("applied-lies-within-the-log", format!("applied {applied:?}, last {last:?}"));
-        }
-        let compared = before.map_or(0, |before| if before.boot == look.boot { before.compared } else { 0 });
-        let compared = self.compare(key, &status, look.raft.journal(), compared, &mut violated);
-        let leads = status.role == Role::Leader;
-        let changed = same_boot.is_none_or(|b| b.status.role != status.role || b.status.term != status.term);
-        if leads {
-            let leader = *self.leaders.entry(status.term).or_insert(key.replica);
-            if leader != key.replica {
-                let term = status.term;
-                violated("one-leader-a-term", format!("leads in term {term}, in which replica {leader} led"));
-            }
-            if changed {
-                self.is_complete(key, &status, look.raft.journal(), &mut violated);
-            }
-        }
-        let change = RoleChange { group: key.group, replica: key.replica, role: status.role, term: status.term };
-        let replica = Replica { node: look.node, boot: look.boot, status, compared, unsure: false };
-        self.replicas.insert(key.replica, replica);
-        changed.then_some(change)
-    }
-
-    /// Compares the replica's committed entries with those of others.
-    fn compare(
-        &mut self,
-        key: ReplicaKey,
-        status: &GroupStatus,
-        journal: &Journal,
-        from: u64,
-        violated: &mut impl FnMut(&str, String),
-    ) -> u64 {
-        // As far as this replica's own log reaches.
-        let through = index(status.committed.min(status.last)).map_or(0, |index| index + 1);
-        for at in from..through {
-            let Ok(Some(id)) = journal.entry_id(key, Index::new(at)) else { continue };
-            let term = *self.committed.entry(at).or_insert(id.term);
-            if term != id.term {
-                let details = format!("its committed entry {at} is of term {}, another's of term {term}", id.term);
-                violated("committed-never-changes", details);
-            }
-        }
-        through.max(from)
-    }
-
-    /// A leader has every entry that was committed before it led.
-    fn is_complete(
-        &self,
-        key: ReplicaKey,
-        status: &GroupStatus,
-        journal: &Journal,
-        violated: &mut impl FnMut(&str, String),
-    ) {
-        let Some((at, term)) = self.committed.last_key_value() else { return };
-        // Committed since by a newer leader, of whom this one has not heard.
-        if *term > status.term {
-            return;
-        }
-        if let Ok(found) = journal.entry_id(key, Index::new(*at))
-            && found.is_none_or(|found| found.term != *term)
-        {
-            let details = format!("leads in term {} and has {found:?} where {term}/{at} is committed", status.term);
-            violated("leader-has-all-that-is-committed", details);
-        }
-    }
-
-    fn committed_is_durable(&self, group: LogId, lost: Option<u64>) -> Option<Violation> {
-        let committed = |replica: &&Replica| index(replica.status.committed);
-        let foremost = self.replicas.values().max_by_key(committed)?;
-        let at = foremost.status.committed?;
-        let membership = &foremost.status.membership;
-        let settled = foremost.status.membership_committed && !membership.is_joint();
-        // Committed by this membership or a later one, not by one before it.
-        let counts = membership.set_at.is_some_and(|set_at| set_at.index <= at.index);
-        let voters = membership.voters.first().filter(|_| settled && counts)?;
-        let holds = |voter: &ReplicaId| match self.replicas.get(voter) {
-            // Never seen: on a node that is down since before it was looked at.
-            None => true,
-            Some(replica) if replica.unsure || Some(replica.node) == lost => true,
-            Some(replica) => replica.status.durable.is_some_and(|durable| durable.index >= at.index),
-        };
-        let durable = voters.iter().filter(|voter| holds(voter)).count();
-        if durable * 2 > voters.len() {
-            return None;
-        }
-        let each: Vec<String> = voters
-            .iter()
-            .map(|voter| {
-                let durable = self.replicas.get(voter).map(|replica| replica.status.durable);
-                format!("{voter}: {durable:?}")
-            })
-            .collect();
-        let details = format!("group {group}: {at} is committed; fsynced is {}", each.join(", "));
-        Some(Violation::new("committed-is-durable-on-a-majority", details))
-    }
 }

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: OneArguments) -> anyhow::Result<ExitCode> {
     rustix::process::setrlimit(Resource::Cpu, Rlimit { current: limit, maximum: None })?;
     let scenario = load(Some(arguments.seed), arguments.scenario.as_deref())?;
     points::install(None);
-    let mut carried = carry_out(&scenario, Some(arguments.panic));
+    let mut carried = carry_out(&scenario, &Recorder::default(), Some(arguments.panic));
     if let Some(file) = arguments.trace {
         fs::write(file, carried.evidence())?;
     }
@@ -121,13 +121,13 @@ impl Carried {
     }
 }
 
-/// Runs a scenario in this process, once a process. The first panic is written
-/// to `note` when it happens.
-pub(crate) fn carry_out(scenario: &Scenario, note: Option<PathBuf>) -> Carried {
+/// Runs a scenario in this process, once a process, and records it in
+/// `recorder`. The first panic is written to `note` when it happens.
+pub(crate) fn carry_out(scenario: &Scenario, recorder: &Recorder, note: Option<PathBuf>) -> Carried {
     listen_for_panics(note);
-    let (recorder, history) = (Recorder::default(), History::default());
+    let history = History::default();
     let stopped = crate::outside::stop_clocks();
-    let finished = catch_unwind(AssertUnwindSafe(|| run_into(scenario, &recorder, &history)));
+    let finished = catch_unwind(AssertUnwindSafe(|| run_into(scenario, recorder, &history)));
     drop(stopped);
     let record = recorder.record();
     let mut violations = record.violations.clone();

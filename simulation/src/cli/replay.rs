@@ -1,11 +1,12 @@
 //! `quipu-simulation replay`: a run again, in this process, to look at it.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use owo_colors::OwoColorize as _;
+use quipu_simulation::recorder::Recorder;
 use quipu_simulation::{points, promises};
 
 use super::one::{carry_out, load};
@@ -25,7 +26,8 @@ pub(crate) struct ReplayArguments {
     /// Run this scenario instead of the seed's own: scenario.json of a bundle.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Print everything that happened, a line each.
+    /// Print everything that happens, a line each, when it happens: of a run
+    /// that hangs or dies, everything until then.
     #[arg(long)]
     trace: bool,
     /// Print what the nodes log, on standard error: `debug`, `quipu_raft=trace`.
@@ -39,12 +41,14 @@ pub(crate) struct ReplayArguments {
 pub(crate) fn run(arguments: ReplayArguments) -> anyhow::Result<ExitCode> {
     let scenario = load(arguments.seed, arguments.scenario.as_deref())?;
     points::install(arguments.log.as_deref());
-    let carried = carry_out(&scenario, None);
+    let recorder = Recorder::default();
+    if arguments.trace {
+        // Flushed with each line, for whoever ends a run that hangs.
+        recorder.tell(io::stdout());
+    }
+    let carried = carry_out(&scenario, &recorder, None);
     let outcome = &carried.outcome;
     let mut output = for_people();
-    if arguments.trace {
-        output.write_all(carried.record.trace().as_bytes())?;
-    }
     for (name, value) in scenario.summary() {
         writeln!(output, "{name:<32}{value}")?;
     }

@@ -48,14 +48,14 @@ pub(crate) fn run(arguments: &ReportArguments) -> anyhow::Result<ExitCode> {
     let mut table = Table::new(heading);
     for (commit, sweeps, sum) in commits {
         table.row([
-            commit,
-            grouped(sweeps),
-            grouped(sum.seeds),
-            grouped(sum.failures.len() as u64),
-            seconds(sum.simulated_ms),
-            seconds(sum.cpu_ms),
-            format!("{:.1}", per(sum.simulated_ms, sum.cpu_ms)),
-            grouped(sum.fired()),
+            &commit,
+            &grouped(sweeps),
+            &grouped(sum.seeds),
+            &grouped(sum.failures.len() as u64),
+            &seconds(sum.simulated_ms),
+            &seconds(sum.cpu_ms),
+            &format!("{:.1}", per(sum.simulated_ms, sum.cpu_ms)),
+            &grouped(sum.fired()),
         ]);
     }
     let mut output = for_people();

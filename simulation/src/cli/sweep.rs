@@ -139,7 +139,7 @@ impl Sweep {
             let struck = self.faults.get(kind.name()).copied().unwrap_or_default();
             let counts = [struck.scheduled, struck.fired, struck.hit].map(grouped);
             let [scheduled, fired, hit] = counts;
-            table.row([kind.name().to_owned(), scheduled, fired, hit]);
+            table.row([&kind.name(), &scheduled, &fired, &hit]);
         }
         writeln!(output)?;
         table.write(output, "")
@@ -149,7 +149,7 @@ impl Sweep {
         let mut table = Table::new(["mark", " seeds", ""]);
         for (mark, about) in marks::ALL {
             let Some(seeds) = self.marks.get(*mark) else { continue };
-            table.row([(*mark).to_owned(), grouped(*seeds), (*about).to_owned()]);
+            table.row([mark, &grouped(*seeds), about]);
         }
         writeln!(output)?;
         table.write(output, "")?;

@@ -114,6 +114,18 @@ pub struct Counters {
     pub prepared_bytes: u64,
 }
 
+/// What the journal holds in memory, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Staged and not yet durable, as [`Journal::staged_bytes`].
+    pub staged_bytes: u64,
+    /// Entries in memory, with what each costs beside its payload.
+    pub tail_cache_bytes: u64,
+    /// Those of them that are not durable yet and are kept whatever
+    /// [`JournalConfig::tail_cache_bytes`] is.
+    pub tail_cache_staged_bytes: u64,
+}
+
 impl Journal {
     /// Opens the journal on `disk`, or makes one; reads what is not in `kv`
     /// yet from the segments.
@@ -286,6 +298,11 @@ impl Journal {
     /// callers' measure for back-pressure.
     pub fn staged_bytes(&self) -> u64 {
         self.shared.lock().committer.staged_bytes()
+    }
+
+    /// What it holds in memory now. Exact between two calls of the disk's.
+    pub fn footprint(&self) -> Footprint {
+        self.shared.lock().footprint()
     }
 
     /// Writes a mark if the last commit has none, so that damage to it cannot

@@ -27,7 +27,7 @@ use super::index::{FileReplica, SealedReplica};
 use super::manifest::Segment;
 use super::segment::SegmentFile;
 use super::tail_cache::{Tail, TailCache, Ticket};
-use super::{Counters, Done, index};
+use super::{Counters, Done, Footprint, index, tail_cache};
 use crate::disk::AlignedBuffer;
 use crate::kv::{Kv, KvError};
 
@@ -357,6 +357,18 @@ impl State {
             }
         }
         items.into_iter().filter_map(|item| item.done).collect()
+    }
+
+    pub(super) fn footprint(&self) -> Footprint {
+        let staged = self.in_flight.iter().chain(&self.staged).filter_map(|item| match &item.what {
+            What::Frame(Frame::Entries(entries)) => Some(tail_cache::cost_of(entries)),
+            _ => None,
+        });
+        Footprint {
+            staged_bytes: self.committer.staged_bytes(),
+            tail_cache_bytes: self.cache.used(),
+            tail_cache_staged_bytes: staged.sum(),
+        }
     }
 
     /// Nothing will be durable any more; returns whom to tell.

@@ -114,6 +114,11 @@ impl TailCache {
         Self { budget, used: 0, appends: VecDeque::new() }
     }
 
+    /// How much is in use.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// Appends entries that were staged with `ticket`.
     pub(super) fn append(&mut self, key: ReplicaKey, tail: &mut Tail, entries: &[Entry], ticket: Ticket) {
         self.used += APPEND_COST;
@@ -173,6 +178,11 @@ impl TailCache {
             self.release(oldest);
         }
     }
+}
+
+/// What an append of these entries costs.
+pub(super) fn cost_of(entries: &[Entry]) -> u64 {
+    APPEND_COST + entries.iter().map(cost).sum::<u64>()
 }
 
 fn cost(entry: &Entry) -> u64 {

@@ -30,6 +30,9 @@ pub(super) struct Stream<'a> {
     asked: Option<Duration>,
     /// When something was last asked of it.
     took: Duration,
+    /// When it is looked at next whether the peer has been silent, however much
+    /// is asked of it meanwhile.
+    check_at: Duration,
     answered: bool,
 }
 
@@ -51,6 +54,7 @@ impl<'a> Stream<'a> {
             next_request: 1,
             asked: None,
             took: Duration::ZERO,
+            check_at: Duration::ZERO,
             answered: false,
         }
     }
@@ -71,8 +75,8 @@ impl<'a> Stream<'a> {
     }
 
     async fn step(&mut self) -> Result<(), String> {
-        // Half the deadline, so that a silent peer is noticed soon after it.
-        let check = self.end.clock.sleep(self.end.deadline / 2);
+        let clock = &self.end.clock;
+        let check = clock.sleep(self.check_at.saturating_sub(clock.monotonic()));
         let sending = !self.outgoing.is_empty();
         tokio::select! {
             biased;
@@ -115,6 +119,9 @@ impl<'a> Stream<'a> {
         if self.pending.is_empty() && now.saturating_sub(self.took) > self.end.deadline {
             self.asked = None;
         }
+        if self.pending.is_empty() {
+            self.check_after(now);
+        }
         self.asked.get_or_insert(now);
         self.took = now;
         let request = self.next_request;
@@ -153,16 +160,24 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
+    /// Half the deadline, so that a silent peer is noticed soon after it.
+    fn check_after(&mut self, now: Duration) {
+        self.check_at = now + self.end.deadline / 2;
+    }
+
     /// Forgets calls that nobody waits for, and gives the stream up when the
     /// peer has said nothing for as long as a call is waited for: the
     /// connection may be dead, and then whatever follows would be lost in it.
     fn check(&mut self) -> Result<(), String> {
         let now = self.end.clock.monotonic();
+        self.check_after(now);
         let silent = self.asked.map_or(Duration::ZERO, |asked| now.saturating_sub(asked));
         if silent >= self.end.deadline {
             return Err(format!("node {} has been silent for {silent:?}", self.end.node));
         }
         self.pending.retain(|_, pending| !pending.reply.is_closed());
+        // Their room has been given back, so they must not stay.
+        self.outgoing.drop_unwanted(|request| self.pending.contains_key(&request));
         Ok(())
     }
 }

@@ -104,3 +104,19 @@ fn request_that_nobody_waits_for_is_never_started() {
     assert_eq!((piece.request, piece.last), (2, true));
     assert!(outgoing.next(|_| true).is_none());
 }
+
+#[test]
+fn what_nobody_waits_for_is_let_go_of_unless_a_part_has_left() {
+    let mut outgoing = Outgoing::default();
+    outgoing.push(Flow(1), 1, body(1, 2));
+    outgoing.push(Flow(1), 2, body(2, 1));
+    outgoing.push(Flow(2), 3, body(3, 1));
+    outgoing.push(Flow(3), 4, body(4, 1));
+    let first = outgoing.next(|_| true).expect("a piece");
+    assert_eq!((first.request, first.last), (1, false));
+    outgoing.drop_unwanted(|request| request == 4);
+    assert_eq!(outgoing.len(), 2);
+    let sent: Vec<u64> = drain(&mut outgoing).iter().map(|piece| piece.request).collect();
+    assert_eq!(sent, [4, 1], "the rest of what has left in part is still its own affair");
+    assert!(outgoing.is_empty());
+}

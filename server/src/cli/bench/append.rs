@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::latency::Latencies;
 use super::{per, per_second, rounded};
 use crate::cli::failure::Failure;
-use crate::cli::output::{self, counted, grouped};
+use quipu_server::output::{self, counted, grouped};
 
 /// Values are cut from this many random bytes, so that they do not compress.
 const RANDOM_BYTES: usize = 1 << 20;

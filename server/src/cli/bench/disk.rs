@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::latency::Latencies;
 use super::{per_second, rounded};
 use crate::cli::failure::Failure;
-use crate::cli::output::{self, Table};
+use quipu_server::output::{self, Table};
 
 /// The sizes of a write, from a lone record to a busy node's commit.
 const WRITE_BYTES: [(usize, &str); 3] = [(4 << 10, "4 KiB"), (64 << 10, "64 KiB"), (1 << 20, "1 MiB")];

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{per_second, rounded};
 use crate::cli::failure::Failure;
-use crate::cli::output::{self, counted};
 use crate::cli::read::Place;
+use quipu_server::output::{self, counted};
 
 /// Read records and measure.
 ///

@@ -12,7 +12,7 @@ use tokio::io::BufReader;
 use super::stage::megabytes;
 use crate::cli::failure::Failure;
 use crate::cli::lines::Lines;
-use crate::cli::output::counted;
+use quipu_server::output::counted;
 
 /// The longest line, well within a batch of [`super::story::MAX_BATCH_BYTES`].
 const MAX_LINE_BYTES: usize = 3 << 20;

@@ -9,7 +9,7 @@ use anstream::AutoStream;
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
-use crate::cli::output::for_people;
+use quipu_server::output::for_people;
 
 const INDENT: &str = "   ";
 

@@ -13,7 +13,7 @@ use super::input::Input;
 use super::stage::{Stage, megabytes, seconds};
 use super::watching::{Resync, Watcher};
 use crate::cli::failure::{Failure, with_causes};
-use crate::cli::output::{counted, grouped};
+use quipu_server::output::{counted, grouped};
 
 const NODES: u16 = 3;
 const LOG: &str = "demo";

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &BugsArguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
         let mut table = Table::new(["bug", "what it breaks", "needs"]);
         for Patch { name, about, needs, .. } in patches {
-            table.row([name, about, needs.unwrap_or_default()]);
+            table.row([&name, &about, &needs.unwrap_or_default()]);
         }
         table.write(&mut output, "")?;
         return Ok(ExitCode::SUCCESS);
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &BugsArguments) -> anyhow::Result<ExitCode> {
         all_caught &= !matches!(verdict, Verdict::Missed { .. } | Verdict::Broken(_));
         verdict.tell(patch)?;
         let [seed, promise, seeds, cpu] = verdict.cells();
-        table.row([patch.name.clone(), patch.about.clone(), seed, promise, seeds, cpu]);
+        table.row([&patch.name, &patch.about, &seed, &promise, &seeds, &cpu]);
     }
     writeln!(output)?;
     table.write(&mut output, "")?;

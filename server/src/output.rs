@@ -1,4 +1,6 @@
 //! What commands print: tables for people, one line of JSON for machines.
+//!
+//! Of the project's own programs, and no part of what embedding a node takes.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -8,12 +10,15 @@ use serde::Serialize;
 
 /// Standard output for people: colours are left out unless it is a terminal
 /// that wants them.
-pub(crate) fn for_people() -> anstream::AutoStream<io::Stdout> {
+pub fn for_people() -> anstream::AutoStream<io::Stdout> {
     anstream::stdout()
 }
 
 /// Prints `value` as one line of JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
+///
+/// # Errors
+/// When standard output takes no more.
+pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_string(value)?;
     line.push('\n');
     let mut output = io::stdout().lock();
@@ -23,22 +28,27 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
 
 /// A table with a heading, columns as wide as their widest cell. Columns whose
 /// heading starts with a space are numbers, and set to the right.
-pub(crate) struct Table<const COLUMNS: usize> {
+pub struct Table<const COLUMNS: usize> {
     heading: [&'static str; COLUMNS],
     rows: Vec<[String; COLUMNS]>,
 }
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
-    pub(crate) const fn new(heading: [&'static str; COLUMNS]) -> Self {
+    /// One without rows.
+    pub const fn new(heading: [&'static str; COLUMNS]) -> Self {
         Self { heading, rows: Vec::new() }
     }
 
-    pub(crate) fn row(&mut self, cells: [&dyn Display; COLUMNS]) {
+    /// Adds a row below those that there are.
+    pub fn row(&mut self, cells: [&dyn Display; COLUMNS]) {
         self.rows.push(cells.map(ToString::to_string));
     }
 
     /// Writes it, each line after `indent`.
-    pub(crate) fn write(&self, output: &mut impl Write, indent: &str) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When `output` takes no more.
+    pub fn write(&self, output: &mut impl Write, indent: &str) -> io::Result<()> {
         let heading = self.heading.map(|cell| cell.trim_start().to_owned());
         let width = |column: usize| {
             let cells = self.rows.iter().chain([&heading]).map(|row| row[column].chars().count());
@@ -57,10 +67,22 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         }
         Ok(())
     }
+
+    /// The same as Markdown.
+    pub fn to_markdown(&self) -> String {
+        let rule = self.heading.map(|cell| if cell.starts_with(' ') { "---:" } else { "---" }.to_owned());
+        let heading = self.heading.map(|cell| cell.trim_start().to_owned());
+        let mut text = String::new();
+        for row in [&heading, &rule].into_iter().chain(&self.rows) {
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            text += &format!("| {} |\n", cells.join(" | "));
+        }
+        text
+    }
 }
 
 /// A count with its thousands apart: 1,234,567.
-pub(crate) fn grouped(count: u64) -> String {
+pub fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -73,7 +95,7 @@ pub(crate) fn grouped(count: u64) -> String {
 }
 
 /// `one` or `many`, by `count`, after the count.
-pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(count), if count == 1 { one } else { many })
 }
 
@@ -99,5 +121,15 @@ mod tests {
         let mut output = Vec::new();
         table.write(&mut anstream::StripStream::new(&mut output), "  ").expect("memory takes it");
         assert_eq!(String::from_utf8_lossy(&output), "  node      end\n  1       12345\n  eleven      7\n");
+    }
+
+    #[test]
+    fn a_table_is_the_same_for_people_and_for_documents() {
+        let mut table = Table::new(["bug", " seeds"]);
+        table.row([&"01 ack | fsync", &12]);
+        let mut output = Vec::new();
+        table.write(&mut anstream::StripStream::new(&mut output), "  ").expect("memory takes it");
+        assert_eq!(String::from_utf8_lossy(&output), "  bug             seeds\n  01 ack | fsync     12\n");
+        assert_eq!(table.to_markdown(), "| bug | seeds |\n| --- | ---: |\n| 01 ack \\| fsync | 12 |\n");
     }
 }
