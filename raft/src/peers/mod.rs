@@ -202,8 +202,12 @@ impl Peers {
             // One message alone always has room, and is smaller.
             Gauge::worst("link-bytes", links.iter().map(|(_, bytes)| (*bytes, MAX_QUEUED_BYTES))),
             // Two to each peer, and from each: one of either lane.
-            Some(Gauge { name: "links", value: links.len() as u64, bound: 2 * known as u64 }),
-            Some(Gauge { name: "peer-streams", value: loads.len() as u64, bound: 2 * known as u64 }),
+            Some(Gauge { name: "links", value: links.len() as u64, bound: 2 * (known * load::MAX_STREAMS) as u64 }),
+            Some(Gauge {
+                name: "peer-streams",
+                value: loads.len() as u64,
+                bound: 2 * (known * load::MAX_STREAMS) as u64,
+            }),
             worst("peer-requests", MAX_HANDLED, |load| &load.handled),
             // What is begun while there is room is taken in whole.
             worst("peer-request-bytes", MAX_HANDLED_BYTES + MAX_MESSAGE_BYTES, |load| &load.handled_bytes),
