@@ -24,7 +24,7 @@ use super::error::JournalError;
 use super::frame::CommitEncoder;
 use super::index::Indexed;
 use super::segment::{self, SegmentFile, SegmentFiles};
-use super::state::{Item, State, What};
+use super::state::{Item, State};
 use super::{FailedHook, Hook};
 use crate::disk::{AlignedBuffer, Disk, Lane, Operation, Outcome};
 use crate::kv::Kv;
@@ -216,8 +216,7 @@ fn encode(buffer: AlignedBuffer, commit: &Commit, items: &[Item], nonce: u64) ->
     let mut encoder = CommitEncoder::new(buffer, nonce, commit.place.byte, commit.sequence, frames);
     let mut places = Vec::with_capacity(items.len());
     for item in items {
-        let What::Frame(frame) = &item.what else { unreachable!("a hint becomes a frame when it is taken") };
-        places.push(encoder.push(item.key, frame));
+        places.push(encoder.push(item.key, &item.frame));
     }
     (encoder.finish(commit.mark), places)
 }

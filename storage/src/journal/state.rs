@@ -37,8 +37,9 @@ pub(super) struct Replica {
     vote: Option<Vote>,
     purged: Option<EntryId>,
     committed: Option<EntryId>,
-    /// A frame with `committed` is staged already; it takes the newest value.
-    hinted: bool,
+    /// A frame that says how far the replica has committed is staged. It may
+    /// say so up to this entry: what follows is written behind it.
+    hinted: Option<Index>,
     retired: bool,
     pub(super) tail: Tail,
     pub(super) file: FileReplica,
@@ -51,7 +52,7 @@ impl Replica {
             vote: file.vote,
             purged: file.purged,
             committed: file.committed,
-            hinted: false,
+            hinted: None,
             retired: file.retired,
             tail: Tail::after(file.last),
             file,
@@ -63,18 +64,12 @@ impl Replica {
     }
 }
 
-/// A staged frame, or the wish for one.
+/// A staged frame.
 pub(super) struct Item {
     pub(super) key: ReplicaKey,
-    pub(super) what: What,
+    pub(super) frame: Frame,
     ticket: Ticket,
     pub(super) done: Option<Done>,
-}
-
-pub(super) enum What {
-    Frame(Frame),
-    /// How far the replica has committed when the frame is written.
-    Hint,
 }
 
 /// Where the id of an entry is to be found.
@@ -178,7 +173,7 @@ impl State {
             }
             let done = if ordinal == last { done.take() } else { None };
             let length = frame.length();
-            self.staged.push_back(Item { key, what: What::Frame(frame), ticket, done });
+            self.staged.push_back(Item { key, frame, ticket, done });
             self.committer.step(Event::Staged { length, forces: true }, &mut self.commands);
         }
         Ok(())
@@ -215,6 +210,9 @@ impl State {
         self.stage(key, Frame::Truncate { from, last }, done)?;
         let replica = self.replicas.entry(key).or_default();
         self.cache.truncate(&mut replica.tail, from, last);
+        // What comes in their place is written behind a hint that waits.
+        let before = Index::new(from.get().saturating_sub(1));
+        replica.hinted = replica.hinted.map(|limit| limit.min(before));
         Ok(())
     }
 
@@ -248,16 +246,22 @@ impl State {
             return;
         }
         let Some(replica) = self.replicas.get_mut(&key) else { return };
-        if replica.committed.is_some_and(|known| known.index >= committed.index) {
-            return;
-        }
+        let known = replica.committed.is_some_and(|known| known.index >= committed.index);
+        // Entries that were refused for want of room are not there.
+        let Some(last) = replica.tail.last().filter(|last| !known && last.index >= committed.index) else { return };
         replica.committed = Some(committed);
-        if !std::mem::replace(&mut replica.hinted, true) {
-            let length = Frame::Committed(committed).length();
-            let ticket = self.tickets.next();
-            self.staged.push_back(Item { key, what: What::Hint, ticket, done: None });
-            self.step(Event::Staged { length, forces: false });
+        if replica.hinted.is_none() {
+            replica.hinted = Some(last.index);
+            self.stage_hint(key, committed);
         }
+    }
+
+    fn stage_hint(&mut self, key: ReplicaKey, committed: EntryId) {
+        let frame = Frame::Committed(committed);
+        let length = frame.length();
+        let ticket = self.tickets.next();
+        self.staged.push_back(Item { key, frame, ticket, done: None });
+        self.step(Event::Staged { length, forces: false });
     }
 
     pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
@@ -282,7 +286,7 @@ impl State {
             return Err((done, error));
         }
         let ticket = self.tickets.next();
-        self.staged.push_back(Item { key, what: What::Frame(frame), ticket, done: Some(done) });
+        self.staged.push_back(Item { key, frame, ticket, done: Some(done) });
         self.step(Event::Staged { length, forces: true });
         Ok(())
     }
@@ -320,11 +324,16 @@ impl State {
     pub(super) fn take(&mut self, commit: &Commit) -> Vec<Item> {
         let mut items: Vec<Item> = self.staged.drain(..commit.frames).collect();
         for item in &mut items {
-            if matches!(item.what, What::Hint)
-                && let Some(replica) = self.replicas.get_mut(&item.key)
-            {
-                replica.hinted = false;
-                item.what = What::Frame(Frame::Committed(replica.committed.unwrap_or_default()));
+            let Frame::Committed(staged) = item.frame else { continue };
+            let Some(replica) = self.replicas.get_mut(&item.key) else { continue };
+            let (Some(limit), Some(newest)) = (replica.hinted.take(), replica.committed) else { continue };
+            if newest.index <= limit {
+                item.frame = Frame::Committed(newest);
+            } else if let Some(last) = replica.tail.last().filter(|_| newest.index > staged.index) {
+                // Of entries that are staged behind it: so is a frame that
+                // says so.
+                replica.hinted = Some(last.index);
+                self.stage_hint(item.key, newest);
             }
         }
         items
@@ -333,7 +342,7 @@ impl State {
     /// Applies a commit's frames in file order, each with its byte and length.
     pub(super) fn placed(&mut self, segment: u64, items: &[Item], places: &[(u64, u32)]) {
         for (item, (byte, length)) in items.iter().zip(places) {
-            let What::Frame(frame) = &item.what else { unreachable!("a hint becomes a frame when it is taken") };
+            let frame = &item.frame;
             self.touched.insert(item.key);
             let replica = self.replicas.entry(item.key).or_default();
             let follows = replica.file.apply(frame.change(), Position { segment, byte: *byte }, *length);
@@ -360,8 +369,8 @@ impl State {
     }
 
     pub(super) fn footprint(&self) -> Footprint {
-        let staged = self.in_flight.iter().chain(&self.staged).filter_map(|item| match &item.what {
-            What::Frame(Frame::Entries(entries)) => Some(tail_cache::cost_of(entries)),
+        let staged = self.in_flight.iter().chain(&self.staged).filter_map(|item| match &item.frame {
+            Frame::Entries(entries) => Some(tail_cache::cost_of(entries)),
             _ => None,
         });
         Footprint {

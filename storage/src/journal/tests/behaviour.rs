@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use quipu_protocol::Index;
 
 use super::rig::{Memory, Talk, entries, entry, id, key, tiny, vote};
-use crate::disk::{Disk, SystemDisk};
+use crate::disk::{Disk, Lane, SystemDisk};
 use crate::journal::{JournalConfig, JournalError, ReadError};
 use crate::kv::{Kv, RocksKv};
 
@@ -312,6 +312,48 @@ fn a_hint_forces_no_commit_and_rides_with_the_next() {
     assert_eq!(journal.0.counters().commits, commits + 1);
     let (journal, _) = memory.kill(1).open(tiny(64 * 1024));
     assert_eq!(journal.0.replica(key(1)).unwrap().committed, Some(id(1, 3)));
+}
+
+/// A crash between the two would leave a replica that has committed what it
+/// does not have.
+#[test]
+fn a_hint_is_never_written_before_the_entries_it_speaks_of() {
+    let memory = Memory::new(7);
+    let (journal, _) = memory.open(tiny(64 * KIB as u64));
+    journal.append(key(1), entries(1, 0..4, 10 * KIB)).wait().unwrap();
+    memory.disk.hold();
+    let in_flight = journal.append(key(1), vec![entry(1, 4, KIB)]);
+    journal.0.save_committed(key(1), id(1, 4));
+    // The segment has no room for it, but for the hint.
+    let behind = journal.append(key(1), vec![entry(1, 5, 30 * KIB)]);
+    journal.0.save_committed(key(1), id(1, 5));
+    // The commit in flight, and the one after it: a write and a sync each.
+    for _ in 0..4 {
+        assert!(memory.disk.step(Lane::Commit));
+    }
+    in_flight.wait().unwrap();
+    assert!(behind.now().is_none(), "it has not been written");
+    let (journal, _) = memory.kill(1).open(tiny(64 * KIB as u64));
+    let replica = journal.0.replica(key(1)).unwrap();
+    assert_eq!((replica.last, replica.committed), (Some(id(1, 4)), Some(id(1, 4))));
+}
+
+#[test]
+fn a_hint_that_could_not_say_the_newest_is_followed_by_one_that_does() {
+    let memory = Memory::new(7);
+    let (journal, _) = memory.open(tiny(64 * KIB as u64));
+    journal.append(key(1), entries(1, 0..4, KIB)).wait().unwrap();
+    memory.disk.hold();
+    let in_flight = journal.append(key(1), vec![entry(1, 4, KIB)]);
+    journal.0.save_committed(key(1), id(1, 4));
+    let next = journal.append(key(1), vec![entry(1, 5, KIB)]);
+    journal.0.save_committed(key(1), id(1, 5));
+    memory.disk.release();
+    in_flight.wait().unwrap();
+    next.wait().unwrap();
+    journal.save_vote(key(1), vote(2, 1)).wait().unwrap();
+    let (journal, _) = memory.kill(1).open(tiny(64 * KIB as u64));
+    assert_eq!(journal.0.replica(key(1)).unwrap().committed, Some(id(1, 5)));
 }
 
 #[test]
