@@ -20,6 +20,8 @@ mod error;
 mod finding;
 mod format;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod manifest;
 mod reader;
