@@ -1,7 +1,8 @@
 //! A disk with a journal on it, and rows of its index, as a fuzzer's input.
 //!
 //! ```text
-//!   how │ rows (1) │ key length (1), value length (1), key, value │ …
+//!   how │ steps (1) │ step (1) │ … what is done with the journal, once it is open
+//!       │ rows (1) │ key length (1), value length (1), key, value │ …
 //!       │ files (1)│ name (1), sectors (1), pieces (1) │ offset (2), length (2), bytes │ …
 //! ```
 //!
@@ -21,6 +22,7 @@ use crate::seal;
 pub(crate) const SEALED: u8 = 1;
 
 const SECTOR: usize = 4096;
+const MAX_STEPS: u8 = 8;
 const MAX_ROWS: u8 = 32;
 const MAX_FILES: u8 = 6;
 const MAX_SECTORS: u8 = 16;
@@ -36,12 +38,13 @@ pub(crate) const OWNER: Owner =
 pub(crate) const CONFIG: JournalConfig =
     JournalConfig { segment_bytes: 8 * SECTOR as u64, spare_segments: 1, tail_cache_bytes: 0 };
 
-/// An image, and whether it has rows: an index that vouches for what is not
-/// there may break promises.
+/// An image, and what it is.
 pub(crate) struct Image {
     pub(crate) disk: Arc<MemoryDisk>,
     pub(crate) kv: Arc<MemoryKv>,
+    pub(crate) sealed: bool,
     pub(crate) has_rows: bool,
+    pub(crate) steps: Vec<u8>,
 }
 
 /// Reads `input` from front to back; what is missing is 0.
@@ -80,6 +83,8 @@ fn name(path: &str) -> Option<u8> {
 pub(crate) fn read(input: &[u8]) -> Image {
     let mut input = Input(input);
     let how = input.byte();
+    let steps = input.byte().min(MAX_STEPS);
+    let steps = input.bytes(steps.into()).to_vec();
     let kv = MemoryKv::new();
     let mut rows = Batch::new();
     let count = input.byte().min(MAX_ROWS);
@@ -111,7 +116,7 @@ pub(crate) fn read(input: &[u8]) -> Image {
         write(&disk, &path, &content);
     }
     disk.sync_directory("journal").expect("memory syncs");
-    Image { disk: Arc::new(disk), kv: Arc::new(kv), has_rows: count > 0 }
+    Image { disk: Arc::new(disk), kv: Arc::new(kv), sealed: how & SEALED != 0, has_rows: count > 0, steps }
 }
 
 fn write(disk: &MemoryDisk, path: &str, content: &[u8]) {
@@ -125,10 +130,12 @@ fn write(disk: &MemoryDisk, path: &str, content: &[u8]) {
 }
 
 /// `disk` and `kv` as an input, as far as it has room for them.
-pub(crate) fn describe(how: u8, disk: &MemoryDisk, kv: &dyn Kv) -> Vec<u8> {
+pub(crate) fn describe(how: u8, steps: &[u8], disk: &MemoryDisk, kv: &dyn Kv) -> Vec<u8> {
     let rows = kv.scan(Space::Index, &[0], &[0xff], usize::from(MAX_ROWS)).expect("memory answers");
     let byte = |count: usize| u8::try_from(count).expect("seeds are small");
-    let mut input = vec![how, byte(rows.len())];
+    let mut input = vec![how, byte(steps.len())];
+    input.extend_from_slice(steps);
+    input.push(byte(rows.len()));
     for (key, value) in &rows {
         input.extend([byte(key.len()), byte(value.len())]);
         input.extend_from_slice(key);
