@@ -28,7 +28,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     [
         example(),
         "node_id = 1\nlisten = \"0.0.0.0:7000\"\n[peers]\n1 = \"a:7000\"\n2 = \"b:7000\"\n[log]\ncheck_records = true\n".to_owned(),
-        "node_id = 2\ndata_dir = \"/data\"\0001=a:1,2=b:2".to_owned(),
+        "node_id = 2\ndata_dir = \"/data\"\x001=a:1,2=b:2".to_owned(),
     ]
     .into_iter()
     .map(String::into_bytes)

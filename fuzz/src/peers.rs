@@ -77,7 +77,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let requests = [
         request::Kind::Append(append),
-        request::Kind::Vote(vote.clone()),
+        request::Kind::Vote(vote),
         request::Kind::PreVote(vote),
         request::Kind::Snapshot(snapshot),
         request::Kind::TransferLeader(peer::TransferLeader { from: ballot, to: 2, last: Some(id(7)) }),
@@ -89,7 +89,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         appended(appended::Outcome::Partly(id(8))),
         appended(appended::Outcome::Conflict(true)),
         appended(appended::Outcome::Nothing(true)),
-        reply::Kind::Vote(vote.clone()),
+        reply::Kind::Vote(vote),
         reply::Kind::PreVote(vote),
         reply::Kind::Snapshot(peer::SnapshotReply { ballot }),
         reply::Kind::TransferLeader(peer::TransferLeaderReply { refused: String::new() }),
