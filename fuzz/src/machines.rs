@@ -109,7 +109,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
     ]
     .map(|command: Command| catalog::encode(Timestamp::new(NOW), command));
 
-    let mut seeds = Vec::new();
+    let voters = catalog::found(ClusterId::new(0xC1), (1..=7).map(founder).collect());
+    let many = [catalog::encode(Timestamp::new(NOW), voters), commands[1].clone()];
+    // Where counting on overflows.
+    let log = stored::LogState { end: i64::MAX.cast_unsigned() - 4, ..stored::LogState::default() };
+    let image = stored::Catalog { next_log: u64::MAX >> 1, next_replica: u64::MAX >> 1, ..stored::Catalog::default() };
+
+    let mut seeds = vec![
+        input(1, &many),
+        input(2, &[&[Bytes::from(log.encode_to_vec())], &appends[..]].concat()),
+        input(3, &[&[Bytes::from(image.encode_to_vec())], &commands[..]].concat()),
+    ];
     for (how, commands) in [(0, &appends[..]), (1, &commands[..])] {
         seeds.push(input(how, commands));
         let image = if how == 0 { image_after::<LogMachine>(commands) } else { image_after::<Catalog>(commands) };
