@@ -111,14 +111,19 @@ pub fn seeds() -> Vec<Vec<u8>> {
 
     let voters = catalog::found(ClusterId::new(0xC1), (1..=7).map(founder).collect());
     let many = [catalog::encode(Timestamp::new(NOW), voters), commands[1].clone()];
-    // Where counting on overflows.
-    let log = stored::LogState { end: i64::MAX.cast_unsigned() - 4, ..stored::LogState::default() };
-    let image = stored::Catalog { next_log: u64::MAX >> 1, next_replica: u64::MAX >> 1, ..stored::Catalog::default() };
+    // Where counting on ends, and where it would overflow.
+    let log = |end| stored::LogState { end, ..stored::LogState::default() }.encode_to_vec();
+    let numbers = |next| {
+        let image = stored::Catalog { cluster_id: 0xC1, next_log: next, next_replica: next, ..Default::default() };
+        image.encode_to_vec()
+    };
 
     let mut seeds = vec![
         input(1, &many),
-        input(2, &[&[Bytes::from(log.encode_to_vec())], &appends[..]].concat()),
-        input(3, &[&[Bytes::from(image.encode_to_vec())], &commands[..]].concat()),
+        input(2, &[&[Bytes::from(log(i64::MAX.cast_unsigned() - 4))], &appends[..]].concat()),
+        input(2, &[&[Bytes::from(log(u64::MAX - 4))], &appends[..]].concat()),
+        input(3, &[&[Bytes::from(numbers(1 << 32))], &commands[..]].concat()),
+        input(3, &[&[Bytes::from(numbers(u64::MAX))], &commands[..]].concat()),
     ];
     for (how, commands) in [(0, &appends[..]), (1, &commands[..])] {
         seeds.push(input(how, commands));
