@@ -34,6 +34,10 @@ test: set-up ## run every test, those over real processes too
 simulate: set-up ## run seeds that nobody has run, for MINUTES=60
 	cargo run --release -p quipu-simulation -- run --fresh --minutes $(MINUTES) --keep-going
 
+.PHONY: fuzz
+fuzz: set-up ## put bytes that nobody has tried to every decoder, for MINUTES=60
+	bash scripts/fuzz $$(($(MINUTES) * 60)) $(TARGETS)
+
 .PHONY: ci
 ci: ## what has to pass before a change lands
 	bash .ci/run

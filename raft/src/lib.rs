@@ -16,6 +16,8 @@
 mod bootstrap;
 pub mod catalog;
 mod entry;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod group;
 pub mod log;
 mod log_store;

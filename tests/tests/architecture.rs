@@ -16,6 +16,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("sdk", "quipu-sdk", &["quipu-protocol"]),
     ("server", "quipu-server", &["quipu-protocol", "quipu-storage", "quipu-raft", "quipu-sdk"]),
     ("simulation", "quipu-simulation", &["quipu-protocol", "quipu-storage", "quipu-raft", "quipu-sdk", "quipu-server"]),
+    ("fuzz", "quipu-fuzz", &["quipu-protocol", "quipu-storage", "quipu-raft", "quipu-sdk", "quipu-server"]),
     // Real processes are reached as a stranger would reach them.
     ("tests", "quipu-tests", &["quipu-protocol", "quipu-sdk"]),
 ];

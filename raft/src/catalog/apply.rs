@@ -114,7 +114,8 @@ impl Catalog {
         };
         self.nodes.insert(id, node);
         // More nodes may mean more voters; the lowest numbers come first.
-        let mut missing = catalog_voters(self.nodes.len()) - self.nodes.values().filter(|it| it.catalog_voter).count();
+        let voters = self.nodes.values().filter(|it| it.catalog_voter).count();
+        let mut missing = catalog_voters(self.nodes.len()).saturating_sub(voters);
         for node in self.nodes.values_mut() {
             if missing > 0 && !node.catalog_voter {
                 node.catalog_voter = true;

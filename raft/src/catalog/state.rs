@@ -71,6 +71,10 @@ pub struct Place {
     pub node: NodeId,
 }
 
+/// Numbers that are counted up never come near this; an image that has one
+/// beyond it is none, and counting on from it would overflow.
+const LAST_NUMBER: u64 = 1 << 62;
+
 impl Default for Catalog {
     fn default() -> Self {
         Self {
@@ -169,6 +173,11 @@ impl Catalog {
     pub(super) fn from_image(image: &Bytes) -> Result<Self, MachineError> {
         let bad = |reason: String| MachineError::new("the catalog's image", reason);
         let image = stored::Catalog::decode(image.clone()).map_err(|error| bad(error.to_string()))?;
+        for (what, number) in [("log", image.next_log), ("replica", image.next_replica), ("version", image.version)] {
+            if number > LAST_NUMBER {
+                return Err(bad(format!("its next {what} is {number}, which no cluster comes to")));
+            }
+        }
         let mut catalog = Self {
             cluster: ClusterId::new(image.cluster_id),
             next_log: image.next_log,

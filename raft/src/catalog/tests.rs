@@ -319,3 +319,28 @@ fn command_of_a_newer_version_stops_the_replica() {
         catalog.apply(id, &Bytes::from(bytes)).expect_err("it cannot be applied");
     }
 }
+
+#[test]
+fn an_image_whose_numbers_are_at_their_end_is_refused() {
+    let image = |change: fn(&mut stored::Catalog)| {
+        let mut image = stored::Catalog::decode(Story::founded(3).catalog.image()).expect("an image");
+        change(&mut image);
+        Catalog::default().install(&image.encode_to_vec().into())
+    };
+    image(|_| {}).expect("its own image");
+    image(|image| image.next_log = u64::MAX).expect_err("no log could follow");
+    image(|image| image.next_replica = u64::MAX).expect_err("no replica could follow");
+    image(|image| image.version = u64::MAX).expect_err("no change could follow");
+}
+
+#[test]
+fn more_voters_than_are_wanted_are_left_alone() {
+    let mut founders: Vec<stored::Node> = Vec::new();
+    for id in 1..=7 {
+        founders.push(stored::Node { id, incarnation: 10 * id, catalog_voter: true, ..Default::default() });
+    }
+    let mut story = Story { catalog: Catalog::default(), index: 0, now: NOW };
+    story.tell(found(ClusterId::new(7), founders));
+    assert!(matches!(story.register(8, 80, 1, 1, "n8:1"), Outcome::Joined(_)));
+    assert_eq!(story.catalog.nodes().values().filter(|node| node.catalog_voter).count(), 7);
+}

@@ -31,6 +31,9 @@ pub struct LogMachine {
     rows: RecentRows,
 }
 
+/// No offset is larger: a batch says its own in 63 bits.
+pub(super) const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
+
 impl LogMachine {
     /// A log that has never been appended to.
     pub fn new() -> Self {
@@ -80,6 +83,10 @@ impl LogMachine {
         let Ok(header) = BatchHeader::parse(batch) else {
             return BatchOutcome::Malformed;
         };
+        // Not in this universe, unless an image said so.
+        if self.end.get() > LAST_OFFSET - u64::from(header.count) {
+            return BatchOutcome::Malformed;
+        }
         match header.producer {
             Some(producer) => self.producers.append(producer, header.count, self.end, self.time),
             None => BatchOutcome::Appended(types::range(self.end, header.count.into())),
@@ -119,6 +126,9 @@ impl Machine for LogMachine {
         let state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
         if state.start > state.end {
             return Err(refuse(format!("start {} is past end {}", state.start, state.end)));
+        }
+        if state.end > LAST_OFFSET {
+            return Err(refuse(format!("end {} is past the last offset there can be", state.end)));
         }
         *self = Self {
             start: Offset::new(state.start),
@@ -254,6 +264,30 @@ mod tests {
         assert_eq!(restored.range(), range(0, 4));
         let outcomes = apply(&mut restored, 2, NOW, vec![batch(3, producer(0))]);
         assert_eq!(outcomes, [BatchOutcome::Duplicate(range(0, 3))]);
+    }
+
+    #[test]
+    fn image_at_the_end_of_all_offsets_takes_no_append() {
+        let install = |end| {
+            let mut machine = LogMachine::new();
+            let state = stored::LogState { end, ..Default::default() }.encode_to_vec();
+            machine.install(&state.into()).map(|()| machine)
+        };
+        install(LAST_OFFSET + 1).unwrap_err();
+        install(u64::MAX).unwrap_err();
+        let mut machine = install(LAST_OFFSET - 2).unwrap();
+        let outcomes = apply(&mut machine, 1, NOW, vec![batch(3, None), batch(2, None), batch(1, None)]);
+        let appended = BatchOutcome::Appended(range(LAST_OFFSET - 2, LAST_OFFSET));
+        assert_eq!(outcomes, [BatchOutcome::Malformed, appended, BatchOutcome::Malformed]);
+        install(machine.range().end().get()).unwrap();
+    }
+
+    #[test]
+    fn image_that_remembers_an_append_past_all_offsets_is_refused() {
+        let append = stored::Remembered { first_sequence: 0, last_sequence: 9, base_offset: u64::MAX - 3 };
+        let producer = stored::Producer { id: 1, epoch: 0, last_append: NOW, appends: vec![append] };
+        let image = stored::LogState { producers: vec![producer], ..Default::default() }.encode_to_vec();
+        LogMachine::new().install(&image.into()).unwrap_err();
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::types::TypeConfig;
 
 pub use errors::{AppendError, ReadError};
 pub use machine::LogMachine;
+pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
 pub use queue::LogOptions;
 pub(crate) use queue::QueueFootprint;

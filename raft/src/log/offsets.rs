@@ -65,6 +65,11 @@ impl OffsetRow {
     }
 }
 
+/// Whether `value` is the row of `key`.
+pub(crate) fn read_offset_row(key: &[u8], value: Bytes) -> bool {
+    OffsetRow::decode(key, value).is_ok_and(|row| row.end() > row.base)
+}
+
 /// The rows of one log that are in memory.
 #[derive(Debug, Default)]
 pub(crate) struct RecentRows {

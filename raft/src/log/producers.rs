@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quipu_protocol::batch::Producer;
 use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, stored};
 
+use super::machine::LAST_OFFSET;
 use crate::machine::MachineError;
 use crate::types::{self, BatchOutcome};
 
@@ -207,6 +208,9 @@ impl Producers {
             for append in &producer.appends {
                 if append.first_sequence < 0 || append.last_sequence < 0 {
                     return Err(refuse("a negative sequence".to_owned()));
+                }
+                if append.base_offset > LAST_OFFSET {
+                    return Err(refuse(format!("an append at offset {}", append.base_offset)));
                 }
                 appends.push_back(Remembered {
                     first: Sequence::new(append.first_sequence),

@@ -19,7 +19,7 @@ use quipu_storage::journal::EntryId;
 
 use crate::types::Reply;
 
-pub(crate) use saved::row_key;
+pub(crate) use saved::{read_saved, row_key};
 pub(crate) use store::Shared;
 pub use store::{MachineStore, SnapshotBuilder};
 

@@ -96,6 +96,15 @@ impl Saved {
     }
 }
 
+/// Whether `value` is a saved state. What is read has to be written as it was.
+pub(crate) fn read_saved(value: Bytes) -> bool {
+    let Ok(saved) = Saved::decode(value) else { return false };
+    let encoded = saved.encode();
+    let again = Saved::decode(encoded.clone().into()).expect("what was written can be read");
+    assert!(again.encode() == encoded, "{saved:?} came back as {again:?}");
+    true
+}
+
 /// Removes everything that is kept of `key`.
 pub(crate) fn forget(key: ReplicaKey, batch: &mut Batch) {
     batch.delete(Space::State, state_key(key).to_vec());

@@ -19,7 +19,7 @@
 //! group and the replica that it is for; a replica never answers for another.
 
 pub(crate) mod bounds;
-mod convert;
+pub(crate) mod convert;
 mod link;
 mod load;
 mod memory;
@@ -51,6 +51,7 @@ use crate::node::Gauge;
 
 pub(crate) use memory::refusal;
 pub(crate) use network::GroupNetwork;
+pub(crate) use pieces::{Arrived, Incoming};
 pub(crate) use registry::Registry;
 pub use service::PeersService;
 

@@ -72,14 +72,19 @@ fn measured<T>(work: impl FnOnce() -> T) -> (T, usize) {
 const LIMITS: BatchLimits =
     BatchLimits { max_batch_bytes: 1 << 20, max_decompressed_bytes: 4 << 20, check_records: true };
 
-/// What every call may take: messages, and the decoder that a thread keeps.
-const CONSTANT: usize = 16 << 10;
+/// What every call may take: messages, and the decoders that a thread keeps,
+/// of which gzip's with its window is the largest.
+const CONSTANT: usize = 64 << 10;
 
 /// Bytes of memory that `body` warrants: what it could decompress to, within
 /// the cap, twice (records are read from a copy that is cut to size); and a
 /// record's parts, of which each takes at least two bytes of the body.
 fn warranted(codec: u8, body: usize) -> usize {
     let plain = match codec {
+        // DEFLATE yields at most 258 bytes for two bits.
+        1 => body * 258 * 4,
+        // Snappy yields at most 64 bytes for three.
+        2 => body * 22,
         // LZ4 yields at most 255 bytes for each.
         3 => body * 255,
         // Zstandard yields at most 128 KiB for four.
@@ -144,7 +149,7 @@ fn an_uncompressed_batch_is_validated_without_allocating() {
 
 #[test]
 fn a_count_that_lies_costs_nothing() {
-    for codec in [0, 3, 4] {
+    for codec in 0..=4 {
         within_bounds(sealed(codec, i32::MAX, b"")).expect_err("no records");
         // A record of 7 bytes that says it has 2³⁰ headers.
         let body = [26, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x08, 0, 0, 0];
@@ -183,8 +188,42 @@ fn a_small_zstd_frame_does_not_take_a_large_window_or_its_claimed_size() {
     assert!(held_for(&[&MAGIC, &[0xa0], &(4_u32 << 20).to_le_bytes(), &END]) <= CONSTANT);
 }
 
+#[test]
+fn a_small_gzip_member_does_not_take_its_claimed_size_or_a_long_header() {
+    let held_for = |flags: u8, fields: &[u8], size: u32| {
+        // A stored block without content, the last; the CRC of nothing.
+        let end = [1, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+        let frame = [&[0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 0xff], fields, &end, &size.to_le_bytes()].concat();
+        let batch = Bytes::from(sealed(1, 1, &frame));
+        let (outcome, held) = measured(|| consume(&batch));
+        outcome.expect_err("no records");
+        held
+    };
+    assert!(held_for(0, &[], u32::MAX) <= CONSTANT);
+    assert!(held_for(0, &[], 4 << 20) <= CONSTANT);
+    // An extra field of 64 KiB that is not there; names that are.
+    assert!(held_for(1 << 2, &[0xff, 0xff], 0) <= CONSTANT);
+    assert!(held_for(1 << 3 | 1 << 4, &[[b'x'; 100_000].as_slice(), &[0, b'y', 0]].concat(), 0) <= CONSTANT);
+}
+
+#[test]
+fn a_small_snappy_block_does_not_take_its_claimed_size() {
+    let framing = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1];
+    // Of 4 GiB less one; of 4 MiB, within the cap.
+    for claim in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0x80, 0x80, 0x80, 0x02]] {
+        let framed = [&framing[..], &u32::try_from(claim.len()).expect("short").to_be_bytes(), claim].concat();
+        for frame in [claim, &framed] {
+            let (outcome, held) = measured(|| consume(&sealed(2, 1, frame).into()));
+            outcome.expect_err("no records");
+            assert!(held <= CONSTANT, "{held} bytes were held for a frame of {}", frame.len());
+        }
+    }
+    // A block that says it has 4 GiB.
+    within_bounds(sealed(2, 1, &[&framing[..], &[0xff; 4]].concat())).expect_err("cut off");
+}
+
 fn any_codec() -> impl Strategy<Value = u8> {
-    prop::sample::select(vec![0_u8, 3, 4])
+    0_u8..=4
 }
 
 proptest! {
@@ -206,12 +245,17 @@ proptest! {
 
     #[test]
     fn any_bytes_behind_a_frame_s_magic_give_an_error_or_a_batch(
-        codec in prop::sample::select(vec![3_u8, 4]),
+        codec in 1_u8..=4,
         count in 1_i32..10,
         body in prop::collection::vec(any::<u8>(), 0..300),
     ) {
-        let magic = if codec == 3 { [0x04, 0x22, 0x4d, 0x18] } else { [0x28, 0xb5, 0x2f, 0xfd] };
-        let _ = within_bounds(sealed(codec, count, &[&magic, body.as_slice()].concat()));
+        let magic: &[u8] = match codec {
+            1 => &[0x1f, 0x8b, 8],
+            2 => &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1],
+            3 => &[0x04, 0x22, 0x4d, 0x18],
+            _ => &[0x28, 0xb5, 0x2f, 0xfd],
+        };
+        let _ = within_bounds(sealed(codec, count, &[magic, body.as_slice()].concat()));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) struct AppendArguments {
     /// records land next to each other or not at all.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     batch_records: u32,
-    /// Compress batches with none, lz4 or zstd.
+    /// Compress batches with none, gzip, snappy, lz4 or zstd.
     #[arg(long, value_name = "CODEC", default_value_t = Compression::None)]
     compression: Compression,
 }

@@ -317,6 +317,11 @@ pub(super) fn frame_of(kv: &dyn Kv, key: ReplicaKey, index: Index) -> Result<Opt
     Ok(frame.filter(|frame| frame.first <= index && index < frame.end()))
 }
 
+/// Whether `row` can be read as a value of any kind; `key` is a frame's.
+pub(super) fn legible(key: &[u8], row: &[u8]) -> bool {
+    rows::read_frame(key, row).is_some() || rows::read_replica(row).is_some() || rows::read_indexed(row).is_some()
+}
+
 /// Up to `limit` indexed frames that begin in `from..until`.
 pub(super) fn frames_from(
     kv: &dyn Kv,

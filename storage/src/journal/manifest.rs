@@ -85,7 +85,7 @@ impl Manifest {
         news
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let length = HEADER + self.segments.len() * ITEM;
         let mut bytes = vec![0; length];
         bytes[..8].copy_from_slice(MAGIC);
@@ -107,7 +107,7 @@ impl Manifest {
         bytes
     }
 
-    fn decode(content: &[u8]) -> Result<Self, OpenError> {
+    pub(super) fn decode(content: &[u8]) -> Result<Self, OpenError> {
         let damaged = |reason| OpenError::ManifestDamaged { path: PATH.into(), reason };
         if content.len() < HEADER || &content[..8] != MAGIC {
             return Err(damaged("it does not start like a manifest"));

@@ -20,6 +20,8 @@ mod error;
 mod finding;
 mod format;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod manifest;
 mod reader;
@@ -151,9 +153,13 @@ impl Journal {
         config: JournalConfig,
         owner: Owner,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let mut manifest = manifest_of(disk.as_ref(), &owner)?;
+        let (mut manifest, unused) = manifest_of(disk.as_ref(), &owner)?;
         let listed = manifest.clone();
         let recovered = recovery::recover(&disk, kv.as_ref(), &owner, &mut manifest)?;
+        // Only now is it sure that the journal opens, and may be changed.
+        for path in unused.into_iter().map(segment::path) {
+            disk.remove(&path).map_err(|source| OpenError::disk("remove", &path, source))?;
+        }
         let open = recovered.resume.map(|resume| resume.place.segment);
         let dropped = drop_unfit_spares(&mut manifest, open, config.segment_bytes);
         let resume = match recovered.resume {
@@ -342,10 +348,10 @@ impl Journal {
     }
 }
 
-/// The manifest on the disk, or that of a journal made just now; segment files
-/// that it does not list were never used and are removed; if one was, the
-/// manifest is an old one.
-fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
+/// The manifest on the disk, or that of a journal made just now; and the segment
+/// files that it does not list: they were never used and are to be removed. If
+/// one was, the manifest is an old one.
+fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<(Manifest, Vec<u64>), OpenError> {
     let failed = |operation, source| OpenError::disk(operation, DIRECTORY, source);
     disk.create_directory(DIRECTORY).map_err(|source| failed("create", source))?;
     let names = disk.list(DIRECTORY).map_err(|source| failed("list", source))?;
@@ -356,7 +362,7 @@ fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
         }
         let manifest = Manifest::new(*owner);
         manifest.write(disk).map_err(|source| OpenError::disk("write", PATH, source))?;
-        return Ok(manifest);
+        return Ok((manifest, Vec::new()));
     };
     if !owner.accepts(&manifest.owner) {
         return Err(OpenError::Foreign { path: PATH.into(), found: manifest.owner, wanted: *owner });
@@ -364,14 +370,14 @@ fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<Manifest, OpenError> {
     if owner.is_complete() {
         manifest.owner = *owner;
     }
-    for id in files.filter(|id| manifest.segments.iter().all(|segment| segment.id != *id)) {
+    let unused: Vec<u64> = files.filter(|id| manifest.segments.iter().all(|segment| segment.id != *id)).collect();
+    for &id in &unused {
         if segment::holds_commits(disk, id)? {
             return Err(OpenError::ManifestOlder { path: segment::path(id) });
         }
-        disk.remove(&segment::path(id)).map_err(|source| OpenError::disk("remove", &segment::path(id), source))?;
-        manifest.next_segment = manifest.next_segment.max(id + 1);
+        manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));
     }
-    Ok(manifest)
+    Ok((manifest, unused))
 }
 
 /// Takes spare segments of another length than is wanted now off the list.

@@ -203,6 +203,10 @@ impl State {
     }
 
     pub(super) fn truncate(&mut self, key: ReplicaKey, from: Index, done: Done, kv: &dyn Kv) -> Result<(), Refused> {
+        // The frame names the entry before `from` as the last one: behind the
+        // end there is none.
+        let end = self.replicas.get(&key).and_then(|replica| replica.tail.last()).map(|last| last.index.next());
+        let from = end.map_or(from, |end| from.min(end));
         let last = match self.last_before(key, from, kv) {
             Ok(last) => last,
             Err(error) => return Err((done, error)),

@@ -47,7 +47,7 @@ async fn every_way_of_batching_and_compressing_lands_every_line() {
     std::fs::write(&file, &input).expect("the input");
     let file = file.to_str().expect("a path in UTF-8");
 
-    for compression in ["none", "lz4", "zstd"] {
+    for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
         for records in ["1", "7", "100000"] {
             let log = format!("by-{compression}-{records}");
             cluster.quipu(["log", "create", &log]).succeeds().await;

@@ -63,8 +63,8 @@ pub(crate) struct AppendArguments {
     /// How many append calls are in flight at any time, up to 64.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=64))]
     in_flight: u32,
-    /// Compress batches with none, lz4 or zstd. The values are random bytes,
-    /// which do not compress.
+    /// Compress batches with none, gzip, snappy, lz4 or zstd. The values are
+    /// random bytes, which do not compress.
     #[arg(long, value_name = "CODEC", default_value_t = Compression::None)]
     compression: Compression,
     /// Print one line of JSON.

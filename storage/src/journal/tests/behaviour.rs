@@ -37,6 +37,7 @@ fn keeps_its_promises(place: &dyn Place) {
     what_is_appended_is_read_at_once_and_after_reopening(place);
     a_vote_is_kept(place);
     a_truncation_lets_later_entries_take_the_place(place);
+    a_truncation_behind_the_end_takes_nothing(place);
     a_purge_moves_the_start_for_good(place);
     entries_survive_the_sealing_of_their_segment(place);
     a_retired_replica_is_gone(place);
@@ -113,6 +114,20 @@ fn a_truncation_lets_later_entries_take_the_place(place: &dyn Place) {
     journal.close().unwrap();
     let journal = place.open(tiny(64 * 1024));
     assert_eq!(journal.0.replica(key).unwrap().last, None);
+    journal.close().unwrap();
+}
+
+fn a_truncation_behind_the_end_takes_nothing(place: &dyn Place) {
+    let key = key(20);
+    let journal = place.open(tiny(64 * 1024));
+    journal.append(key, entries(1, 1..6, 100)).wait().unwrap();
+    journal.truncate(key, 9).wait().unwrap();
+    assert_eq!(journal.0.replica(key).unwrap().last, Some(id(1, 5)));
+    journal.close().unwrap();
+    let journal = place.open(tiny(64 * 1024));
+    assert_eq!(journal.0.replica(key).unwrap().last, Some(id(1, 5)), "it was there before, and so it is now");
+    journal.append(key, entries(1, 6..8, 100)).wait().unwrap();
+    assert_eq!(journal.read_all(key).unwrap(), entries(1, 1..8, 100));
     journal.close().unwrap();
 }
 

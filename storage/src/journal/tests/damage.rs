@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quipu_protocol::Index;
 
 use super::rig::{Memory, OWNER, Talk, entries, entry, id, key, tiny, vote};
-use crate::disk::{Disk, Lane, MemoryDisk};
+use crate::disk::{Access, Disk, Lane, MemoryDisk};
 use crate::journal::format::{COMMIT_HEADER, DIRECTORY_ITEM, FIRST_COMMIT, SECTOR};
 use crate::journal::manifest::Manifest;
 use crate::journal::{DamagedPart, Entry, JournalError, OpenError, ReadError, ReplicaKey};
@@ -259,6 +259,22 @@ fn a_missing_or_short_or_foreign_segment_is_refused_by_name() {
     let foreign = memory.kill(6);
     let opened = crate::journal::Journal::open_checked(foreign.disk.clone(), foreign.kv.clone(), random, config, other);
     assert!(matches!(opened.err(), Some(OpenError::Foreign { .. })));
+}
+
+#[test]
+fn a_journal_that_is_not_opened_is_left_as_it_was() {
+    let (memory, _) = written();
+    let memory = memory.kill(1);
+    memory.disk.remove(FIRST).unwrap();
+    // A segment that was never put to use: the next start removes it.
+    let unused = "journal/00000099.segment";
+    let file = memory.disk.create(unused, Access::Direct).unwrap();
+    memory.disk.close(file);
+    let before = memory.disk.list_files();
+    assert!(before.iter().any(|path| path == unused));
+    let opened = Talk::open(memory.disk.clone(), memory.kv.clone(), tiny(SEGMENT_BYTES));
+    assert!(matches!(opened.err(), Some(OpenError::SegmentMissing { path }) if path == FIRST));
+    assert_eq!(memory.disk.list_files(), before);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! A batch's records compressed as one piece, and how to get them back without
 //! trusting what the piece says of itself.
 //!
-//! Frames of both codecs declare sizes: of the content, of windows, of blocks.
-//! Output is therefore never sized by a declaration alone. Each decoder first
-//! walks the frame's block headers, which cost the sender input bytes, and so
-//! learns what the frame can yield at most; room is made for the least of that,
-//! the declaration and the caller's cap. One frame has to be the whole piece:
-//! no second frame, no skippable one, no dictionary.
+//! Frames of all codecs declare sizes: of the content, of windows, of blocks.
+//! Output is therefore never sized by a declaration alone. Each decoder knows
+//! what the bytes at hand can yield at most, from the frame's block headers or
+//! from the most that the format makes of a byte; room is made for the least of
+//! that, the declaration and the caller's cap. One frame has to be the whole
+//! piece: no second frame, no skippable one, no dictionary.
 
+mod gzip;
 mod lz4;
+mod snappy;
 mod zstandard;
 
 use std::cell::RefCell;
@@ -23,6 +25,10 @@ pub enum Compression {
     /// Not at all.
     #[default]
     None,
+    /// One gzip member: slow, and known everywhere.
+    Gzip,
+    /// Snappy blocks in xerial's framing: fast, modest.
+    Snappy,
     /// One LZ4 frame: fast, modest.
     Lz4,
     /// One Zstandard frame: slower, denser.
@@ -31,12 +37,14 @@ pub enum Compression {
 
 impl Compression {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::None, Self::Lz4, Self::Zstd];
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 
     /// Its name on a command line and in configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
         }
@@ -46,6 +54,8 @@ impl Compression {
     pub(super) const fn code(self) -> u16 {
         match self {
             Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
             Self::Lz4 => 3,
             Self::Zstd => 4,
         }
@@ -54,6 +64,8 @@ impl Compression {
     pub(super) const fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::None),
+            1 => Some(Self::Gzip),
+            2 => Some(Self::Snappy),
             3 => Some(Self::Lz4),
             4 => Some(Self::Zstd),
             _ => None,
@@ -69,7 +81,7 @@ impl fmt::Display for Compression {
 
 /// The text names no compression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no compression: none, lz4 or zstd is expected")]
+#[error("{name:?} is no compression: none, gzip, snappy, lz4 or zstd is expected")]
 pub struct UnknownCompression {
     /// What was given.
     pub name: String,
@@ -87,6 +99,8 @@ impl FromStr for Compression {
 /// A codec with the state that it keeps from batch to batch.
 pub(super) enum Compressor {
     None,
+    Gzip(gzip::Compressor),
+    Snappy(snappy::Compressor),
     Lz4(lz4::Compressor),
     Zstd(zstandard::Compressor),
 }
@@ -95,6 +109,8 @@ impl Compressor {
     pub(super) fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip(gzip::Compressor::default()),
+            Compression::Snappy => Self::Snappy(snappy::Compressor::new()),
             Compression::Lz4 => Self::Lz4(lz4::Compressor::default()),
             Compression::Zstd => Self::Zstd(zstandard::Compressor::default()),
         }
@@ -104,6 +120,8 @@ impl Compressor {
     pub(super) fn compress(&mut self, plain: &[u8]) -> Option<(Compression, &[u8])> {
         let (compression, frame) = match self {
             Self::None => return None,
+            Self::Gzip(gzip) => (Compression::Gzip, gzip.compress(plain)?),
+            Self::Snappy(snappy) => (Compression::Snappy, snappy.compress(plain)?),
             Self::Lz4(lz4) => (Compression::Lz4, lz4.compress(plain)?),
             Self::Zstd(zstd) => (Compression::Zstd, zstd.compress(plain)?),
         };
@@ -115,8 +133,15 @@ impl Compressor {
 /// decoding a small batch does.
 #[derive(Default)]
 struct Decoder {
-    zstd: zstandard::Decompressor,
+    contexts: Contexts,
     plain: Vec<u8>,
+}
+
+/// Of the codecs that need one; each is made for its first frame.
+#[derive(Default)]
+struct Contexts {
+    gzip: gzip::Decompressor,
+    zstd: zstandard::Decompressor,
 }
 
 /// A decoder does not keep more than this for the next batch, bytes.
@@ -138,9 +163,9 @@ pub(super) fn with_plain<T>(
         within(body.len(), max_bytes)?;
         return look(body);
     }
-    DECODER.with_borrow_mut(|Decoder { zstd, plain }| {
+    DECODER.with_borrow_mut(|Decoder { contexts, plain }| {
         plain.clear();
-        let seen = decompress(zstd, compression, body, max_bytes, plain).and_then(|()| look(plain));
+        let seen = decompress(contexts, compression, body, max_bytes, plain).and_then(|()| look(plain));
         if plain.capacity() > KEPT_BYTES {
             *plain = Vec::new();
         }
@@ -151,7 +176,7 @@ pub(super) fn with_plain<T>(
 /// The decompressed form of `body`, to keep.
 pub(super) fn plain(compression: Compression, body: &[u8], max_bytes: usize) -> Result<Vec<u8>, BatchError> {
     let mut plain = Vec::new();
-    DECODER.with_borrow_mut(|decoder| decompress(&mut decoder.zstd, compression, body, max_bytes, &mut plain))?;
+    DECODER.with_borrow_mut(|decoder| decompress(&mut decoder.contexts, compression, body, max_bytes, &mut plain))?;
     // Room was made for what the frame could have held.
     if plain.capacity() / 2 > plain.len() {
         plain.shrink_to_fit();
@@ -160,7 +185,7 @@ pub(super) fn plain(compression: Compression, body: &[u8], max_bytes: usize) -> 
 }
 
 fn decompress(
-    zstd: &mut zstandard::Decompressor,
+    contexts: &mut Contexts,
     compression: Compression,
     body: &[u8],
     max_bytes: usize,
@@ -168,8 +193,10 @@ fn decompress(
 ) -> Result<(), BatchError> {
     match compression {
         Compression::None => plain.extend_from_slice(body),
+        Compression::Gzip => contexts.gzip.decompress(body, max_bytes, plain)?,
+        Compression::Snappy => snappy::decompress(body, max_bytes, plain)?,
         Compression::Lz4 => lz4::decompress(body, max_bytes, plain)?,
-        Compression::Zstd => zstd.decompress(body, max_bytes, plain)?,
+        Compression::Zstd => contexts.zstd.decompress(body, max_bytes, plain)?,
     }
     within(plain.len(), max_bytes)
 }

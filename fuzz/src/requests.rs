@@ -1,0 +1,196 @@
+//! What clients send: any bytes as the message of any call of `quipu.v1`, put
+//! to a node that serves.
+//!
+//! Input: a byte (bit 7: batches are sealed; bits 0–3: which call), then the
+//! message; a stream's messages have their length in two bytes each. The node
+//! has to answer every call, with a typed error if with one, and to go on.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+use prost::Message;
+use quipu_protocol::batch::{BatchBuilder, Compression, Record};
+use quipu_protocol::{Timestamp, v1};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
+
+use crate::image::Input;
+use crate::node::{LOG, Node, Raw};
+use crate::{batch, choice};
+
+const SEALED: u8 = 0x80;
+
+const UNARY: [&str; 7] = [
+    "/quipu.v1.Records/AppendOne",
+    "/quipu.v1.Records/Offsets",
+    "/quipu.v1.Cluster/CreateLog",
+    "/quipu.v1.Cluster/ListLogs",
+    "/quipu.v1.Cluster/DescribeLog",
+    "/quipu.v1.Cluster/Status",
+    "/quipu.v1.Cluster/AllocateProducer",
+];
+const APPEND_ONE: usize = 0;
+const APPEND: &str = "/quipu.v1.Records/Append";
+const READ: &str = "/quipu.v1.Records/Read";
+
+/// A read gives so many messages at most before its client leaves.
+const READ_MESSAGES: usize = 4;
+/// A node serves so many inputs, and its disk takes so many bytes, before
+/// there is a new one: logs and records only ever get more.
+const INPUTS: u32 = 5_000;
+const DISK_BYTES: u64 = 96 << 20;
+
+thread_local! {
+    static NODE: RefCell<Option<(Node, u32)>> = const { RefCell::new(None) };
+}
+
+/// Makes the call.
+pub fn run(input: &[u8]) {
+    NODE.with_borrow_mut(|serving| {
+        let worn = |(node, inputs): &mut (Node, u32)| *inputs >= INPUTS || node.disk_bytes() > DISK_BYTES;
+        if serving.as_mut().is_some_and(worn) {
+            *serving = None;
+        }
+        let (node, inputs) = serving.get_or_insert_with(|| (Node::start(), 0));
+        *inputs += 1;
+        call(node, input);
+    });
+}
+
+fn call(node: &Node, input: &[u8]) {
+    let (how, message) = choice(input);
+    let (sealed, which) = (how & SEALED != 0, usize::from(how & 0xf) % (UNARY.len() + 2));
+    let message = Bytes::copy_from_slice(message);
+    node.talk(async |channel| {
+        let mut client = Grpc::new(channel);
+        client.ready().await.expect("the node takes calls");
+        if let Some(path) = UNARY.get(which) {
+            let message = if which == APPEND_ONE && sealed { seal(&message) } else { message };
+            let path = PathAndQuery::from_static(path);
+            typed(client.unary::<Bytes, Bytes, _>(Request::new(message), path, Raw).await.map(drop));
+        } else if which == UNARY.len() {
+            let messages = messages(&message, sealed);
+            let path = PathAndQuery::from_static(APPEND);
+            match client.streaming::<_, Bytes, Bytes, _>(Request::new(tokio_stream::iter(messages)), path, Raw).await {
+                Ok(answers) => {
+                    let mut answers = answers.into_inner();
+                    while let Some(_answer) = answers.message().await.unwrap_or_else(|status| {
+                        typed(Err(status));
+                        None
+                    }) {}
+                }
+                Err(status) => typed(Err(status)),
+            }
+        } else {
+            let path = PathAndQuery::from_static(READ);
+            match client.server_streaming::<Bytes, Bytes, _>(Request::new(message), path, Raw).await {
+                Ok(chunks) => read(chunks.into_inner()).await,
+                Err(status) => typed(Err(status)),
+            }
+        }
+    });
+}
+
+/// Takes what comes without waiting: one that follows may wait for ever.
+async fn read(mut chunks: tonic::Streaming<Bytes>) {
+    for _ in 0..READ_MESSAGES {
+        let chunk = tokio::select! {
+            biased;
+            chunk = chunks.message() => chunk,
+            () = yields(200) => return,
+        };
+        match chunk {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(status) => return typed(Err(status)),
+        }
+    }
+}
+
+async fn yields(count: usize) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A refusal says why; a message that is none is tonic's to refuse.
+fn typed(outcome: Result<(), Status>) {
+    let Err(status) = outcome else { return };
+    let undecodable = status.code() == Code::Internal && status.message().contains("decode");
+    assert!(
+        undecodable || v1::Error::from_status(&status).is_some_and(|error| error.kind.is_some()),
+        "{status:?} carries no typed error"
+    );
+}
+
+fn messages(input: &[u8], sealed: bool) -> Vec<Bytes> {
+    let mut rest = Input(input);
+    let mut messages = Vec::new();
+    while !rest.0.is_empty() && messages.len() < 16 {
+        let length = rest.short();
+        let message = Bytes::copy_from_slice(rest.bytes(length));
+        messages.push(if sealed { seal(&message) } else { message });
+    }
+    messages
+}
+
+/// Makes the batch of an append whole, if it is one.
+fn seal(message: &Bytes) -> Bytes {
+    let Ok(mut append) = v1::AppendRequest::decode(message.clone()) else { return message.clone() };
+    let mut sealed = append.batch.to_vec();
+    let codec = sealed.get(22).map_or(0, |attributes| attributes & 0b111);
+    batch::seal(&mut sealed, codec);
+    append.batch = sealed.into();
+    append.encode_to_vec().into()
+}
+
+/// One call of every kind.
+pub fn seeds() -> Vec<Vec<u8>> {
+    use v1::read_request::From;
+    let append = |compression| {
+        let mut builder = BatchBuilder::new(compression);
+        for _ in 0..5 {
+            builder.push(&Record::new(Timestamp::new(7), Bytes::from(vec![b'x'; 40]))).expect("room");
+        }
+        let batch = builder.finish(None).expect("records");
+        v1::AppendRequest { request: 9, log: LOG.to_owned(), batch }.encode_to_vec()
+    };
+    let log = LOG.to_owned();
+    let linearizable = v1::Consistency::Linearizable.into();
+    let read = |from, follow| {
+        let request = v1::ReadRequest {
+            log: LOG.to_owned(),
+            from: Some(from),
+            max_records: 3,
+            max_bytes: 1000,
+            follow,
+            consistency: linearizable,
+        };
+        request.encode_to_vec()
+    };
+    let config = Some(v1::LogConfig { replicas: 1, max_batch_bytes: 4096 });
+    let appends: Vec<u8> = [Compression::None, Compression::Gzip]
+        .map(append)
+        .iter()
+        .flat_map(|append| {
+            let length = u16::try_from(append.len()).expect("a small batch");
+            [&length.to_le_bytes()[..], append].concat()
+        })
+        .collect();
+    let mut seeds: Vec<(u8, Vec<u8>)> =
+        Compression::ALL.into_iter().map(|compression| (SEALED, append(compression))).collect();
+    seeds.extend([
+        (1, v1::OffsetsRequest { log: log.clone(), consistency: linearizable }.encode_to_vec()),
+        (2, v1::CreateLogRequest { name: "another".to_owned(), config }.encode_to_vec()),
+        (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2 }.encode_to_vec()),
+        (4, v1::DescribeLogRequest { name: log }.encode_to_vec()),
+        (5, Vec::new()),
+        (6, Vec::new()),
+        (SEALED | 7, appends),
+        (8, read(From::Start(v1::read_request::Start {}), false)),
+        (8, read(From::Offset(2), false)),
+        (8, read(From::End(v1::read_request::End {}), true)),
+    ]);
+    seeds.into_iter().map(|(how, message)| [&[how], &message[..]].concat()).collect()
+}
