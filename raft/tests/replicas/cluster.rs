@@ -106,7 +106,7 @@ impl Cluster {
         let node = self.nodes.get_mut(&replica).expect("there is such a node");
         let owner =
             Owner { cluster: ClusterId::new(1), node: NodeId::new(replica), incarnation: Incarnation::new(replica) };
-        let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+        let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
         let random = Arc::clone(&node.environment.random);
         let kv: Arc<dyn Kv> = node.kv.clone();
         let (journal, _) = Journal::open(node.disk.clone(), Arc::clone(&kv), random, config, owner).unwrap();

@@ -199,7 +199,7 @@ impl RaftStateMachine<TypeConfig> for WithoutGaps {
 
 fn stores(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>) -> (BegunLate, WithoutGaps) {
     let owner = Owner { cluster: ClusterId::new(1), node: NodeId::new(1), incarnation: Incarnation::new(1) };
-    let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+    let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
     let (journal, _) = Journal::open(disk, Arc::clone(&kv), Arc::new(Seeded::new(1)), config, owner).unwrap();
     let key = ReplicaKey { group: GROUP, replica: ReplicaId::new(1) };
     let log = LogStore::new(key, journal, 1 << 20);

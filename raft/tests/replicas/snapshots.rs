@@ -56,7 +56,7 @@ impl Follower {
 
     fn open(&self) -> Journal {
         let owner = Owner { cluster: ClusterId::new(1), node: NodeId::new(1), incarnation: Incarnation::new(1) };
-        let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+        let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
         let kv: Arc<dyn Kv> = self.kv.clone();
         Journal::open(self.disk.clone(), kv, Arc::clone(&self.environment.random), config, owner).unwrap().0
     }

@@ -88,7 +88,7 @@ fn founders() -> Vec<Place> {
 
 fn journal() -> Journal {
     let owner = Owner { cluster: ClusterId::new(1), node: node(1), incarnation: disk(10) };
-    let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+    let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
     let random = quipu_sdk::system::environment().random;
     let opened = Journal::open(Arc::new(MemoryDisk::new(1)), Arc::new(MemoryKv::new()), random, config, owner);
     opened.expect("a new journal").0
