@@ -285,6 +285,7 @@ fn group_options(settings: &Settings) -> GroupOptions {
         heartbeat: Duration::from_millis(settings.heartbeat_ms),
         election_min: Duration::from_millis(settings.election_timeout_min_ms),
         election_max: Duration::from_millis(settings.election_timeout_max_ms),
+        floor_step_bytes: settings.floor_step_bytes,
         ..GroupOptions::default()
     }
 }

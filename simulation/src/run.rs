@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
             counters: Arc::default(),
             tick: Duration::from_millis(scenario.timing.tick_ms),
             finished: Arc::default(),
+            trimmed: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());

@@ -15,6 +15,7 @@ mod offsets;
 mod producers;
 mod queue;
 mod read;
+mod retention;
 
 use std::sync::Arc;
 
@@ -26,14 +27,15 @@ use quipu_protocol::{Offset, OffsetRange};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
-use crate::group::{BarrierError, Group, GroupOptions, StartError, StopReason};
-use crate::types::TypeConfig;
+use crate::group::{BarrierError, Group, GroupOptions, ProposeError, StartError, StopReason};
+use crate::types::{Reply, TypeConfig};
 
 pub use errors::{AppendError, ReadError};
 pub use machine::LogMachine;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
 pub use queue::LogOptions;
 pub use read::ReadChunk;
+pub use retention::Retention;
 
 /// What an acknowledged append got. A majority of the replicas has it on
 /// stable storage.
@@ -58,6 +60,7 @@ struct Inner {
     kv: Arc<dyn Kv>,
     clock: Arc<dyn Clock>,
     _proposer: Task,
+    _retention: Option<Task>,
 }
 
 impl LogReplica {
@@ -84,7 +87,13 @@ impl LogReplica {
         let clock = Arc::clone(&environment.clock);
         let proposer = queue::propose(Arc::clone(&queue), group.clone(), Arc::clone(&clock));
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
-        Ok(Self { inner: Arc::new(Inner { group, queue, journal, kv, clock, _proposer: proposer }) })
+        let retention = queue.options().retention;
+        let kept = retention.is_some().then(|| {
+            let kept = retention::enforce(retention, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
+            environment.tasks.spawn("log-retention", Box::pin(kept))
+        });
+        let inner = Inner { group, queue, journal, kv, clock, _proposer: proposer, _retention: kept };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Its group: leader, members, shutting down.
@@ -99,6 +108,18 @@ impl LogReplica {
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         self.inner.queue.push(batch, &*self.inner.clock)
+    }
+
+    /// Moves the log's start to `to`, or to its end if that is less, and never
+    /// back; returns what is readable then.
+    ///
+    /// # Errors
+    /// Trimming again is harmless, whatever became of the first attempt.
+    pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
+        match self.inner.group.propose(queue::trim(self.inner.clock.wall(), to)).await? {
+            Reply::Trim(range) => Ok(range),
+            reply => unreachable!("a trim was answered by {reply:?}"),
+        }
     }
 
     /// The most bytes that a batch may have here.

@@ -21,9 +21,10 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use quipu_protocol::environment::Clock;
-use quipu_protocol::{Timestamp, stored};
+use quipu_protocol::{Offset, Timestamp, stored};
 use tokio::sync::{Notify, oneshot};
 
+use super::retention::Retention;
 use super::{AppendError, Appended, LogMachine};
 use crate::group::{Group, ProposeError, StopReason};
 use crate::types::{BatchOutcome, Reply};
@@ -46,6 +47,8 @@ pub struct LogOptions {
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
+    /// What of the log is kept.
+    pub retention: Retention,
 }
 
 impl Default for LogOptions {
@@ -57,6 +60,7 @@ impl Default for LogOptions {
             max_batch_bytes: 64 << 20,
             entries_in_flight: 4,
             patience: Duration::from_secs(2),
+            retention: Retention::default(),
         }
     }
 }
@@ -239,6 +243,12 @@ pub(super) async fn propose(queue: Arc<AppendQueue>, group: Group<LogMachine>, c
 fn command(now: Timestamp, batches: Vec<Bytes>) -> Bytes {
     let append = stored::log_command::Command::Append(stored::AppendBatches { batches });
     stored::LogCommand { stamp: now.get(), command: Some(append) }.encode_to_vec().into()
+}
+
+/// The command that moves a log's start.
+pub(super) fn trim(now: Timestamp, to: Offset) -> Bytes {
+    let trim = stored::log_command::Command::Trim(stored::Trim { to: to.get() });
+    stored::LogCommand { stamp: now.get(), command: Some(trim) }.encode_to_vec().into()
 }
 
 /// Tells each append of an entry what became of it.

@@ -150,6 +150,9 @@ impl Seen {
         let mut violated = |promise: &str, details: String| {
             violations.push(Violation::new(promise, format!("{}: {details}", describe(key, look))));
         };
+        // A replica that takes a snapshot over has its state image on the disk
+        // first, and drops the entries below it next.
+        let image = look.raft.journal().replica(key).and_then(|state| state.image);
         let before = self.replicas.remove(&key.replica);
         let before = before.as_ref();
         let same_boot = before.filter(|before| before.boot == look.boot);
@@ -170,12 +173,12 @@ impl Seen {
             // What it had fsynced before its process ended is there again. A
             // newer leader may have replaced it by entries of a newer term.
             let rank = |id: Option<EntryId>| id.map(|id| (id.term, id.index));
-            if rank(status.last) < rank(before.status.durable) {
+            if rank(status.last.max(image)) < rank(before.status.durable) {
                 let (now, then) = (status.last, before.status.durable);
                 violated("fsynced-survives", format!("its last entry is {now:?}, and it had fsynced {then:?}"));
             }
         }
-        if index(status.applied) > index(status.last) {
+        if index(status.applied) > index(status.last).max(index(image)) {
             let (applied, last) = (status.applied, status.last);
             violated("applied-lies-within-the-log", format!("applied {applied:?}, last {last:?}"));
         }
@@ -232,6 +235,9 @@ impl Seen {
         let Some((at, term)) = self.committed.last_key_value() else { return };
         // Committed since by a newer leader, of whom this one has not heard.
         if *term > status.term {
+            return;
+        }
+        if journal.replica(key).is_some_and(|state| index(state.purged) > Some(*at)) {
             return;
         }
         if let Ok(found) = journal.entry_id(key, Index::new(*at))

@@ -22,7 +22,7 @@ fn node(number: u64) -> NodeId {
 fn catalogs() -> [Catalog; 3] {
     let founders = (1..=3).map(|number| (node(number), (disk(10 * number), format!("n{number}:1")))).collect();
     let orders = "orders".parse().expect("a log's name");
-    let config = v1::LogConfig { replicas: 3, max_batch_bytes: 1 << 20 };
+    let config = v1::LogConfig { replicas: 3, max_batch_bytes: 1 << 20, ..v1::LogConfig::default() };
     let new_disk = Introduction { node: 1, incarnation: 11, boot_count: 1, boot: 7, ..Introduction::default() };
     let commands = [
         catalog::found(ClusterId::new(7), founding_nodes(&founders)),
