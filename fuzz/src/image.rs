@@ -35,8 +35,12 @@ pub(crate) const OWNER: Owner =
     Owner { cluster: ClusterId::new(0xC1), node: NodeId::new(3), incarnation: Incarnation::new(0x0D15_C000) };
 
 /// Segments of eight sectors.
-pub(crate) const CONFIG: JournalConfig =
-    JournalConfig { segment_bytes: 8 * SECTOR as u64, spare_segments: 1, tail_cache_bytes: 0 };
+pub(crate) const CONFIG: JournalConfig = JournalConfig {
+    segment_bytes: 8 * SECTOR as u64,
+    spare_segments: 1,
+    tail_cache_bytes: 0,
+    ..JournalConfig::DEFAULT
+};
 
 /// An image, and what it is.
 pub(crate) struct Image {

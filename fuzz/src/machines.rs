@@ -99,7 +99,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ..stored::Node::default()
     };
     let name: LogName = "orders".parse().expect("a name");
-    let config = v1::LogConfig { replicas: 0, max_batch_bytes: 1 << 20 };
+    let config = v1::LogConfig { max_batch_bytes: 1 << 20, ..v1::LogConfig::default() };
     let commands = [
         catalog::found(ClusterId::new(0xC1), vec![founder(1), founder(2), founder(3)]),
         catalog::register(&introduction(4, 44)),

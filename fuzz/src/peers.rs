@@ -100,9 +100,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         membership: Some(membership),
         membership_set_at: Some(stored::EntryId { term: 3, index: 8 }),
         image: Bytes::from_static(b"image"),
-        installed: true,
     };
-    let row = stored::OffsetRow { index: 7, term: 3, records: 5, skipped: vec![1, 2] };
+    let row = stored::OffsetRow { index: 7, term: 3, records: 5, skipped: vec![1, 2], ..stored::OffsetRow::default() };
     let requests = requests.map(|kind| {
         let request = peer::Request { group: 2, from: 1, to: 2, kind: Some(kind), ..peer::Request::default() };
         (0, request.encode_to_vec())

@@ -169,7 +169,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         };
         request.encode_to_vec()
     };
-    let config = Some(v1::LogConfig { replicas: 1, max_batch_bytes: 4096 });
+    let config = Some(v1::LogConfig { replicas: 1, max_batch_bytes: 4096, ..v1::LogConfig::default() });
     let appends: Vec<u8> = [Compression::None, Compression::Gzip]
         .map(append)
         .iter()

@@ -9,13 +9,14 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::errors::LeaderChanged;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::storage::{IOFlushed, LeaderBoundedStreamError, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use quipu_protocol::{Index, ReplicaId, Term};
-use quipu_storage::journal::{Journal, JournalError, ReplicaKey};
+use quipu_storage::journal::{EntryId, Journal, JournalError, ReplicaKey};
 use tokio::sync::{oneshot, watch};
 
 use crate::entry;
@@ -117,6 +118,18 @@ pub(crate) async fn read(
 /// Appends one entry and waits until it is on stable storage.
 pub(crate) async fn append_durably(journal: &Journal, key: ReplicaKey, entry: Entry) -> io::Result<()> {
     done(|done| journal.append(key, vec![entry::to_stored(entry)], done)).await
+}
+
+/// Reads the replica's newest state image.
+pub(crate) async fn read_image(journal: &Journal, key: ReplicaKey) -> io::Result<Option<(EntryId, Bytes)>> {
+    let (done, result) = oneshot::channel();
+    journal.read_image(key, Box::new(move |image| drop(done.send(image))));
+    result.await.map_err(|_| dropped())?.map_err(io::Error::other)
+}
+
+/// Saves a state image and waits until it is on stable storage.
+pub(crate) async fn save_image(journal: &Journal, key: ReplicaKey, at: EntryId, image: Bytes) -> io::Result<()> {
+    done(|done| journal.save_image(key, at, image, done)).await
 }
 
 /// Waits for an operation of the journal.

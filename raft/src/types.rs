@@ -75,6 +75,8 @@ pub enum Reply {
     None,
     /// A log's answer to each batch of the entry, in their order.
     Append(Vec<BatchOutcome>),
+    /// A log's readable range after a trim.
+    Trim(OffsetRange),
     /// The catalog's answer, encoded as the catalog chooses.
     Catalog(Bytes),
 }

@@ -12,7 +12,7 @@ use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, 
 use crate::wire::{LogPage, Meaning, Plain};
 use crate::{
     ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog, LogConfig, LogDescription,
-    LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig, RequestError,
+    LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
 };
 
 /// How many logs are asked for at once.
@@ -85,6 +85,23 @@ impl Client {
         offsets(&self.cluster, target, log, consistency).await.map_err(|error| log_error(log, error))
     }
 
+    /// Moves a log's start to `to`, or to its end if that is less, and never
+    /// back; returns what can be read then. Records before the start are gone
+    /// for good, though their space is freed later. May be repeated whatever
+    /// became of the first attempt.
+    pub async fn trim(&self, log: &LogName, to: Offset) -> Result<OffsetRange, TrimError> {
+        let request = || v1::TrimRequest { log: log.to_string(), to: to.get() };
+        let call = |channel| async { RecordsClient::new(channel).trim(request()).await };
+        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
+        let Answer { address, value } = answer.map_err(|error| trim_error(log, error))?;
+        let v1::TrimResponse { start, end } = value;
+        if start > end {
+            let violation = format!("the log starts at {start} and ends at {end}");
+            return Err(RequestError::Protocol { address, violation }.into());
+        }
+        Ok(OffsetRange::new(Offset::new(start), Offset::new(end)))
+    }
+
     /// A producer for a log. Whether the log exists shows at the first append.
     /// Starts a task, so that it needs the environment's runtime around it.
     pub fn producer(&self, log: &LogName, config: ProducerConfig) -> Result<Producer, ConfigError> {
@@ -144,6 +161,13 @@ fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
             _ => RequestError::Refused { address, message: error.message }.into(),
         },
         PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
+    match log_error(log, error) {
+        LogError::UnknownLog { log } => TrimError::UnknownLog { log },
+        LogError::Request(error) => error.into(),
     }
 }
 

@@ -51,7 +51,7 @@ mod wire;
 
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
-pub use errors::{AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError};
+pub use errors::{AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError, TrimError};
 pub use logs::{CreatedLog, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole, ReplicaState};
 pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
 pub use producer::{Append, Delivery, Producer};

@@ -14,13 +14,25 @@ pub struct LogConfig {
     /// 64 MiB; `None` on create takes the cluster's default (1 MiB). Always
     /// `Some` in an answer.
     pub max_batch_bytes: Option<u32>,
+    /// How many bytes of batches are kept, compressed as they are: what is
+    /// older is trimmed, but never the newest entry. `None` keeps all.
+    pub retention_bytes: Option<u64>,
+    /// How long records are kept, in milliseconds by the log's time, which is
+    /// its leaders'. `None` keeps them for ever.
+    pub retention_ms: Option<u64>,
 }
 
 impl fmt::Display for LogConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or_default = |value: Option<u32>| value.map_or_else(|| "default".to_owned(), |value| value.to_string());
         let (replicas, bytes) = (or_default(self.replicas), or_default(self.max_batch_bytes));
-        write!(f, "replicas {replicas}, max_batch_bytes {bytes}")
+        write!(f, "replicas {replicas}, max_batch_bytes {bytes}")?;
+        for (name, bound) in [("retention_bytes", self.retention_bytes), ("retention_ms", self.retention_ms)] {
+            if let Some(bound) = bound {
+                write!(f, ", {name} {bound}")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -36,14 +36,25 @@ pub(crate) enum Malformed {
 
 impl LogConfig {
     pub(crate) fn on_wire(self) -> v1::LogConfig {
-        v1::LogConfig { replicas: self.replicas.unwrap_or(0), max_batch_bytes: self.max_batch_bytes.unwrap_or(0) }
+        v1::LogConfig {
+            replicas: self.replicas.unwrap_or(0),
+            max_batch_bytes: self.max_batch_bytes.unwrap_or(0),
+            retention_bytes: self.retention_bytes.unwrap_or(0),
+            retention_ms: self.retention_ms.unwrap_or(0),
+        }
     }
 }
 
 impl Plain<v1::LogConfig> for LogConfig {
     fn of(config: v1::LogConfig) -> Self {
         let set = |value| Some(value).filter(|value| *value != 0);
-        Self { replicas: set(config.replicas), max_batch_bytes: set(config.max_batch_bytes) }
+        let long = |value| Some(value).filter(|value| *value != 0);
+        Self {
+            replicas: set(config.replicas),
+            max_batch_bytes: set(config.max_batch_bytes),
+            retention_bytes: long(config.retention_bytes),
+            retention_ms: long(config.retention_ms),
+        }
     }
 }
 

@@ -15,7 +15,12 @@ async fn a_log_is_created_once_and_found_again() {
     let cluster = FakeCluster::start(3).await;
     let client = cluster.client();
     let name: LogName = "invoices".parse().expect("a name");
-    let config = LogConfig { replicas: Some(3), max_batch_bytes: Some(4096) };
+    let config = LogConfig {
+        replicas: Some(3),
+        max_batch_bytes: Some(4096),
+        retention_bytes: Some(1 << 30),
+        retention_ms: None,
+    };
     let first = client.create_log(&name, config).await.expect("created");
     assert_eq!((&first.log.name, first.log.config, first.created), (&name, config, true));
     assert!(!client.create_log(&name, config).await.expect("there").created);

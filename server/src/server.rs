@@ -305,6 +305,7 @@ fn group_options(settings: &Settings) -> GroupOptions {
         election_max: Duration::from_millis(settings.election_timeout_max_ms),
         checkpoint_bytes: settings.checkpoint_bytes,
         replication_bytes: settings.replication_bytes,
+        floor_step_bytes: settings.floor_step_bytes,
     }
 }
 

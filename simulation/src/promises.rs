@@ -44,6 +44,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("end-covers-acknowledged", "A log's end lies behind everything that was acknowledged before it was asked for."),
     ("end-within-log", "A log's end counts no record that the log does not hold."),
     ("end-never-goes-back", "A log's end, asked for later, is no lower."),
+    ("start-is-what-was-asked", "A log starts where it was trimmed to, and nothing before that is read any more."),
     ("records-are-what-was-appended", "A reader gets the bytes that were appended."),
     ("readers-see-no-gap-and-no-damage", "A reader never meets a gap or damage."),
     ("a-retry-gets-the-first-answer", "Every copy of one append is answered with the same offsets."),

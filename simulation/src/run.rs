@@ -23,7 +23,7 @@ use std::time::Duration;
 use quipu_raft::Role;
 use tokio::sync::watch;
 
-use crate::checkers::always::{Always, Look, tasks_end};
+use crate::checkers::always::{Always, Dropped, Look, tasks_end};
 use crate::cluster::{Cluster, Process, node_of};
 use crate::event::{self, Phase, Stop, What};
 use crate::faults::{Active, Custody};
@@ -136,6 +136,7 @@ impl<'a> Run<'a> {
             counters: Arc::default(),
             tick: Duration::from_millis(scenario.timing.tick_ms),
             finished: Arc::default(),
+            trimmed: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
@@ -447,6 +448,10 @@ impl<'a> Run<'a> {
                 footprint: server.footprint(),
                 tasks: node.tasks(peers),
                 entries: &|key, index| raft.journal().entry_id(key, index),
+                dropped: &|key| {
+                    let state = raft.journal().replica(key);
+                    state.map(|state| Dropped { purged: state.purged, image: state.image }).unwrap_or_default()
+                },
             };
             let (violations, changes) = self.always.observe(&look);
             for violation in violations {

@@ -120,6 +120,15 @@ pub enum Job {
         /// Pauses between two appends are drawn up to this.
         pause_ms: u64,
     },
+    /// Trims a log, having read what it trims.
+    Trim {
+        /// This one, by its position.
+        log: usize,
+        /// Leaves up to so many of the records that it knows.
+        keep: u64,
+        /// Pauses between two trims are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates logs.
     Create {
         /// So many.
@@ -145,6 +154,9 @@ pub struct FaultPlan {
     /// What its choices (of a node, of a byte) follow from.
     pub draw: u64,
 }
+
+/// Sets the draws about trims apart from all others.
+const TRIMS: u64 = 0x7213;
 
 /// The least that a log's messages may hold, and with it what the smallest
 /// segments of the journal hold.
@@ -181,7 +193,26 @@ impl Scenario {
         if chance.random_range(0..4) == 0 {
             settings.insert("journal.staged_bytes".to_owned(), (64 << 10) * chance.random_range(1..=8));
         }
-        Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare()
+        Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare().with_trims()
+    }
+
+    /// In some scenarios clients trim. Drawn by itself, so that all else is as it
+    /// would be without.
+    fn with_trims(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ TRIMS);
+        if chance.random_range(0..5) < 2 {
+            let logs = self.logs.len();
+            for client in &mut self.clients {
+                client.jobs.push(Job::Trim {
+                    log: chance.random_range(0..logs),
+                    keep: *[0, 5, 40].choose(&mut chance).expect("not empty"),
+                    pause_ms: *[100, 300, 1_000].choose(&mut chance).expect("not empty"),
+                });
+            }
+            let step = *[1, 4_096, 65_536].choose(&mut chance).expect("not empty");
+            self.settings.insert("log.floor_step_bytes".to_owned(), step);
+        }
+        self
     }
 
     /// Where a copy may be lost, every log has so many that a majority is left.

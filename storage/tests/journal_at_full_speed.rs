@@ -27,7 +27,12 @@ impl Random for Counting {
 fn open(root: &Path) -> (Journal, Arc<dyn Kv>) {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk::open(root).unwrap());
     let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&root.join("metadata")).unwrap());
-    let config = JournalConfig { segment_bytes: 1024 * 1024, spare_segments: 2, tail_cache_bytes: 256 * 1024 };
+    let config = JournalConfig {
+        segment_bytes: 1024 * 1024,
+        spare_segments: 2,
+        tail_cache_bytes: 256 * 1024,
+        ..JournalConfig::DEFAULT
+    };
     let owner = Owner { cluster: ClusterId::new(7), node: NodeId::new(1), incarnation: Incarnation::new(99) };
     let random = Arc::new(Counting(AtomicU64::new(u64::from(std::process::id()))));
     let (journal, report) = Journal::open(disk, kv.clone(), random, config, owner).unwrap();

@@ -27,7 +27,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 const CONFIG: JournalConfig =
-    JournalConfig { segment_bytes: 1024 * 1024, spare_segments: 1, tail_cache_bytes: 64 * 1024 };
+    JournalConfig { segment_bytes: 1024 * 1024, tail_cache_bytes: 64 * 1024, ..JournalConfig::DEFAULT };
 
 const OWNER: Owner = Owner { cluster: ClusterId::new(7), node: NodeId::new(1), incarnation: Incarnation::new(99) };
 

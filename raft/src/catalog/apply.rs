@@ -153,7 +153,7 @@ impl Catalog {
         if let Some((id, log)) = self.log_named(&name) {
             // Whoever leaves a choice to the cluster agrees with what it chose.
             let replicas_agree = asked.replicas == 0 || asked.replicas == log.config.replicas;
-            let agree = replicas_agree && asked.max_batch_bytes == log.config.max_batch_bytes;
+            let agree = replicas_agree && v1::LogConfig { replicas: log.config.replicas, ..asked } == log.config;
             return match agree {
                 true => Outcome::LogCreated(LogCreated { log: self.summary(id), created: false }),
                 false => Outcome::Error(v1::Error::log_exists(name.as_str(), log.config)),

@@ -57,7 +57,7 @@ impl Story {
     }
 
     fn create(&mut self, name: &str, replicas: u32, reachable: &[u64]) -> Outcome {
-        let config = v1::LogConfig { replicas, max_batch_bytes: 1 << 20 };
+        let config = v1::LogConfig { replicas, max_batch_bytes: 1 << 20, ..v1::LogConfig::default() };
         let name = name.parse().expect("a log name");
         self.tell(create_log(&name, config, reachable.iter().copied().map(NodeId::new)))
     }

@@ -1,6 +1,7 @@
 //! What can go wrong with a group, by operation.
 
 use std::io;
+use std::sync::Arc;
 
 use quipu_protocol::{NodeId, ReplicaId};
 use quipu_storage::KvError;
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The journal did not take the first entry of a group that is founded.
     #[error("the group's first entry cannot be written")]
     Founding(#[source] io::Error),
+    /// The state image in the journal cannot be read.
+    #[error("the replica's state image cannot be read")]
+    Image(#[source] Arc<io::Error>),
     /// openraft refused what it found.
     #[error("starting: {0}")]
     Raft(String),

@@ -11,6 +11,7 @@
 //! on. Starts and ends; does not choose who the members are.
 
 mod errors;
+mod floor;
 mod founding;
 mod options;
 mod status;
@@ -58,6 +59,7 @@ struct Inner<M: Machine> {
     environment: Environment,
     stopped: watch::Receiver<Option<StopReason>>,
     _supervisor: Task,
+    _floor: Task,
 }
 
 impl<M: Machine> Group<M> {
@@ -85,17 +87,18 @@ impl<M: Machine> Group<M> {
             return Err(StartError::Damaged(damage));
         }
         let log_store = LogStore::new(key, journal.clone(), options.replication_bytes);
-        let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes)?;
+        let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes).await?;
         let shared = store.shared();
         let raft = scope(environment, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
         let (tell, stopped) = watch::channel(None);
         let supervisor = environment.tasks.spawn("group-supervisor", Box::pin(supervise(raft.clone(), key, tell)));
+        let floor = floor::keep(raft.clone(), Arc::clone(&shared), environment.clone(), options.floor_step_bytes);
+        let floor = environment.tasks.spawn("group-floor", Box::pin(floor));
         let environment = environment.clone();
-        Ok(Self {
-            inner: Arc::new(Inner { key, raft, shared, journal, environment, stopped, _supervisor: supervisor }),
-        })
+        let inner = Inner { key, raft, shared, journal, environment, stopped, _supervisor: supervisor, _floor: floor };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Which replica this is.

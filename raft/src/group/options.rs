@@ -20,6 +20,9 @@ pub struct GroupOptions {
     /// The most bytes of entries in one message to a follower (but always at
     /// least one entry).
     pub replication_bytes: u64,
+    /// How many bytes of entries that nobody needs any more are worth a new
+    /// state image, after which they are purged.
+    pub floor_step_bytes: u64,
 }
 
 impl Default for GroupOptions {
@@ -30,6 +33,7 @@ impl Default for GroupOptions {
             election_max: Duration::from_millis(1000),
             checkpoint_bytes: 64 << 20,
             replication_bytes: 1 << 20,
+            floor_step_bytes: 4 << 20,
         }
     }
 }
@@ -56,8 +60,8 @@ impl GroupOptions {
         if self.election_max <= self.election_min {
             return refuse("election_max must be more than election_min");
         }
-        if self.checkpoint_bytes == 0 || self.replication_bytes == 0 {
-            return refuse("checkpoint_bytes and replication_bytes must be more than 0");
+        if self.checkpoint_bytes == 0 || self.replication_bytes == 0 || self.floor_step_bytes == 0 {
+            return refuse("checkpoint_bytes, replication_bytes and floor_step_bytes must be more than 0");
         }
         let election_max = millis(self.election_max);
         let config = Config {

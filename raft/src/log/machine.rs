@@ -10,15 +10,18 @@
 //! - Time is the log's own: the largest stamp that a leader put into a
 //!   command. No clock is read.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use prost::Message;
 use quipu_protocol::batch::BatchHeader;
 use quipu_protocol::{Offset, OffsetRange, ProducerId, Timestamp, stored};
-use quipu_storage::journal::EntryId;
+use quipu_storage::Kv;
+use quipu_storage::journal::{EntryId, ReplicaKey};
 
-use super::offsets::{OffsetRow, RecentRows};
+use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
-use crate::machine::{Floor, Machine, MachineError, Row};
+use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
 use crate::types::{self, BatchOutcome, Reply};
 
 /// The state of one log.
@@ -28,7 +31,19 @@ pub struct LogMachine {
     end: Offset,
     time: Timestamp,
     producers: Producers,
+    /// Bytes of all batches that were given offsets.
+    bytes: u64,
     rows: RecentRows,
+    /// What this replica holds begins here. Not part of the state.
+    floor: LogFloor,
+}
+
+/// Where a replica's own copy begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct LogFloor {
+    offset: Offset,
+    /// Bytes of all batches before it.
+    bytes: u64,
 }
 
 /// No offset is larger: a batch says its own in 63 bits.
@@ -40,8 +55,19 @@ impl LogMachine {
         Self::default()
     }
 
-    /// The records that can be read.
+    /// The records that can be read here. Begins after the log's start only
+    /// while this replica applies what came after its state image.
     pub fn range(&self) -> OffsetRange {
+        OffsetRange::new(self.start.max(self.floor.offset), self.end)
+    }
+
+    /// Bytes of all batches that were ever given offsets.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn trim(&mut self, to: Offset) -> OffsetRange {
+        self.start = self.start.max(to.min(self.end));
         OffsetRange::new(self.start, self.end)
     }
 
@@ -59,8 +85,23 @@ impl LogMachine {
         &self.rows
     }
 
+    /// The row that holds `offset`, from memory or from Kv.
+    pub(super) fn row(&self, offset: Offset, kv: &dyn Kv, key: ReplicaKey) -> Result<OffsetRow, MachineError> {
+        let missing = |reason: String| MachineError::new("the row of an offset", reason);
+        let row = match self.rows.from(offset, 1) {
+            Some(rows) => rows.into_iter().next(),
+            None => {
+                let until = self.rows.first().unwrap_or(self.end);
+                let rows = saved_from(kv, key, offset, until, 1).map_err(|error| missing(error.to_string()))?;
+                rows.into_iter().next()
+            }
+        };
+        let row = row.filter(|row| row.base <= offset && offset < row.end());
+        row.ok_or_else(|| missing(format!("there is none for offset {offset}")))
+    }
+
     fn append(&mut self, id: EntryId, batches: &[Bytes]) -> Vec<BatchOutcome> {
-        let base = self.end;
+        let (base, position) = (self.end, self.bytes);
         let mut skipped = Vec::new();
         let mut outcomes = Vec::with_capacity(batches.len());
         for (ordinal, batch) in (0..).zip(batches) {
@@ -68,13 +109,15 @@ impl LogMachine {
             if let BatchOutcome::Appended(range) = outcome {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
                 self.end = range.end();
+                self.bytes += batch.len() as u64;
             } else {
                 skipped.push(ordinal);
             }
             outcomes.push(outcome);
         }
         if self.end > base {
-            self.rows.push(OffsetRow { entry: id, base, records: self.end.since(base), skipped });
+            let (records, time) = (self.end.since(base), self.time);
+            self.rows.push(OffsetRow { entry: id, base, records, skipped, time, position });
         }
         outcomes
     }
@@ -95,7 +138,7 @@ impl LogMachine {
 }
 
 impl Machine for LogMachine {
-    const FLOOR: Floor = Floor::Origin;
+    const FLOOR: Floor = Floor::Trimmed;
 
     fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
         use stored::log_command::Command;
@@ -105,6 +148,7 @@ impl Machine for LogMachine {
         self.producers.expire(self.time);
         match command.command {
             Some(Command::Append(append)) => Ok(Reply::Append(self.append(id, &append.batches))),
+            Some(Command::Trim(trim)) => Ok(Reply::Trim(self.trim(Offset::new(trim.to)))),
             None => Err(refuse(&"it is of a kind unknown to this version")),
         }
     }
@@ -116,6 +160,7 @@ impl Machine for LogMachine {
             time: self.time.get(),
             producers: self.producers.image(),
             forgotten_producer: self.producers.forgotten().get(),
+            bytes: self.bytes,
         }
         .encode_to_vec()
         .into()
@@ -135,7 +180,9 @@ impl Machine for LogMachine {
             end: Offset::new(state.end),
             time: Timestamp::new(state.time),
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
+            bytes: state.bytes,
             rows: RecentRows::default(),
+            floor: LogFloor::default(),
         };
         Ok(())
     }
@@ -146,6 +193,29 @@ impl Machine for LogMachine {
 
     fn saved(&mut self, applied: EntryId) {
         self.rows.saved(applied.index);
+    }
+
+    fn trimmed(&self) -> u64 {
+        self.start.get()
+    }
+
+    fn dispensable(&self, kv: &dyn Kv, key: ReplicaKey) -> Result<Option<Dispensable>, MachineError> {
+        if self.start <= self.floor.offset {
+            return Ok(None);
+        }
+        if self.start == self.end {
+            return Ok(Some(Dispensable { needed: None, bytes: self.bytes - self.floor.bytes }));
+        }
+        let row = self.row(self.start, kv, key)?;
+        let bytes = row.position.saturating_sub(self.floor.bytes);
+        Ok(Some(Dispensable { needed: Some(row.entry.index), bytes }))
+    }
+
+    fn rise(&mut self, image: &Bytes) -> Result<Option<Range<[u8; 8]>>, MachineError> {
+        let state = stored::LogState::decode(image.clone())
+            .map_err(|error| MachineError::new("a log's image", error.to_string()))?;
+        self.floor = LogFloor { offset: Offset::new(state.end), bytes: state.bytes };
+        Ok(Some(0_u64.to_be_bytes()..state.end.to_be_bytes()))
     }
 }
 
@@ -217,7 +287,17 @@ mod tests {
             ]
         );
         let rows = machine.recent_rows().from(Offset::new(3), 9).unwrap();
-        assert_eq!(rows, [OffsetRow { entry: id(4), base: Offset::new(3), records: 3, skipped: vec![0, 2] }]);
+        assert_eq!(
+            rows,
+            [OffsetRow {
+                entry: id(4),
+                base: Offset::new(3),
+                records: 3,
+                skipped: vec![0, 2],
+                time: Timestamp::new(NOW),
+                position: batch(3, producer(0)).len() as u64,
+            }]
+        );
     }
 
     #[test]
@@ -234,6 +314,55 @@ mod tests {
         let outcomes = apply(&mut machine, 1, NOW, vec![Bytes::from_static(b"not a batch")]);
         assert_eq!(outcomes, [BatchOutcome::Malformed]);
         assert!(machine.range().is_empty());
+    }
+
+    fn trim(machine: &mut LogMachine, index: u64, to: u64) -> OffsetRange {
+        let command = Some(stored::log_command::Command::Trim(stored::Trim { to }));
+        let command = stored::LogCommand { stamp: NOW, command }.encode_to_vec();
+        match machine.apply(id(index), &command.into()).unwrap() {
+            Reply::Trim(range) => range,
+            reply => panic!("a trim is answered by {reply:?}"),
+        }
+    }
+
+    #[test]
+    fn trim_moves_the_start_forward_up_to_the_end_and_never_back() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(5, None)]);
+        assert_eq!(trim(&mut machine, 2, 3), range(3, 5));
+        assert_eq!(trim(&mut machine, 3, 1), range(3, 5));
+        assert_eq!(trim(&mut machine, 4, u64::MAX), range(5, 5));
+        assert_eq!(apply(&mut machine, 5, NOW, vec![batch(1, None)]), [BatchOutcome::Appended(range(5, 6))]);
+        assert_eq!(machine.range(), range(5, 6));
+    }
+
+    #[test]
+    fn floor_is_below_the_entry_that_holds_the_start() {
+        let kv = quipu_storage::MemoryKv::new();
+        let key = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: quipu_protocol::ReplicaId::new(1) };
+        let mut machine = LogMachine::new();
+        for index in 1..=4 {
+            apply(&mut machine, index, NOW, vec![batch(2, None)]);
+        }
+        let bytes = batch(2, None).len() as u64;
+        assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
+        trim(&mut machine, 5, 5);
+        let expected = Dispensable { needed: Some(Index::new(3)), bytes: 2 * bytes };
+        assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(expected));
+        trim(&mut machine, 6, 8);
+        assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(Dispensable { needed: None, bytes: 4 * bytes }));
+    }
+
+    #[test]
+    fn nothing_below_the_floor_can_be_read_whatever_the_start() {
+        let mut machine = LogMachine::new();
+        apply(&mut machine, 1, NOW, vec![batch(4, None)]);
+        let image = machine.image();
+        let mut installed = LogMachine::new();
+        installed.install(&image).unwrap();
+        installed.rise(&image).unwrap();
+        assert_eq!(installed.range(), range(4, 4));
+        assert_eq!(installed.image(), image, "the floor is no part of the state");
     }
 
     #[test]

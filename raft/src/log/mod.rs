@@ -15,6 +15,7 @@ mod offsets;
 mod producers;
 mod queue;
 mod read;
+mod retention;
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ use quipu_protocol::{Offset, OffsetRange};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
-use crate::group::{BarrierError, Group, GroupOptions, StartError, StopReason};
-use crate::types::TypeConfig;
+use crate::group::{BarrierError, Group, GroupOptions, ProposeError, StartError, StopReason};
+use crate::types::{Reply, TypeConfig};
 
 pub use errors::{AppendError, ReadError};
 pub use machine::LogMachine;
@@ -36,6 +37,7 @@ pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allot
 pub use queue::LogOptions;
 pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
+pub use retention::Retention;
 
 /// What an acknowledged append got. A majority of the replicas has it on
 /// stable storage.
@@ -60,6 +62,7 @@ struct Inner {
     kv: Arc<dyn Kv>,
     clock: Arc<dyn Clock>,
     _proposer: Task,
+    _retention: Option<Task>,
 }
 
 impl LogReplica {
@@ -86,7 +89,13 @@ impl LogReplica {
         let clock = Arc::clone(&environment.clock);
         let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), Arc::clone(&clock));
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
-        Ok(Self { inner: Arc::new(Inner { group, queue, journal, kv, clock, _proposer: proposer }) })
+        let retention = queue.options().retention;
+        let kept = retention.is_some().then(|| {
+            let kept = retention::enforce(retention, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
+            environment.tasks.spawn("log-retention", Box::pin(kept))
+        });
+        let inner = Inner { group, queue, journal, kv, clock, _proposer: proposer, _retention: kept };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Its group: leader, members, shutting down.
@@ -106,6 +115,18 @@ impl LogReplica {
     /// What its appends hold, and by which options that is bounded.
     pub(crate) fn footprint(&self) -> (QueueFootprint, &LogOptions) {
         (self.inner.queue.footprint(), self.inner.queue.options())
+    }
+
+    /// Moves the log's start to `to`, or to its end if that is less, and never
+    /// back; returns what is readable then.
+    ///
+    /// # Errors
+    /// Trimming again is harmless, whatever became of the first attempt.
+    pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
+        match self.inner.group.propose(queue::trim(self.inner.clock.wall(), to)).await? {
+            Reply::Trim(range) => Ok(range),
+            reply => unreachable!("a trim was answered by {reply:?}"),
+        }
     }
 
     /// The most bytes that a batch may have here.

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::{Index, Offset, Term, stored};
+use quipu_protocol::{Index, Offset, Term, Timestamp, stored};
 use quipu_storage::journal::{EntryId, ReplicaKey};
 use quipu_storage::{Kv, KvError, Space};
 
@@ -34,6 +34,10 @@ pub(crate) struct OffsetRow {
     pub(crate) records: u64,
     /// Ordinals of its batches that got none, ascending.
     pub(crate) skipped: Vec<u32>,
+    /// Log time when it was applied.
+    pub(crate) time: Timestamp,
+    /// Bytes of all batches that were given offsets before.
+    pub(crate) position: u64,
 }
 
 impl OffsetRow {
@@ -48,6 +52,8 @@ impl OffsetRow {
             term: self.entry.term.get(),
             records: self.records,
             skipped: self.skipped.clone(),
+            time: self.time.get(),
+            position: self.position,
         };
         Row { space: Space::Offsets, key: self.base.get().to_be_bytes(), value: value.encode_to_vec().into() }
     }
@@ -61,7 +67,8 @@ impl OffsetRow {
             return Err(refuse(format!("{} records", row.records)));
         }
         let entry = EntryId { term: Term::new(row.term), index: Index::new(row.index) };
-        Ok(Self { entry, base, records: row.records, skipped: row.skipped })
+        let (time, position) = (Timestamp::new(row.time), row.position);
+        Ok(Self { entry, base, records: row.records, skipped: row.skipped, time, position })
     }
 }
 
@@ -164,7 +171,14 @@ mod tests {
     /// The row of entry `index` for `base..end`.
     fn row(index: u64, base: u64, end: u64) -> OffsetRow {
         let entry = EntryId { term: Term::new(1), index: Index::new(index) };
-        OffsetRow { entry, base: Offset::new(base), records: end - base, skipped: vec![1, 4] }
+        OffsetRow {
+            entry,
+            base: Offset::new(base),
+            records: end - base,
+            skipped: vec![1, 4],
+            time: Timestamp::new(7),
+            position: 100 * base,
+        }
     }
 
     fn bases(rows: &[OffsetRow]) -> Vec<u64> {

@@ -22,10 +22,11 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use quipu_protocol::environment::Clock;
-use quipu_protocol::{Timestamp, stored};
+use quipu_protocol::{Offset, Timestamp, stored};
 use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot};
 
+use super::retention::Retention;
 use super::{AppendError, Appended, LogMachine};
 use crate::group::{Group, ProposeError, StopReason};
 use crate::types::{BatchOutcome, Reply};
@@ -52,6 +53,8 @@ pub struct LogOptions {
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
+    /// What of the log is kept.
+    pub retention: Retention,
 }
 
 impl Default for LogOptions {
@@ -64,6 +67,7 @@ impl Default for LogOptions {
             entries_in_flight: 4,
             staged_bytes: 256 << 20,
             patience: Duration::from_secs(2),
+            retention: Retention::default(),
         }
     }
 }
@@ -283,6 +287,12 @@ fn refuse(answers: Vec<Answer>, error: &AppendError) {
     for answer in answers {
         let _ = answer.send(Err(error.clone()));
     }
+}
+
+/// The command that moves a log's start.
+pub(super) fn trim(now: Timestamp, to: Offset) -> Bytes {
+    let trim = stored::log_command::Command::Trim(stored::Trim { to: to.get() });
+    stored::LogCommand { stamp: now.get(), command: Some(trim) }.encode_to_vec().into()
 }
 
 /// Tells each append of an entry what became of it.

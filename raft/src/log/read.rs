@@ -70,7 +70,15 @@ pub(super) async fn read(
         return Err(missing(from));
     }
     let indexes = first.entry.index.get()..last.entry.index.next().get();
-    let entries = log_store::read(journal, group.key(), indexes, max_bytes).await.map_err(ReadError::storage)?;
+    let entries = match log_store::read(journal, group.key(), indexes, max_bytes).await {
+        Ok(entries) => entries,
+        Err(error) => {
+            // They may have been purged since they were looked up.
+            let range = group.view(LogMachine::range);
+            let gone = from < range.start();
+            return Err(if gone { ReadError::OutOfRange { range } } else { ReadError::storage(error) });
+        }
+    };
     let mut rows = rows.iter().peekable();
     let mut bytes = 0;
     for entry in entries {

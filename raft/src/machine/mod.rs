@@ -8,14 +8,19 @@
 //! ```
 //!
 //! [`Machine`] is the pure part, [`MachineStore`] the part openraft drives.
-//! What is in Kv is a cache: losing it costs applying the journal again.
+//! What is in Kv is a cache: losing it costs applying the journal again, from
+//! the state image on that the journal keeps at the replica's floor.
 
+mod floor;
 mod saved;
 mod store;
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use quipu_storage::Space;
-use quipu_storage::journal::EntryId;
+use quipu_protocol::Index;
+use quipu_storage::journal::{EntryId, ReplicaKey};
+use quipu_storage::{Kv, Space};
 
 use crate::types::Reply;
 
@@ -28,7 +33,7 @@ pub use store::{MachineStore, SnapshotBuilder};
 /// # Invariant
 /// `apply` reads no clock, no randomness and no hash order: two replicas that
 /// applied the same commands have equal images.
-pub trait Machine: Send + Sync + 'static {
+pub trait Machine: Default + Send + Sync + 'static {
     /// Where this machine's snapshots stand.
     const FLOOR: Floor;
 
@@ -58,6 +63,32 @@ pub trait Machine: Send + Sync + 'static {
     fn saved(&mut self, applied: EntryId) {
         let _ = applied;
     }
+
+    /// Changes whenever more entries may have become dispensable.
+    fn trimmed(&self) -> u64 {
+        0
+    }
+
+    /// What the replica `key` may let go of, of what was applied; `None` for
+    /// nothing new. Asked only where the floor is [`Floor::Trimmed`].
+    ///
+    /// # Errors
+    /// When the rows in `kv` cannot be read.
+    fn dispensable(&self, kv: &dyn Kv, key: ReplicaKey) -> Result<Option<Dispensable>, MachineError> {
+        let _ = (kv, key);
+        Ok(None)
+    }
+
+    /// The replica's floor has risen to where `image` is from: it holds no
+    /// entry up to there any more. Not part of the state, which is the same on
+    /// all replicas. Returns which of its rows are of no use any more.
+    ///
+    /// # Errors
+    /// When `image` is not one that this version can read.
+    fn rise(&mut self, image: &Bytes) -> Result<Option<Range<[u8; 8]>>, MachineError> {
+        let _ = image;
+        Ok(None)
+    }
 }
 
 /// Where a group's snapshots stand, which is where its log may be purged to.
@@ -66,11 +97,21 @@ pub trait Machine: Send + Sync + 'static {
 /// snapshot above the entries that hold retained records would lose them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Floor {
-    /// Before the first entry: nothing is ever purged. A log's, until it can
-    /// be trimmed.
-    Origin,
+    /// Before the first entry that holds something retained. A log's: it rises
+    /// when the log is trimmed, to where a state image is in the journal.
+    Trimmed,
     /// At the last applied entry: the state is all there is to keep.
     Applied,
+}
+
+/// Entries that nobody needs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dispensable {
+    /// The first entry that has to stay; all that were applied may go if there
+    /// is none.
+    pub needed: Option<Index>,
+    /// Bytes of what would go.
+    pub bytes: u64,
 }
 
 /// A row to be kept beside an image. Its key is private to the replica.

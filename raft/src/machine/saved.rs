@@ -29,9 +29,6 @@ pub(crate) struct Saved {
     pub(crate) applied: EntryId,
     pub(crate) membership: StoredMembership,
     pub(crate) image: Bytes,
-    /// Whether it came by a snapshot, so that the journal may lack what it
-    /// reflects.
-    pub(crate) installed: bool,
 }
 
 /// The key under which a replica's rows lie, followed by a row's own.
@@ -64,7 +61,8 @@ impl Saved {
         batch.put(Space::State, state_key(key).to_vec(), self.encode());
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// As it is kept, in Kv and in the journal.
+    pub(super) fn encode(&self) -> Vec<u8> {
         let id = |id: EntryId| stored::EntryId { term: id.term.get(), index: id.index.get() };
         stored::MachineState {
             version: VERSION,
@@ -72,12 +70,12 @@ impl Saved {
             membership: Some(entry::stored_membership(self.membership.membership())),
             membership_set_at: self.membership.log_id().as_ref().map(|set_at| id(types::entry_id(set_at))),
             image: self.image.clone(),
-            installed: self.installed,
         }
         .encode_to_vec()
     }
 
-    fn decode(value: Bytes) -> Result<Self, MachineError> {
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub(super) fn decode(value: Bytes) -> Result<Self, MachineError> {
         let refuse = |reason: String| MachineError::new("the saved state of a replica", reason);
         let state = stored::MachineState::decode(value).map_err(|error| refuse(error.to_string()))?;
         if state.version != VERSION {
@@ -92,7 +90,7 @@ impl Saved {
             None => StoredMembership::default(),
             Some(set_at) => RaftStoredMembership::new(Some(set_at), entry::membership_of(&membership).map_err(refuse)?),
         };
-        Ok(Self { applied, membership, image: state.image, installed: state.installed })
+        Ok(Self { applied, membership, image: state.image })
     }
 }
 

@@ -6,8 +6,11 @@
 //!   is enough to commit); were Kv ahead of the journal after a crash,
 //!   start-up would take the journal's tail for purged.
 //! - A snapshot stands at the machine's [`Floor`].
+//! - Once entries are purged, the journal holds a state image that is at least
+//!   as new; Kv may lose what it holds at any time.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
@@ -20,8 +23,9 @@ use quipu_storage::{Batch, Kv, KvError};
 use tokio::sync::watch;
 
 use super::saved::{self, Saved};
-use super::{Floor, Machine};
+use super::{Floor, Machine, floor};
 use crate::group::StartError;
+use crate::log_store;
 use crate::log_store::{Durable, LogStore};
 use crate::types::{self, LogId, Reply, StoredMembership, TypeConfig};
 
@@ -31,23 +35,23 @@ const ENTRY_COST: u64 = 512;
 
 /// A replica's machine, shared by openraft's worker and those who look at it.
 pub(crate) struct Shared<M> {
-    key: ReplicaKey,
-    journal: Journal,
-    kv: Arc<dyn Kv>,
+    pub(super) key: ReplicaKey,
+    pub(super) journal: Journal,
+    pub(super) kv: Arc<dyn Kv>,
     checkpoint_bytes: u64,
-    state: RwLock<State<M>>,
+    pub(super) state: RwLock<State<M>>,
+    /// What was applied since the last state image.
+    pub(super) above_floor: AtomicU64,
     applied: watch::Sender<Option<EntryId>>,
     durable: watch::Receiver<Durable>,
     /// Written by one at a time, so that Kv sees states in their order.
     saving: Mutex<Saving>,
 }
 
-struct State<M> {
-    machine: M,
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    /// The image before the first entry.
-    origin: Bytes,
+pub(super) struct State<M> {
+    pub(super) machine: M,
+    pub(super) applied: Option<LogId>,
+    pub(super) membership: StoredMembership,
     /// What was applied since the last state was taken for saving.
     unsaved: u64,
 }
@@ -61,11 +65,21 @@ struct Saving {
 }
 
 /// What is told to whoever finds a lock poisoned: there is no state to trust.
-const POISONED: &str = "the machine panicked while it was applied";
+pub(super) const POISONED: &str = "the machine panicked while it was applied";
 
 impl<M: Machine> Shared<M> {
     pub(crate) fn view<T>(&self, look: impl FnOnce(&M) -> T) -> T {
         look(&self.state.read().expect(POISONED).machine)
+    }
+
+    pub(crate) fn key(&self) -> ReplicaKey {
+        self.key
+    }
+
+    /// Where the state image is, if entries below it are still there.
+    pub(crate) fn unpurged(&self) -> Option<EntryId> {
+        let held = self.journal.replica(self.key)?;
+        held.image.filter(|image| held.purged.is_none_or(|purged| purged.index < image.index))
     }
 
     pub(crate) fn applied(&self) -> watch::Receiver<Option<EntryId>> {
@@ -106,8 +120,7 @@ impl<M: Machine> Shared<M> {
         let image = state.machine.image();
         let rows = state.machine.rows();
         let mut batch = Batch::new();
-        Saved { applied, membership: state.membership.clone(), image, installed: false }
-            .write(self.key, rows, &mut batch);
+        Saved { applied, membership: state.membership.clone(), image }.write(self.key, rows, &mut batch);
         Some((applied, batch))
     }
 
@@ -153,6 +166,7 @@ impl<M: Machine> Shared<M> {
         let log_id = entry.log_id();
         let (found, next) = (log_id.index, state.applied.map_or(0, |applied| applied.index + 1));
         assert!(found == next, "entry {found} was applied where entry {next} is next");
+        let cost = ENTRY_COST + command_bytes(&entry.payload);
         let reply = match entry.payload {
             EntryPayload::Blank => Reply::None,
             EntryPayload::Membership(membership) => {
@@ -160,21 +174,34 @@ impl<M: Machine> Shared<M> {
                 Reply::None
             }
             EntryPayload::Normal(command) => {
-                state.unsaved += command.0.len() as u64;
                 state.machine.apply(types::entry_id(&log_id), &command.0).map_err(io::Error::other)?
             }
         };
-        state.unsaved += ENTRY_COST;
+        state.unsaved += cost;
+        self.above_floor.fetch_add(cost, Ordering::Relaxed);
         state.applied = Some(log_id);
         quipu_protocol::point!("entry-applied");
         Ok(reply)
     }
 
-    /// Replaces the state by a snapshot, in memory and in Kv.
-    fn install(&self, meta: &SnapshotMetaOf, image: &Bytes) -> io::Result<()> {
+    /// Replaces the state by a snapshot: in the journal first, which openraft
+    /// purges up to there next, then in Kv and in memory.
+    async fn install(&self, meta: &SnapshotMetaOf, image: &Bytes) -> io::Result<()> {
+        if let Some(at) = meta.last_log_id.as_ref().map(types::entry_id) {
+            let saved = Saved { applied: at, membership: meta.last_membership.clone(), image: image.clone() };
+            log_store::save_image(&self.journal, self.key, at, saved.encode().into()).await?;
+            quipu_protocol::point!("snapshot-kept");
+        }
+        self.replace(meta, image)
+    }
+
+    fn replace(&self, meta: &SnapshotMetaOf, image: &Bytes) -> io::Result<()> {
         let mut saving = self.saving.lock().expect(POISONED);
         let mut state = self.state.write().expect(POISONED);
         state.machine.install(image).map_err(io::Error::other)?;
+        // Whoever installs a snapshot holds nothing below it.
+        state.machine.rise(image).map_err(io::Error::other)?;
+        self.above_floor.store(0, Ordering::Relaxed);
         state.applied = meta.last_log_id;
         state.membership = meta.last_membership.clone();
         state.unsaved = 0;
@@ -182,28 +209,37 @@ impl<M: Machine> Shared<M> {
         let mut batch = Batch::new();
         saved::forget(self.key, &mut batch);
         if let Some(applied) = applied {
-            let saved = Saved { applied, membership: state.membership.clone(), image: image.clone(), installed: true };
+            let saved = Saved { applied, membership: state.membership.clone(), image: image.clone() };
             saved.write(self.key, Vec::new(), &mut batch);
         }
-        // openraft purges the log up to here next: from then on only Kv knows.
-        self.kv.write(batch).and_then(|()| self.kv.flush()).map_err(io::Error::other)?;
+        self.kv.write(batch).map_err(io::Error::other)?;
         quipu_protocol::point!("snapshot-installed");
         *saving = Saving { saved: applied, pending: None };
         self.applied.send_replace(applied);
         Ok(())
     }
 
-    /// The snapshot at the machine's floor.
-    fn snapshot(&self) -> SnapshotOf {
-        let state = self.state.read().expect(POISONED);
-        match M::FLOOR {
-            Floor::Origin => Snapshot { meta: SnapshotMeta::default(), snapshot: state.origin.clone() },
-            Floor::Applied => Snapshot {
-                meta: SnapshotMeta { last_log_id: state.applied, last_membership: state.membership.clone() },
-                snapshot: state.machine.image(),
-            },
-        }
+    /// The snapshot at the machine's floor; `None` before the first entry,
+    /// where there is nothing that it could spare a receiver.
+    async fn snapshot(&self) -> io::Result<Option<SnapshotOf>> {
+        let (last_log_id, last_membership, snapshot) = match M::FLOOR {
+            Floor::Trimmed => {
+                let Some(saved) = floor::load(&self.journal, self.key).await? else { return Ok(None) };
+                (Some(types::log_id(saved.applied)), saved.membership, saved.image)
+            }
+            Floor::Applied => {
+                let state = self.state.read().expect(POISONED);
+                (state.applied, state.membership.clone(), state.machine.image())
+            }
+        };
+        let meta = SnapshotMeta { last_log_id, last_membership };
+        Ok(last_log_id.is_some().then_some(Snapshot { meta, snapshot }))
     }
+}
+
+/// What a command has to be applied again for.
+fn command_bytes(payload: &EntryPayload<types::Command, u64, types::Member>) -> u64 {
+    if let EntryPayload::Normal(command) = payload { command.0.len() as u64 } else { 0 }
 }
 
 type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
@@ -220,18 +256,28 @@ impl<M: Machine> MachineStore<M> {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn open(log: &LogStore, mut machine: M, kv: Arc<dyn Kv>, checkpoint_bytes: u64) -> Result<Self, StartError> {
+    pub async fn open(
+        log: &LogStore,
+        mut machine: M,
+        kv: Arc<dyn Kv>,
+        checkpoint_bytes: u64,
+    ) -> Result<Self, StartError> {
         let (key, journal) = (log.key(), log.journal().clone());
-        let origin = machine.image();
-        let saved = Saved::load(&*kv, key)??;
+        let floor = floor::load(&journal, key).await.map_err(|error| StartError::Image(Arc::new(error)))?;
+        let floor_at = floor.as_ref().map(|floor| floor.applied);
+        // Kv may have lost what it held; the image is the least there is.
+        let saved = Saved::load(&*kv, key)??.filter(|saved| floor_at.is_none_or(|at| at.index <= saved.applied.index));
+        let in_kv = saved.as_ref().map(|saved| saved.applied);
+        let floor_image = floor.as_ref().map(|floor| floor.image.clone());
+        let saved = saved.or(floor);
         let mut membership = StoredMembership::default();
         let applied = saved.as_ref().map(|saved| saved.applied);
         if let Some(saved) = saved {
             let there = journal.entry_id(key, saved.applied.index)?;
-            // What came by a snapshot is here before the purge that follows it
-            // is in the journal. Should a crash have come between, openraft
-            // finds the hole as it starts and purges then.
-            if there != Some(saved.applied) && !saved.installed {
+            // What came by a snapshot is in the journal before the purge that
+            // follows it. Should a crash have come between, openraft finds the
+            // hole as it starts and purges then.
+            if there != Some(saved.applied) && floor_at != Some(saved.applied) {
                 let last = journal.replica(key).and_then(|state| state.last);
                 return Err(StartError::MetadataAhead { applied: saved.applied, last });
             }
@@ -239,16 +285,20 @@ impl<M: Machine> MachineStore<M> {
             machine.saved(saved.applied);
             membership = saved.membership;
         }
-        let state = State { machine, applied: applied.map(types::log_id), membership, origin, unsaved: 0 };
+        if let Some(image) = &floor_image {
+            machine.rise(image)?;
+        }
+        let state = State { machine, applied: applied.map(types::log_id), membership, unsaved: 0 };
         let shared = Shared {
             key,
             journal,
             kv,
             checkpoint_bytes,
             state: RwLock::new(state),
+            above_floor: AtomicU64::new(0),
             applied: watch::channel(applied).0,
             durable: log.durable(),
-            saving: Mutex::new(Saving { saved: applied, pending: None }),
+            saving: Mutex::new(Saving { saved: in_kv, pending: None }),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -291,14 +341,11 @@ impl<M: Machine> RaftStateMachine<TypeConfig> for MachineStore<M> {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMetaOf, snapshot: Bytes) -> Result<(), io::Error> {
-        self.shared.install(meta, &snapshot)
+        self.shared.install(meta, &snapshot).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
-        let snapshot = self.shared.snapshot();
-        // Before the first entry there is nothing that a snapshot could spare
-        // a receiver.
-        Ok(snapshot.meta.last_log_id.is_some().then_some(snapshot))
+        self.shared.snapshot().await
     }
 }
 
@@ -311,13 +358,13 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf, io::Error> {
-        let snapshot = self.shared.snapshot();
-        if snapshot.meta.last_log_id.is_some() {
-            // The log may be purged up to here next: from then on only Kv
-            // knows what the entries did.
-            self.shared.settle().await?;
-            self.shared.kv.flush().map_err(io::Error::other)?;
+        let snapshot = self.shared.snapshot().await?;
+        if let (Floor::Applied, Some(snapshot)) = (M::FLOOR, &snapshot)
+            && let Some(at) = &snapshot.meta.last_log_id
+        {
+            // The log may be purged up to here next.
+            self.shared.raise(types::entry_id(at)).await?;
         }
-        Ok(snapshot)
+        Ok(snapshot.unwrap_or_else(|| Snapshot { meta: SnapshotMeta::default(), snapshot: M::default().image() }))
     }
 }

@@ -14,7 +14,7 @@ use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::catalog::{Catalog, CatalogLog, Place};
 use crate::group::{self, Group, StartError, StopReason};
-use crate::log::{LogOptions, LogReplica};
+use crate::log::{LogOptions, LogReplica, Retention};
 use crate::machine::Machine;
 use crate::node::{Inner, LogHere, LogState};
 use crate::peers::GroupNetwork;
@@ -101,7 +101,7 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         node.environment(),
         network,
         node.config().group.clone(),
-        LogOptions { max_batch_bytes, ..node.config().log.clone() },
+        LogOptions { max_batch_bytes, retention: Retention::of(&log.config), ..node.config().log.clone() },
     )
     .await?;
     node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));

@@ -105,7 +105,7 @@ async fn description_says_what_each_replica_says() {
 async fn bad_requests_say_why_and_change_nothing() {
     let cluster = Cluster::founded(1).await;
     let node = cluster.node(1);
-    let too_many = v1::LogConfig { replicas: 3, max_batch_bytes: 0 };
+    let too_many = v1::LogConfig { replicas: 3, ..v1::LogConfig::default() };
     match node.create_log(&log_name("orders"), too_many).await {
         Err(CreateLogError::Refused(error)) => {
             assert!(matches!(error.kind, Some(v1::error::Kind::TooFewNodes(_))), "{error:?}");

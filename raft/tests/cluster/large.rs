@@ -13,7 +13,7 @@ async fn append_of_64_mib_at_10_mb_per_second_causes_no_election() {
     let mut cluster = Cluster::new(2).with_segments_of(80 << 20);
     cluster.start_all().await;
     cluster.all_ready().await;
-    let config = v1::LogConfig { replicas: 2, max_batch_bytes: 64 << 20 };
+    let config = v1::LogConfig { replicas: 2, max_batch_bytes: 64 << 20, ..v1::LogConfig::default() };
     cluster.create(1, "large", config).await;
     cluster.append("large", "warm").await;
     let (leads, leader) = cluster.leader("large").await;

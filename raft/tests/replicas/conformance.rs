@@ -198,13 +198,13 @@ impl RaftStateMachine<TypeConfig> for WithoutGaps {
     }
 }
 
-fn stores(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>) -> (BegunLate, WithoutGaps) {
+async fn stores(disk: Arc<dyn Disk>, kv: Arc<dyn Kv>) -> (BegunLate, WithoutGaps) {
     let owner = Owner { cluster: ClusterId::new(1), node: NodeId::new(1), incarnation: Incarnation::new(1) };
-    let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+    let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
     let (journal, _) = Journal::open(disk, Arc::clone(&kv), Arc::new(Seeded::new(1)), config, owner).unwrap();
     let key = ReplicaKey { group: GROUP, replica: ReplicaId::new(1) };
     let log = LogStore::new(key, journal, 1 << 20);
-    let machine = MachineStore::open(&log, Concatenation::default(), kv, 1 << 20).unwrap();
+    let machine = MachineStore::open(&log, Concatenation::default(), kv, 1 << 20).await.unwrap();
     (BegunLate { log, first: Arc::new(AtomicU64::new(u64::MAX)) }, WithoutGaps(machine))
 }
 
@@ -212,7 +212,7 @@ struct InMemory;
 
 impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps> for InMemory {
     async fn build(&self) -> Result<((), BegunLate, WithoutGaps), StorageError<TypeConfig>> {
-        let (log, machine) = stores(Arc::new(MemoryDisk::new(1)), Arc::new(MemoryKv::new()));
+        let (log, machine) = stores(Arc::new(MemoryDisk::new(1)), Arc::new(MemoryKv::new())).await;
         Ok(((), log, machine))
     }
 }
@@ -224,7 +224,7 @@ impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, tempfile::TempDir> for OnD
         let directory = tempfile::tempdir().unwrap();
         let disk = SystemDisk::open(directory.path()).unwrap();
         let kv = RocksKv::open(&directory.path().join("metadata")).unwrap();
-        let (log, machine) = stores(Arc::new(disk), Arc::new(kv));
+        let (log, machine) = stores(Arc::new(disk), Arc::new(kv)).await;
         Ok((directory, log, machine))
     }
 }

@@ -12,3 +12,4 @@ mod founding;
 mod network;
 mod snapshots;
 mod stories;
+mod trimming;

@@ -11,7 +11,7 @@ use quipu_protocol::{ClusterId, Incarnation, Index, NodeId, Term};
 use quipu_raft::types::{Entry, LogId, StoredMembership, Vote};
 use quipu_raft::{Command, Group, GroupOptions, Machine, Member};
 use quipu_storage::journal::{EntryId, Journal, JournalConfig, Owner};
-use quipu_storage::{Kv, MemoryDisk, MemoryKv};
+use quipu_storage::{Kv, Lane, MemoryDisk, MemoryKv};
 
 use crate::cluster::key;
 use crate::conformance::Concatenation;
@@ -56,7 +56,7 @@ impl Follower {
 
     fn open(&self) -> Journal {
         let owner = Owner { cluster: ClusterId::new(1), node: NodeId::new(1), incarnation: Incarnation::new(1) };
-        let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+        let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
         let kv: Arc<dyn Kv> = self.kv.clone();
         Journal::open(self.disk.clone(), kv, Arc::clone(&self.environment.random), config, owner).unwrap().0
     }
@@ -89,6 +89,10 @@ impl Follower {
         self.running.as_ref().expect("it runs").0.replica(key(1))?.purged
     }
 
+    fn image(&self) -> Option<EntryId> {
+        self.running.as_ref().expect("it runs").0.replica(key(1))?.image
+    }
+
     fn state(&self) -> Bytes {
         self.group().view(Machine::image)
     }
@@ -119,7 +123,7 @@ async fn snapshot_that_outlived_its_purge_is_where_the_replica_goes_on() {
         follower.hears(None, vec![first, said(1, "a"), said(2, "b")]).await;
         assert_eq!(follower.state(), "ab");
 
-        // The snapshot reaches the metadata, the purge does not reach the disk.
+        // The image reaches the disk, the purge does not.
         follower.disk.hold();
         let meta = SnapshotMeta {
             last_log_id: Some(at(9)),
@@ -128,7 +132,15 @@ async fn snapshot_that_outlived_its_purge_is_where_the_replica_goes_on() {
         let snapshot = Snapshot { meta, snapshot: Bytes::from_static(b"a to i") };
         let raft = follower.group().raft().clone();
         let install = follower.group().scope(async move { raft.install_full_snapshot(leader(), snapshot).await });
-        let (mut install, applies) = (Box::pin(install), Box::pin(follower.applies(9)));
+        let mut install = Box::pin(install);
+        let applies = async {
+            // The image's commit, no more.
+            while follower.image().is_none() {
+                follower.disk.step(Lane::Commit);
+                tokio::task::yield_now().await;
+            }
+            follower.applies(9).await;
+        };
         tokio::select! {
             biased;
             () = applies => {}

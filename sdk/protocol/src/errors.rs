@@ -220,7 +220,10 @@ mod tests {
             (v1::Error::not_leader(Some(peer(2)), vec![peer(1), peer(2)]), Code::FailedPrecondition),
             (v1::Error::unknown_log("orders"), Code::NotFound),
             (
-                v1::Error::log_exists("orders", v1::LogConfig { replicas: 3, max_batch_bytes: 1024 }),
+                v1::Error::log_exists(
+                    "orders",
+                    v1::LogConfig { replicas: 3, max_batch_bytes: 1024, retention_bytes: 1, retention_ms: 2 },
+                ),
                 Code::AlreadyExists,
             ),
             (v1::Error::invalid_argument("replicas", "0 is none"), Code::InvalidArgument),

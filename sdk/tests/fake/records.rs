@@ -77,6 +77,15 @@ impl Records for Node {
         let Some(log) = state.logs.get(&request.log) else { return Err(v1::Error::unknown_log(&request.log).into()) };
         Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end }))
     }
+
+    async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
+        let v1::TrimRequest { log, to } = request.into_inner();
+        self.world.check_leader(self.node, &log)?;
+        let mut state = self.world.state();
+        let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };
+        log.start = log.start.max(to.min(log.end));
+        Ok(Response::new(v1::TrimResponse { start: log.start, end: log.end }))
+    }
 }
 
 impl Node {

@@ -5,7 +5,9 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
-use quipu_sdk::{AppendError, ConfigError, CreateLogError, LogError, LogNameError, ReadError, RequestError, SendError};
+use quipu_sdk::{
+    AppendError, ConfigError, CreateLogError, LogError, LogNameError, ReadError, RequestError, SendError, TrimError,
+};
 
 /// The exit codes beside 0, done. Scripts rely on them.
 pub(crate) mod code {
@@ -140,6 +142,12 @@ impl From<ReadError> for Failure {
 
 impl From<CreateLogError> for Failure {
     fn from(error: CreateLogError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<TrimError> for Failure {
+    fn from(error: TrimError) -> Self {
         Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
     }
 }

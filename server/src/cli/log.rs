@@ -4,18 +4,19 @@ use std::io::{BufWriter, Write as _};
 
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize as _;
-use quipu_sdk::{Client, LogConfig, LogDescription, LogSummary, NodeId, ReplicaRole, ReplicaState};
+use quipu_sdk::{Client, LogConfig, LogDescription, LogSummary, NodeId, Offset, ReplicaRole, ReplicaState};
 use serde::Serialize;
 
 use super::failure::Failure;
 use quipu_server::output::{self, Table, counted};
 
-/// Create, list and describe logs.
+/// Create, list, describe and trim logs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Create(CreateArguments),
     List(ListArguments),
     Describe(DescribeArguments),
+    Trim(TrimArguments),
 }
 
 /// Create a log.
@@ -38,6 +39,13 @@ pub(crate) struct CreateArguments {
     /// Unless given, what the cluster is configured to (1 MiB).
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     max_batch_bytes: Option<u32>,
+    /// How many bytes of batches are kept, compressed as they are: what is
+    /// older is trimmed. Unless given, everything is kept.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    retention_bytes: Option<u64>,
+    /// How long records are kept, in milliseconds. Unless given, for ever.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    retention_ms: Option<u64>,
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
@@ -46,7 +54,8 @@ pub(crate) struct CreateArguments {
 /// List the logs, one name a line.
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// Print one line of JSON for each: name, id, replicas, max_batch_bytes.
+    /// Print one line of JSON for each: name, id, replicas, max_batch_bytes,
+    /// and retention_bytes and retention_ms where they are set.
     #[arg(long)]
     json: bool,
 }
@@ -65,18 +74,43 @@ pub(crate) struct DescribeArguments {
     json: bool,
 }
 
+/// Move a log's start forward: records before it cannot be read any more.
+///
+/// A start is never moved back, and not beyond the end; trimming again does no
+/// harm. The space is freed later, when whole segments hold nothing else.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu log trim orders --to 1000000")]
+pub(crate) struct TrimArguments {
+    /// The log's name.
+    name: String,
+    /// The first offset to stay readable.
+    #[arg(long, value_name = "OFFSET")]
+    to: u64,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 impl LogCommand {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         match self {
             Self::Create(arguments) => create(arguments, client).await,
             Self::List(arguments) => list(&arguments, client).await,
             Self::Describe(arguments) => describe(arguments, client).await,
+            Self::Trim(arguments) => trim(arguments, client).await,
         }
     }
 }
 
 async fn create(arguments: CreateArguments, client: &Client) -> Result<(), Failure> {
-    let config = LogConfig { replicas: arguments.replicas, max_batch_bytes: arguments.max_batch_bytes };
+    let config = LogConfig {
+        replicas: arguments.replicas,
+        max_batch_bytes: arguments.max_batch_bytes,
+        retention_bytes: arguments.retention_bytes,
+        retention_ms: arguments.retention_ms,
+    };
     let created = client.create_log(&arguments.name.parse()?, config).await?;
     if arguments.json {
         output::print_json(&JsonLog::new(&created.log, Some(created.created)))?;
@@ -85,6 +119,18 @@ async fn create(arguments: CreateArguments, client: &Client) -> Result<(), Failu
     let what = if created.created { "created" } else { "exists already:" };
     let replicas = counted(created.log.config.replicas.unwrap_or_default().into(), "replica", "replicas");
     writeln!(std::io::stdout(), "{what} {} with {replicas}", created.log.name)?;
+    Ok(())
+}
+
+async fn trim(arguments: TrimArguments, client: &Client) -> Result<(), Failure> {
+    let range = client.trim(&arguments.name.parse()?, Offset::new(arguments.to)).await?;
+    if arguments.json {
+        let (start, end) = (range.start().get(), range.end().get());
+        output::print_json(&JsonTrimmed { name: &arguments.name, start, end })?;
+        return Ok(());
+    }
+    let records = counted(range.count(), "record", "records");
+    writeln!(std::io::stdout(), "{} has {range} ({records})", arguments.name)?;
     Ok(())
 }
 
@@ -142,6 +188,10 @@ struct JsonLog<'a> {
     id: u64,
     replicas: Option<u32>,
     max_batch_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
     /// Only in the answer to a create.
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
@@ -149,9 +199,17 @@ struct JsonLog<'a> {
 
 impl<'a> JsonLog<'a> {
     fn new(log: &'a LogSummary, created: Option<bool>) -> Self {
-        let LogConfig { replicas, max_batch_bytes } = log.config;
-        Self { name: log.name.as_str(), id: log.id.get(), replicas, max_batch_bytes, created }
+        let LogConfig { replicas, max_batch_bytes, retention_bytes, retention_ms } = log.config;
+        let (name, id) = (log.name.as_str(), log.id.get());
+        Self { name, id, replicas, max_batch_bytes, retention_bytes, retention_ms, created }
     }
+}
+
+#[derive(Serialize)]
+struct JsonTrimmed<'a> {
+    name: &'a str,
+    start: u64,
+    end: u64,
 }
 
 #[derive(Serialize)]

@@ -101,6 +101,8 @@ settings! {
         "Whether an append's records are walked through before it is accepted. Without it a batch whose count lies leaves offsets without records.";
     append_queue_bytes = "log.append_queue_bytes", Bytes, 128 * MIB, MIB => 4 * GIB,
         "How many bytes of appends may wait on one log before further ones are refused as overloaded. At least log.largest_max_batch_bytes.";
+    floor_step_bytes = "log.floor_step_bytes", Bytes, 4 * MIB, 1 => GIB,
+        "How many bytes of trimmed records of one log are worth dropping its entries up to there, which writes the state of the log as of them once more.";
     segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,
         "The length of one journal file, pre-written before use. A multiple of 1 MiB, at least 1 MiB more than log.largest_max_batch_bytes.";
     tail_cache_bytes = "journal.tail_cache_bytes", Bytes, 64 * MIB, MIB => 64 * GIB,

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
 use quipu_protocol::batch::{self, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
-use quipu_protocol::{LogName, v1};
+use quipu_protocol::{LogName, Offset, OffsetRange, v1};
 use quipu_raft::{Appended, LogReplica};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -58,6 +58,15 @@ impl Log {
             check_records: settings.check_records == 1,
         };
         Ok(Self { name, replica, limits, shared: Arc::clone(shared) })
+    }
+
+    /// Moves the log's start to `to`.
+    pub(super) async fn trim(&self, to: Offset) -> Result<OffsetRange, v1::Error> {
+        if self.shared.ending.is_cancelled() {
+            return Err(ending());
+        }
+        let trimmed = self.replica.trim(to).await;
+        trimmed.map_err(|error| refusals::of_trim(&self.shared.node, &self.name, error))
     }
 
     /// Proposes `batch` after every batch proposed before, or refuses it.

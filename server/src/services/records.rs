@@ -1,8 +1,9 @@
-//! The service `quipu.v1.Records`: appends, reads, offsets.
+//! The service `quipu.v1.Records`: appends, reads, offsets, trims.
 
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
+use quipu_protocol::Offset;
 use quipu_protocol::v1::records_server::Records;
 use quipu_protocol::v1::{self, Consistency};
 use tonic::{Request, Response, Status, Streaming};
@@ -49,6 +50,14 @@ impl Records for RecordsService {
         let name = log_name(&request.log).map_err(status)?;
         let range = read::settled_range(&self.shared, &name, consistency).await.map_err(status)?.1;
         Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get() }))
+    }
+
+    async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
+        let _busy = self.shared.busy.token();
+        let v1::TrimRequest { log, to } = request.into_inner();
+        let log = append::Log::find(&self.shared, &log).await.map_err(status)?;
+        let range = log.trim(Offset::new(to)).await.map_err(status)?;
+        Ok(Response::new(v1::TrimResponse { start: range.start().get(), end: range.end().get() }))
     }
 }
 

@@ -7,7 +7,7 @@ use quipu_protocol::batch::Producer;
 use quipu_protocol::{LogName, NodeId, Offset, ReplicaId, v1};
 use quipu_raft::group::BarrierError;
 use quipu_raft::node::{AllocateProducerError, CatalogError, CreateLogError, LogLookupError};
-use quipu_raft::{AppendError, RaftNode, ReadError, StopReason};
+use quipu_raft::{AppendError, ProposeError, RaftNode, ReadError, StopReason};
 
 use super::Shared;
 
@@ -54,6 +54,15 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
         (error @ AppendError::Malformed, _) => v1::Error::invalid_argument("batch", error),
         // A refusal of a producer that the batch does not name.
         (error, None) => v1::Error::invalid_argument("batch", error),
+    }
+}
+
+/// A log was not trimmed, or perhaps was.
+pub(super) fn of_trim(node: &RaftNode, log: &LogName, error: ProposeError) -> v1::Error {
+    match error {
+        ProposeError::NotLeader { leader } => of_other_leader(node, log, leader),
+        ProposeError::Stopped(reason) => of_stopped(node, log, &reason),
+        error @ ProposeError::OutcomeUnknown => v1::Error::outcome_unknown(error),
     }
 }
 

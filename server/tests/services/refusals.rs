@@ -49,7 +49,7 @@ async fn names_that_are_none_are_refused_for_their_reason() {
 #[tokio::test]
 async fn a_log_is_created_once_and_never_with_another_configuration() {
     let node = Node::start().await;
-    let config = v1::LogConfig { replicas: 1, max_batch_bytes: 4096 };
+    let config = v1::LogConfig { replicas: 1, max_batch_bytes: 4096, ..v1::LogConfig::default() };
     let first = node.create(LOG, config).await.expect("is created");
     assert!(first.created);
     let again = node.create(LOG, config).await.expect("is there");
@@ -74,7 +74,8 @@ async fn a_log_gets_no_more_replicas_than_there_are_nodes() {
 #[tokio::test]
 async fn a_log_is_configured_within_its_bounds() {
     let node = Node::start().await;
-    let create = |max_batch_bytes| node.create(LOG, v1::LogConfig { replicas: 1, max_batch_bytes });
+    let create =
+        |max_batch_bytes| node.create(LOG, v1::LogConfig { replicas: 1, max_batch_bytes, ..v1::LogConfig::default() });
     let status = create(1023).await.expect_err("is below the least");
     let Kind::InvalidArgument(refused) = kind(&status) else { panic!("{status:?}") };
     assert_eq!(refused.field, "config.max_batch_bytes");
@@ -98,7 +99,9 @@ async fn a_page_of_logs_is_bounded() {
 #[tokio::test]
 async fn a_batch_is_bounded_by_its_own_logs_bound() {
     let node = Node::with_log().await;
-    node.create("small", v1::LogConfig { replicas: 1, max_batch_bytes: 4096 }).await.expect("is created");
+    node.create("small", v1::LogConfig { replicas: 1, max_batch_bytes: 4096, ..v1::LogConfig::default() })
+        .await
+        .expect("is created");
     let large = batch_of(8192);
     let actual = large.len() as u64;
     let status = node.append("small", large.clone()).await.expect_err("is too large");

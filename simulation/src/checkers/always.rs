@@ -79,6 +79,17 @@ pub(crate) struct Look<'a> {
     pub(crate) tasks: Tasks,
     /// What its journal holds.
     pub(crate) entries: Entries<'a>,
+    /// What its journal has dropped.
+    pub(crate) dropped: &'a dyn Fn(ReplicaKey) -> Dropped,
+}
+
+/// What a replica does not hold any more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dropped {
+    /// The last entry that is gone.
+    pub(crate) purged: Option<EntryId>,
+    /// The last entry that its state image reflects.
+    pub(crate) image: Option<EntryId>,
 }
 
 /// The id of a replica's entry at an index, if there is one.

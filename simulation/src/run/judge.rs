@@ -154,17 +154,31 @@ async fn read_copies(context: &Context, log: &LogName) -> BTreeMap<u64, Vec<(u64
 }
 
 async fn try_to_read(context: &Context, log: &LogName, anyhow: bool) -> Option<BTreeMap<u64, Vec<(u64, u64)>>> {
-    let end = context.client.offsets(log, Consistency::Linearizable).await.ok()?.end();
+    let range = context.client.offsets(log, Consistency::Linearizable).await.ok()?;
+    let end = range.end();
     let described = context.client.describe_log(log).await.ok()?;
     let mut copies = BTreeMap::new();
     for replica in described.replicas {
-        let copy = read_copy(context, log, replica.node).await?;
+        let held = read_copy(context, log, replica.node).await?;
+        let start = held.first().map_or(range.start().get(), |(first, _)| *first);
+        if start != range.start().get() && !anyhow {
+            return None;
+        }
+        let copy = with_trimmed(context, log.as_str(), start, held);
         if copy.len() as u64 != end.get() && !anyhow {
             return None;
         }
         copies.insert(replica.node.get(), copy);
     }
     Some(copies)
+}
+
+/// A copy, with what was trimmed from it as it was remembered.
+fn with_trimmed(context: &Context, log: &str, start: u64, held: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let mut copy: Vec<(u64, u64)> =
+        context.trimmed(log, |trimmed| (0..start).zip(trimmed.values.iter().copied()).collect());
+    copy.extend(held);
+    copy
 }
 
 async fn read_copy(context: &Context, log: &LogName, node: NodeId) -> Option<Vec<(u64, u64)>> {

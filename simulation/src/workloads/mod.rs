@@ -9,8 +9,9 @@ pub(crate) mod append;
 pub(crate) mod create;
 pub(crate) mod read;
 mod repeat;
+pub(crate) mod trim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
+use trim::Trimmed;
 
 /// Values are this many bytes at least: the number that tells them apart.
 const NUMBER_BYTES: usize = 8;
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) tick: Duration,
     /// The clients that have finished.
     pub(crate) finished: Arc<Mutex<BTreeSet<u64>>>,
+    /// What was trimmed, by log.
+    pub(crate) trimmed: Arc<Mutex<BTreeMap<String, Trimmed>>>,
 }
 
 /// What clients are to do.
@@ -195,6 +199,7 @@ async fn do_job(context: Context, job: Job) {
         Job::Read { log, max_records, local, pause_ms } => read::some(context, log, max_records, local, pause_ms).await,
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
+        Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Repeat { log, pause_ms } => repeat::run(context, log, pause_ms).await,
         Job::Create { logs, replicas, pause_ms } => create::run(context, logs, replicas, pause_ms).await,
     }

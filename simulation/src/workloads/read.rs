@@ -26,6 +26,7 @@ pub(super) async fn some(context: Context, log: usize, max_records: u64, local: 
             ..ReaderConfig::default()
         };
         let mut reader = context.client.reader(&log, config).expect("a good configuration");
+        let start = if local { 0 } else { context.trimmed(log.as_str(), |trimmed| trimmed.start) };
         let operation = context.invoke(log.as_str(), Call::Read { from, max, local });
         let mut records = Vec::new();
         let failed = loop {
@@ -35,6 +36,7 @@ pub(super) async fn some(context: Context, log: usize, max_records: u64, local: 
                 Err(error) => break Some(error),
             }
         };
+        context.check_start(log.as_str(), from, start, failed.as_ref().map_or(Ok(()), Err));
         match failed {
             None => {
                 known_end = known_end.max(records.last().map_or(0, |(offset, _)| offset + 1));
@@ -59,6 +61,12 @@ pub(super) async fn tail(context: Context, log: usize, local: bool) {
         let call = Call::Read { from: next, max: PORTION, local: true };
         let operation = context.invoke(log.as_str(), call);
         match portion(&context, &mut reader).await {
+            Ok(records) if records.first().is_some_and(|(first, _)| *first > next) && next == 0 => {
+                // It was trimmed before the first record came: the next portion is
+                // the first that follows what was read.
+                next = records.last().map_or(next, |(offset, _)| offset + 1);
+                context.complete(operation, Outcome::Failed { why: "the log was trimmed".to_owned() });
+            }
             Ok(records) => {
                 next = records.last().map_or(next, |(offset, _)| offset + 1);
                 context.complete(operation, Outcome::Read { records });

@@ -4,15 +4,18 @@
 //! ```text
 //!   segment full ─► next spare: file, zeros, header, sync ─► manifest ─► ready
 //!                └► manifest: its end ─► index rows ─► seal hook ─► Kv::flush ─► memory let go of
+//!                     └► oldest segments rewritten, let go of, used again (cleaner)
 //! ```
 //!
 //! One task after another, on the background lane.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use quipu_protocol::point;
 
+use super::cleaner::Cleaner;
 use super::committer::Event;
 use super::driver::Shared;
 use super::index::{self, Indexed, SealedReplica};
@@ -27,10 +30,11 @@ pub(super) struct Background {
     /// A segment could not be indexed: the rows of later ones would not fit
     /// on, so that the next start scans from there.
     pub(super) index_behind: bool,
+    pub(super) cleaner: Cleaner,
 }
 
 impl Shared {
-    fn background(&self) -> MutexGuard<'_, Background> {
+    pub(super) fn background(&self) -> MutexGuard<'_, Background> {
         self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,21 +65,33 @@ impl Shared {
     }
 
     pub(super) fn prepare_spare(self: &Arc<Self>) {
+        if self.lock().committer.spares() >= self.config.spare_segments {
+            // A segment that was let go of has come first.
+            self.lock().preparing = false;
+            return self.drive();
+        }
         match self.prepare_segment() {
             Ok(file) => {
                 let mut state = self.lock();
                 state.preparing = false;
-                state.no_space = None;
-                let Segment { id: segment, bytes, .. } = file.segment;
-                state.counters.prepared_bytes += bytes;
-                state.segments.insert(segment, file.segment);
-                state.writable.insert(segment, Arc::new(file));
-                state.step(Event::SpareReady { segment, bytes });
+                state.counters.prepared_bytes += file.segment.bytes;
                 drop(state);
-                self.drive();
+                self.spare_ready(file);
             }
             Err(error) => self.no_spare(&error),
         }
+    }
+
+    /// A segment may be written to from now on.
+    pub(super) fn spare_ready(self: &Arc<Self>, file: SegmentFile) {
+        let mut state = self.lock();
+        state.no_space = None;
+        let Segment { id: segment, bytes, .. } = file.segment;
+        state.segments.insert(segment, file.segment);
+        state.writable.insert(segment, Arc::new(file));
+        state.step(Event::SpareReady { segment, bytes });
+        drop(state);
+        self.drive();
     }
 
     fn prepare_segment(&self) -> io::Result<SegmentFile> {
@@ -124,7 +140,12 @@ impl Shared {
         self.submit_task(Self::prepare_spare, |shared, error| shared.no_spare(&error));
     }
 
-    pub(super) fn index_segment(self: &Arc<Self>, indexed: Indexed, replicas: &[SealedReplica]) {
+    pub(super) fn index_segment(
+        self: &Arc<Self>,
+        indexed: Indexed,
+        replicas: &[SealedReplica],
+        facts: BTreeMap<u64, u64>,
+    ) {
         let mut background = self.background();
         if background.manifest.seal(indexed.segment, indexed.end)
             && let Err(error) = background.manifest.write(self.disk.as_ref())
@@ -132,10 +153,11 @@ impl Shared {
             // The next segment's first commit tells the same.
             tracing::warn!(%error, segment = indexed.segment, "cannot note in the manifest that a segment is full");
         }
-        let behind = background.index_behind;
-        drop(background);
         point!("segment-sealed");
-        let added = if behind { Ok(()) } else { index::add_segment(self.kv.as_ref(), replicas, indexed) };
+        let behind = background.index_behind;
+        let living = &mut background.cleaner.living;
+        let added = if behind { Ok(()) } else { index::add_segment(self.kv.as_ref(), living, replicas, indexed) };
+        drop(background);
         if let Some(hook) = self.hooks.seal.get() {
             self.tell(|| hook());
         }
@@ -148,9 +170,14 @@ impl Shared {
                 let mut state = self.lock();
                 for replica in replicas {
                     if let Some(replica) = state.replicas.get_mut(&replica.key()) {
-                        replica.file.forget_through(indexed.segment);
+                        replica.indexed(indexed.segment);
                     }
                 }
+                // Reads that began before may still go by what the index said.
+                let barrier = state.next_read;
+                drop(state);
+                self.background().cleaner.indexed(indexed.segment, facts, barrier);
+                self.clean();
             }
         }
     }

@@ -42,11 +42,37 @@ pub struct JournalConfig {
     /// Recent entries kept in memory, in bytes of payload. Entries that are
     /// not durable yet are kept beyond it.
     pub tail_cache_bytes: u64,
+    /// How many segments that were let go of are kept for use again, beyond
+    /// [`spare_segments`](Self::spare_segments); others are removed.
+    pub recycled_segments: usize,
+    /// The oldest segment is rewritten once at least this much of it is dead,
+    /// in percent of its length, 1 to 99.
+    pub mostly_dead_percent: u64,
+    /// The oldest segments are rewritten while more than this much of the
+    /// entries that sealed segments hold is dead, in percent, 1 to 99, beyond
+    /// one segment.
+    pub max_dead_percent: u64,
+    /// How many bytes are rewritten with one group commit, but always one
+    /// frame.
+    pub rewrite_bytes: u64,
+}
+
+impl JournalConfig {
+    /// What [`Default`] gives, for constants.
+    pub const DEFAULT: Self = Self {
+        segment_bytes: 256 * MIB,
+        spare_segments: 1,
+        tail_cache_bytes: 64 * MIB,
+        recycled_segments: 1,
+        mostly_dead_percent: 75,
+        max_dead_percent: 15,
+        rewrite_bytes: MIB / 2,
+    };
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        Self { segment_bytes: 256 * MIB, spare_segments: 1, tail_cache_bytes: 64 * MIB }
+        Self::DEFAULT
     }
 }
 
@@ -67,6 +93,26 @@ pub enum ConfigError {
         /// What was given.
         found: usize,
     },
+    /// Files would pile up for no use.
+    #[error("recycled_segments is {found}; it has to be at most 16")]
+    RecycledSegments {
+        /// What was given.
+        found: usize,
+    },
+    /// Nothing would ever be rewritten, or everything all the time.
+    #[error("{name} is {found}; it has to be from 1 to 99")]
+    Percent {
+        /// Which one.
+        name: &'static str,
+        /// What was given.
+        found: u64,
+    },
+    /// Rewriting would stand in the way of appends.
+    #[error("rewrite_bytes is {found}; it has to be from 4096 to {MAX_COMMIT_BYTES}")]
+    RewriteBytes {
+        /// What was given.
+        found: u64,
+    },
 }
 
 impl JournalConfig {
@@ -83,6 +129,18 @@ impl JournalConfig {
         }
         if self.spare_segments < 1 || self.spare_segments > 16 {
             return Err(ConfigError::SpareSegments { found: self.spare_segments });
+        }
+        if self.recycled_segments > 16 {
+            return Err(ConfigError::RecycledSegments { found: self.recycled_segments });
+        }
+        if self.mostly_dead_percent < 1 || self.mostly_dead_percent > 99 {
+            return Err(ConfigError::Percent { name: "mostly_dead_percent", found: self.mostly_dead_percent });
+        }
+        if self.max_dead_percent < 1 || self.max_dead_percent > 99 {
+            return Err(ConfigError::Percent { name: "max_dead_percent", found: self.max_dead_percent });
+        }
+        if self.rewrite_bytes < ALIGNMENT as u64 || self.rewrite_bytes > MAX_COMMIT_BYTES {
+            return Err(ConfigError::RewriteBytes { found: self.rewrite_bytes });
         }
         Ok(())
     }

@@ -118,12 +118,13 @@ impl Shared {
                 }
             }
             Command::Seal { segment, end, sequence } => {
-                let replicas = state.seal(segment);
+                let (replicas, held) = state.seal(segment);
+                let facts = state.facts();
                 let nonce = state.segments.get(&segment).map_or(0, |segment| segment.nonce);
                 drop(state);
-                let indexed = Indexed { segment, nonce, end, sequence };
+                let indexed = Indexed { segment, nonce, end, sequence, held };
                 self.submit_task(
-                    move |shared| shared.index_segment(indexed, &replicas),
+                    move |shared| shared.index_segment(indexed, &replicas, facts),
                     move |shared, error| shared.index_failed(segment, &error),
                 );
             }

@@ -78,4 +78,6 @@ pub struct ReplicaState {
     pub durable: Option<EntryId>,
     /// How far the group had committed, as last saved: a hint, may be older.
     pub committed: Option<EntryId>,
+    /// As of which entry the newest state image on stable storage is.
+    pub image: Option<EntryId>,
 }

@@ -32,6 +32,14 @@ pub enum JournalError {
         /// How large it may be: [`JournalConfig::max_entry_bytes`](super::JournalConfig::max_entry_bytes).
         bound: u64,
     },
+    /// No segment of this size can hold the state image; nothing was written.
+    #[error("a state image has {bytes} bytes, more than the {bound} that fit into a segment (segment_bytes)")]
+    ImageTooLarge {
+        /// How large it is.
+        bytes: u64,
+        /// How large it may be: [`JournalConfig::max_entry_bytes`](super::JournalConfig::max_entry_bytes).
+        bound: u64,
+    },
     /// Entries of a replica are contiguous; nothing was appended.
     #[error("an append at index {found} would leave a gap or overlap: the next index is {expected}")]
     NotContiguous {
@@ -142,6 +150,28 @@ pub enum DamagedPart {
     /// Nothing tells whose bytes they were: every replica of the journal is
     /// taken for damaged.
     Unattributed,
+}
+
+impl DamagedPart {
+    /// As it is stored.
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Self::Payload => 1,
+            Self::FrameHeader => 2,
+            Self::Missing => 3,
+            Self::Unattributed => 4,
+        }
+    }
+
+    pub(super) const fn of(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Payload,
+            2 => Self::FrameHeader,
+            3 => Self::Missing,
+            4 => Self::Unattributed,
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for Damage {

@@ -26,7 +26,7 @@ impl Finding {
     pub(super) fn of(nonce: u64, byte: u64, header: &FrameHeader, frame: &[u8]) -> Option<Self> {
         let change = Change::of(header, frame)?;
         let index = match &change {
-            Change::Entries { first, .. } => Some(*first),
+            Change::Entries { first, .. } | Change::Relocated { first, .. } => Some(*first),
             _ => None,
         };
         let damage = header.payload(nonce, frame).is_none().then_some(DamagedPart::Payload);

@@ -2,11 +2,12 @@
 //!
 //! A segment is a header sector and then commits, each starting at a sector
 //! (4096 bytes) and padded with zeros to the next; what follows the last one
-//! are the zeros that the file was prepared with.
+//! are the zeros that the file was prepared with, or commits of an earlier use
+//! of it, which carry another nonce and lower sequences.
 //!
 //! ```text
 //!   sector 0        sector 1 …                                     end of file
-//!   segment header │ commit │ commit │ … │ commit │ 0 0 0 … never written
+//!   segment header │ commit │ commit │ … │ commit │ not written in this use
 //!                   └ header, directory, frame, frame, …, zeros ┘
 //! ```
 //!
@@ -111,11 +112,17 @@ pub(super) enum Kind {
     Purge,
     /// The group has committed (`term`, `index`).
     Committed,
-    /// The group's metadata as of its floor (`term`, `index`). Reserved: not
-    /// written yet, read over.
+    /// The group's metadata as of its floor (`term`, `index`); the payload is
+    /// the image.
     StateImage,
     /// The replica is gone for good.
     Retire,
+    /// Entries `index ..` once more, which the replica still has: their first
+    /// segment is about to be let go of.
+    Relocated,
+    /// A finding of damage, kept when the damaged segment is let go of; the
+    /// payload says what was damaged.
+    Damaged,
 }
 
 impl Kind {
@@ -128,6 +135,8 @@ impl Kind {
             Self::Committed => 5,
             Self::StateImage => 6,
             Self::Retire => 7,
+            Self::Relocated => 8,
+            Self::Damaged => 9,
         }
     }
 
@@ -140,6 +149,8 @@ impl Kind {
             5 => Self::Committed,
             6 => Self::StateImage,
             7 => Self::Retire,
+            8 => Self::Relocated,
+            9 => Self::Damaged,
             _ => return None,
         })
     }
@@ -460,8 +471,9 @@ impl FrameHeader {
         let length = usize::try_from(self.payload_length).ok()?;
         let payload = frame.get(start..start.checked_add(length)?)?;
         let described: u64 = self.descriptors(frame).map(|(_, length)| u64::from(length)).sum();
-        let sound = payload_checksum(nonce, payload) == self.payload_checksum
-            && (self.kind != Kind::Entries || described == self.payload_length);
+        let entries = matches!(self.kind, Kind::Entries | Kind::Relocated);
+        let sound =
+            payload_checksum(nonce, payload) == self.payload_checksum && (!entries || described == self.payload_length);
         sound.then_some(payload)
     }
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use quipu_protocol::{Index, ReplicaId, Term};
 
 use super::entry::{Entry, EntryId, ReplicaKey, Vote};
+use super::error::{Damage, DamagedPart};
 use super::format::{
     CommitHeader, DESCRIPTOR, DirectoryItem, FRAME_HEADER, Flags, FrameHeader, Kind, Position, commit_header_length,
     field, frame_length, payload_checksum,
@@ -27,8 +28,14 @@ pub(super) enum Frame {
     Purge(EntryId),
     /// The group has committed it.
     Committed(EntryId),
+    /// The group's metadata as of an entry.
+    StateImage { at: EntryId, image: Bytes },
     /// The replica is gone for good.
     Retire,
+    /// Entries that the replica has and that were written before.
+    Relocated(Vec<Entry>),
+    /// Damage that was found before.
+    Damaged(Damage),
 }
 
 /// What a frame does to its replica, with payloads left where they are.
@@ -39,22 +46,32 @@ pub(super) enum Change {
     Truncate { from: Index, last: Option<EntryId> },
     Purge(EntryId),
     Committed(EntryId),
-    StateImage,
+    StateImage(EntryId),
     Retire,
+    Relocated { first: Index, count: u32, terms: Terms },
+    Damaged(Damage),
 }
 
 impl Frame {
     /// How many bytes it takes in a segment.
     pub(super) fn length(&self) -> u64 {
         match self {
-            Self::Entries(entries) => frame_length(entries.len(), payload_bytes(entries)),
+            Self::Entries(entries) | Self::Relocated(entries) => frame_length(entries.len(), payload_bytes(entries)),
+            Self::StateImage { image, .. } => frame_length(0, image.len() as u64),
+            Self::Damaged(_) => frame_length(0, DAMAGE_BYTES as u64),
             _ => frame_length(0, 0),
         }
     }
 
     fn header(&self, key: ReplicaKey, sequence: u64) -> FrameHeader {
         let (kind, flags, index, term) = match self {
-            Self::Entries(entries) => (Kind::Entries, 0, entries.first().map_or(0, |entry| entry.id.index.get()), 0),
+            Self::Entries(entries) => (Kind::Entries, 0, first_of(entries).get(), 0),
+            Self::Relocated(entries) => (Kind::Relocated, 0, first_of(entries).get(), 0),
+            Self::StateImage { at, .. } => (Kind::StateImage, 0, at.index.get(), at.term.get()),
+            Self::Damaged(damage) => {
+                let present = if damage.index.is_some() { Flags::PRESENT } else { 0 };
+                (Kind::Damaged, present, damage.index.map_or(0, Index::get), 0)
+            }
             Self::Vote(vote) => {
                 let present = if vote.voted_for.is_some() { Flags::PRESENT } else { 0 };
                 let committed = if vote.committed { Flags::COMMITTED } else { 0 };
@@ -71,14 +88,24 @@ impl Frame {
         FrameHeader { kind, flags, count: 0, key, index, term, payload_length: 0, payload_checksum: 0, sequence }
     }
 
+    /// Whether it holds entries.
+    pub(super) fn holds_entries(&self) -> bool {
+        matches!(self, Self::Entries(_) | Self::Relocated(_))
+    }
+
     /// What it does once written.
     pub(super) fn change(&self) -> Change {
         match self {
-            Self::Entries(entries) => Change::Entries {
-                first: entries.first().map_or(Index::new(0), |entry| entry.id.index),
-                count: u32::try_from(entries.len()).expect("a frame's entries are bounded by its bytes"),
-                terms: Terms::of(entries.iter().map(|entry| entry.id.term)),
-            },
+            Self::Entries(entries) => {
+                let (first, count, terms) = extent(entries);
+                Change::Entries { first, count, terms }
+            }
+            Self::Relocated(entries) => {
+                let (first, count, terms) = extent(entries);
+                Change::Relocated { first, count, terms }
+            }
+            Self::StateImage { at, .. } => Change::StateImage(*at),
+            Self::Damaged(damage) => Change::Damaged(*damage),
             Self::Vote(vote) => Change::Vote(*vote),
             Self::Truncate { from, last } => Change::Truncate { from: *from, last: *last },
             Self::Purge(id) => Change::Purge(*id),
@@ -94,13 +121,18 @@ impl Change {
         let id = EntryId { term: Term::new(header.term), index: Index::new(header.index) };
         let present = header.flags & Flags::PRESENT != 0;
         Some(match header.kind {
-            Kind::Entries => {
+            Kind::Entries | Kind::Relocated => {
                 let last = header.index.checked_add(u64::from(header.count))?;
                 if header.count == 0 || last == u64::MAX {
                     return None;
                 }
                 let terms = Terms::of(header.descriptors(frame).map(|(term, _)| Term::new(term)));
-                Self::Entries { first: id.index, count: header.count, terms }
+                let (first, count) = (id.index, header.count);
+                if header.kind == Kind::Entries {
+                    Self::Entries { first, count, terms }
+                } else {
+                    Self::Relocated { first, count, terms }
+                }
             }
             Kind::Vote => Self::Vote(Vote {
                 term: id.term,
@@ -118,10 +150,39 @@ impl Change {
             Kind::Purge if header.index < u64::MAX => Self::Purge(id),
             Kind::Purge => return None,
             Kind::Committed => Self::Committed(id),
-            Kind::StateImage => Self::StateImage,
+            Kind::StateImage => Self::StateImage(id),
+            Kind::Damaged => Self::Damaged(damage_of(header, frame)?),
             Kind::Retire => Self::Retire,
         })
     }
+}
+
+fn first_of(entries: &[Entry]) -> Index {
+    entries.first().map_or(Index::new(0), |entry| entry.id.index)
+}
+
+fn extent(entries: &[Entry]) -> (Index, u32, Terms) {
+    let count = u32::try_from(entries.len()).expect("a frame's entries are bounded by its bytes");
+    (first_of(entries), count, Terms::of(entries.iter().map(|entry| entry.id.term)))
+}
+
+/// A finding of damage, as a payload: segment, byte, part.
+const DAMAGE_BYTES: usize = 24;
+
+fn damage_bytes(damage: &Damage) -> [u8; DAMAGE_BYTES] {
+    let mut bytes = [0; DAMAGE_BYTES];
+    field::set_u64(&mut bytes, 0, damage.segment);
+    field::set_u64(&mut bytes, 8, damage.byte);
+    field::set_u64(&mut bytes, 16, damage.part.code().into());
+    bytes
+}
+
+fn damage_of(header: &FrameHeader, frame: &[u8]) -> Option<Damage> {
+    let start = usize::try_from(header.payload_start()).ok()?;
+    let bytes = frame.get(start..start.checked_add(DAMAGE_BYTES)?)?;
+    let part = u8::try_from(field::u64(bytes, 16)).ok().and_then(DamagedPart::of)?;
+    let index = (header.flags & Flags::PRESENT != 0).then(|| Index::new(header.index));
+    Some(Damage { segment: field::u64(bytes, 0), byte: field::u64(bytes, 8), index, part })
 }
 
 /// The payloads' bytes.
@@ -170,7 +231,9 @@ impl CommitEncoder {
         let start = self.buffer.len();
         let mut header = frame.header(key, self.sequence);
         match frame {
-            Frame::Entries(entries) => self.push_entries(&mut header, entries),
+            Frame::Entries(entries) | Frame::Relocated(entries) => self.push_entries(&mut header, entries),
+            Frame::StateImage { image, .. } => self.push_payload(&mut header, image),
+            Frame::Damaged(damage) => self.push_payload(&mut header, &damage_bytes(damage)),
             _ => self.buffer.resize(start + FRAME_HEADER),
         }
         let byte = self.byte + start as u64;
@@ -184,6 +247,12 @@ impl CommitEncoder {
         item.encode(self.written as usize, &mut self.buffer);
         self.written += 1;
         (byte, length)
+    }
+
+    fn push_payload(&mut self, header: &mut FrameHeader, payload: &[u8]) {
+        self.buffer.resize(self.buffer.len() + FRAME_HEADER);
+        self.buffer.extend_from_slice(payload);
+        header.payload_length = payload.len() as u64;
     }
 
     fn push_entries(&mut self, header: &mut FrameHeader, entries: &[Entry]) {

@@ -18,26 +18,40 @@
 //! | key | value |
 //! |---|---|
 //! | `e`, group, replica, first index (big-endian u64 each) | a frame: segment, byte, length, count, runs of terms |
-//! | `r`, group, replica | a replica at that segment's end: vote, purged, last, committed, damage |
-//! | `j` | the last indexed segment: number, nonce, end, sequence of its last commit |
+//! | `r`, group, replica | a replica at that segment's end: vote, purged, last, committed, damage, image, and where they lie |
+//! | `s`, segment | bytes of its frames of entries, and of those among them that are living |
+//! | `t`, segment, group, replica | the entries of the replica that the segment was sealed with: first, end |
+//! | `j` | version, and the last indexed segment: number, nonce, end, sequence of its last commit |
 //!
 //! `r` rows and `j` are written in one batch, after all `e` rows. A reader
 //! that finds `e` rows of a segment beyond `j` replays that segment and writes
 //! the same rows again.
+//!
+//! **A frame is living as long as it has its row.** A row goes when its last
+//! entry is purged or truncated, and points elsewhere once the frame was
+//! relocated: the same key, a later place. Until then reads use the old place.
 
 mod keys;
+mod living;
 mod rows;
+mod sealed;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quipu_protocol::{Index, Term};
 
+pub(super) use living::Living;
+pub(super) use sealed::{Indexed, SealedReplica, add_segment};
+
 use super::entry::{EntryId, ReplicaKey, Vote};
 use super::error::Damage;
-use super::format::Position;
+use super::format::{DIRECTORY_ITEM, FRAME_HEADER, Position};
 use super::frame::Change;
 use crate::kv::{Batch, Kv, KvError, Space};
+
+/// A small frame with its item in the commit's directory.
+const SMALL_FACT_BYTES: u64 = (FRAME_HEADER + DIRECTORY_ITEM) as u64;
 
 /// How many rows are written or read at once.
 const ROWS: usize = 10_000;
@@ -110,6 +124,40 @@ impl FrameRef {
         let ordinal = index.get().checked_sub(self.first.get())?;
         (ordinal < u64::from(self.count)).then(|| EntryId { term: self.terms.at(ordinal), index })
     }
+
+    /// Drops its entries from `from` on; false if none is left.
+    fn truncate(&mut self, from: Index) -> bool {
+        let kept = from.get().saturating_sub(self.first.get());
+        self.count = self.count.min(u32::try_from(kept).unwrap_or(u32::MAX));
+        self.count > 0
+    }
+}
+
+/// Where a replica's newest state image lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ImageRef {
+    /// As of which entry it is.
+    pub(super) at: EntryId,
+    pub(super) place: Position,
+    /// Its frame's bytes.
+    pub(super) length: u32,
+}
+
+/// In which segments the newest frames of a replica's small facts lie; 0 for
+/// none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Homes {
+    pub(super) vote: u64,
+    pub(super) purged: u64,
+    pub(super) committed: u64,
+    pub(super) damage: u64,
+}
+
+impl Homes {
+    /// Those that hold something.
+    fn used(self) -> impl Iterator<Item = u64> {
+        [self.vote, self.purged, self.committed, self.damage].into_iter().filter(|segment| *segment > 0)
+    }
 }
 
 /// A replica as the frames written so far have it.
@@ -121,8 +169,16 @@ pub(super) struct FileReplica {
     pub(super) last: Option<EntryId>,
     pub(super) damage: Option<Damage>,
     pub(super) retired: bool,
+    pub(super) image: Option<ImageRef>,
+    pub(super) homes: Homes,
+    /// Whether `last` is known and not only bounded from below: a replay that
+    /// begins in the middle meets purges and relocated entries first.
+    anchored: bool,
     /// Frames of segments that are not indexed yet, ascending, without gaps.
     pub(super) frames: VecDeque<FrameRef>,
+    /// Relocated frames of the segment that is not sealed yet. Reads go on
+    /// using their old places until then.
+    relocated: Vec<FrameRef>,
     /// The lowest truncation since the last segment was sealed.
     truncated: Option<Index>,
 }
@@ -134,34 +190,58 @@ impl FileReplica {
         match change {
             Change::Entries { first, count, terms } => {
                 let follows = self.last.is_none_or(|last| last.index.next() == first);
-                if !follows {
+                if self.anchored && !follows {
                     return false;
                 }
                 let end = first.get() + u64::from(count) - 1;
                 self.last = Some(EntryId { term: terms.at(u64::from(count) - 1), index: Index::new(end) });
+                self.anchored = true;
                 self.frames.push_back(FrameRef { first, count, length, place, terms });
             }
-            Change::Vote(vote) => self.vote = Some(vote),
+            Change::Relocated { first, count, terms } => {
+                let end = first.get() + u64::from(count) - 1;
+                let last = EntryId { term: terms.at(u64::from(count) - 1), index: Index::new(end) };
+                self.last = self.last.max_by_index(last);
+                self.relocated.push(FrameRef { first, count, length, place, terms });
+            }
+            Change::Vote(vote) => {
+                self.vote = Some(vote);
+                self.homes.vote = place.segment;
+            }
             Change::Truncate { from, last } => {
                 while self.frames.back().is_some_and(|frame| frame.first >= from) {
                     self.frames.pop_back();
                 }
-                if let Some(frame) = self.frames.back_mut().filter(|frame| frame.end() > from) {
-                    let kept = from.get() - frame.first.get();
-                    frame.count = u32::try_from(kept).expect("less than the count it had");
+                if let Some(frame) = self.frames.back_mut() {
+                    frame.truncate(from);
                 }
+                self.relocated.retain_mut(|frame| frame.truncate(from));
+                self.anchored |= last.is_some();
                 self.truncated = Some(self.truncated.map_or(from, |lowest| lowest.min(from)));
                 self.last = last.or(self.purged);
             }
             Change::Purge(through) => {
                 self.purged = self.purged.max_by_index(through);
                 self.last = self.last.max_by_index(through);
+                self.homes.purged = place.segment;
+                self.relocated.retain(|frame| frame.end() > through.index.next());
                 while self.frames.front().is_some_and(|frame| frame.end() <= through.index.next()) {
                     self.frames.pop_front();
                 }
             }
-            Change::Committed(committed) => self.committed = self.committed.max_by_index(committed),
-            Change::StateImage => {}
+            Change::Committed(committed) => {
+                self.committed = self.committed.max_by_index(committed);
+                self.homes.committed = place.segment;
+            }
+            Change::StateImage(at) => {
+                if self.image.is_none_or(|image| image.at.index <= at.index) {
+                    self.image = Some(ImageRef { at, place, length });
+                }
+            }
+            Change::Damaged(damage) => {
+                self.damage.get_or_insert(damage);
+                self.homes.damage = place.segment;
+            }
             Change::Retire => *self = Self { retired: true, ..Self::default() },
         }
         true
@@ -183,8 +263,24 @@ impl FileReplica {
     /// applied.
     pub(super) fn seal(&mut self, key: ReplicaKey, id: u64) -> SealedReplica {
         let frames = self.frames.iter().filter(|frame| frame.place.segment == id).cloned().collect();
-        let state = Self { frames: VecDeque::new(), truncated: None, ..*self };
-        SealedReplica { key, state, truncated: self.truncated.take(), frames }
+        let relocated = std::mem::take(&mut self.relocated);
+        debug_assert!(relocated.iter().all(|frame| frame.place.segment == id), "{key}: sealed one after another");
+        let state = Self { frames: VecDeque::new(), relocated: Vec::new(), truncated: None, ..*self };
+        SealedReplica { key, state, truncated: self.truncated.take(), frames, relocated }
+    }
+
+    /// Holds damage against it; what was found first counts.
+    pub(super) fn blame(&mut self, damage: Damage) {
+        if self.damage.is_none() {
+            self.damage = Some(damage);
+            self.homes.damage = damage.segment;
+        }
+    }
+
+    /// Where its small facts lie, and how many bytes each takes there.
+    pub(super) fn facts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let small = self.homes.used().map(|segment| (segment, SMALL_FACT_BYTES));
+        small.chain(self.image.map(|image| (image.place.segment, u64::from(image.length))))
     }
 
     /// Forgets the frames of segments through `id`: the index has them.
@@ -206,74 +302,6 @@ impl MaxByIndex for Option<EntryId> {
             Some(one) if one.index >= other.index => Some(one),
             _ => Some(other),
         }
-    }
-}
-
-/// What one replica adds to the index with a segment.
-#[derive(Clone, Debug)]
-pub(super) struct SealedReplica {
-    key: ReplicaKey,
-    state: FileReplica,
-    truncated: Option<Index>,
-    frames: Vec<FrameRef>,
-}
-
-/// Up to where the index is complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Indexed {
-    pub(super) segment: u64,
-    pub(super) nonce: u64,
-    /// Where the segment ends.
-    pub(super) end: u64,
-    /// Of its last commit.
-    pub(super) sequence: u64,
-}
-
-/// Adds a sealed segment's rows; durable after the next flush.
-pub(super) fn add_segment(kv: &dyn Kv, replicas: &[SealedReplica], indexed: Indexed) -> Result<(), KvError> {
-    let mut rows = Batch::new();
-    let mut heads = Batch::new();
-    for replica in replicas {
-        replica.add(kv, &mut rows, &mut heads)?;
-        if rows.len() >= ROWS {
-            kv.write(std::mem::take(&mut rows))?;
-        }
-    }
-    kv.write(rows)?;
-    heads.put(Space::Index, keys::INDEXED, rows::indexed(&indexed));
-    kv.write(heads)
-}
-
-impl SealedReplica {
-    /// Whose it is.
-    pub(super) fn key(&self) -> ReplicaKey {
-        self.key
-    }
-
-    fn add(&self, kv: &dyn Kv, rows: &mut Batch, heads: &mut Batch) -> Result<(), KvError> {
-        let key = self.key;
-        let (first, end) = (keys::frame(key, 0), keys::frame(key, u64::MAX));
-        if self.state.retired {
-            rows.delete_range(Space::Index, first, end);
-            heads.delete(Space::Index, keys::replica(key));
-            return Ok(());
-        }
-        if let Some(purged) = self.state.purged {
-            // The row that holds the first entry left stays, and so does
-            // everything after it.
-            let floor = keys::frame(key, purged.index.get() + 1);
-            if let Some((row, _)) = kv.last_before(Space::Index, &first, &floor)? {
-                rows.delete_range(Space::Index, first, row);
-            }
-        }
-        if let Some(from) = self.truncated {
-            rows.delete_range(Space::Index, keys::frame(key, from.get()), end);
-        }
-        for frame in &self.frames {
-            rows.put(Space::Index, keys::frame(key, frame.first.get()), rows::frame(frame));
-        }
-        heads.put(Space::Index, keys::replica(key), rows::replica(&self.state));
-        Ok(())
     }
 }
 
@@ -332,4 +360,66 @@ pub(super) fn frames_from(
 ) -> Result<Vec<FrameRef>, KvError> {
     let page = kv.scan(Space::Index, &keys::frame(key, from.get()), &keys::frame(key, until.get()), limit)?;
     Ok(page.iter().map_while(|(row_key, row)| rows::read_frame(row_key, row)).collect())
+}
+
+/// The entries with which replicas stand in segment `id`, from the replica
+/// after `after` on, up to `limit` of them: replica, first index, end. Some of
+/// the entries may be gone, or elsewhere by now.
+pub(super) fn sealed_in(
+    kv: &dyn Kv,
+    id: u64,
+    after: Option<ReplicaKey>,
+    limit: usize,
+) -> Result<Vec<(ReplicaKey, Index, Index)>, KvError> {
+    let mut start = keys::sealed(id, after.unwrap_or(keys::FIRST)).to_vec();
+    if after.is_some() {
+        start.push(0);
+    }
+    let page = kv.scan(Space::Index, &start, &keys::segment(b't', id + 1), limit)?;
+    Ok(page.iter().filter_map(|(key, row)| rows::read_sealed(keys::read_sealed(key)?, row)).collect())
+}
+
+/// Whether segment `id` holds a living frame of entries.
+pub(super) fn is_living(kv: &dyn Kv, id: u64) -> Result<bool, KvError> {
+    let mut after = None;
+    loop {
+        let page = sealed_in(kv, id, after, ROWS)?;
+        for (key, first, end) in &page {
+            let mut next = *first;
+            while next < *end {
+                let frames = frames_from(kv, *key, next, *end, ROWS)?;
+                if frames.iter().any(|frame| frame.place.segment == id) {
+                    return Ok(true);
+                }
+                match frames.last() {
+                    Some(last) if frames.len() == ROWS => next = last.first.next(),
+                    _ => break,
+                }
+            }
+        }
+        match page.last() {
+            Some((last, ..)) if page.len() == ROWS => after = Some(*last),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Removes the row of a frame that cannot be read and will not be asked for.
+pub(super) fn forget_frame(kv: &dyn Kv, living: &mut Living, key: ReplicaKey, frame: &FrameRef) -> Result<(), KvError> {
+    let mut batch = Batch::new();
+    batch.delete(Space::Index, keys::frame(key, frame.first.get()));
+    living.remove(frame);
+    living.put_changed(&mut batch);
+    kv.write(batch)
+}
+
+/// Forgets what was noted of the segments through `id`, which hold nothing
+/// any more.
+pub(super) fn forget_segments(kv: &dyn Kv, living: &mut Living, id: u64) -> Result<(), KvError> {
+    let mut batch = Batch::new();
+    living.forget_through(id);
+    for tag in [b's', b't'] {
+        batch.delete_range(Space::Index, keys::segment(tag, 0), keys::segment(tag, id + 1));
+    }
+    kv.write(batch)
 }

@@ -1,6 +1,7 @@
 //! Which segments there are: a small file, written whole, that says what must
 //! be on the disk. A segment that it lists and that is missing or short is
-//! corruption; a segment file that it does not list was never put to use.
+//! corruption; a segment file that it does not list was never put to use, or
+//! was let go of: its number is then below every listed one.
 //!
 //! | manifest | bytes | |
 //! |---|---|---|

@@ -6,12 +6,14 @@
 //!                                │ segment full
 //!                                ▼
 //!                             seal ──► Lane::Background: index rows ─► Kv, next spare
+//!                                                        oldest segments ─► rewritten, let go of
 //! ```
 //!
 //! What is staged is readable at once and durable when its [`Done`] says so.
 //! After a failed write or sync the journal stops for ever.
 
 mod background;
+mod cleaner;
 mod committer;
 mod config;
 mod driver;
@@ -26,6 +28,7 @@ mod index;
 mod manifest;
 mod reader;
 mod recovery;
+mod recycling;
 mod rescue;
 mod scan;
 mod segment;
@@ -37,6 +40,7 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use quipu_protocol::Index;
 use quipu_protocol::environment::Random;
 
@@ -48,6 +52,7 @@ pub use entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 pub use error::{Damage, DamagedPart, JournalError, OpenError, ReadError};
 
 use background::Background;
+use cleaner::Cleaner;
 use committer::{Committer, Event, Resume};
 use driver::{Hooks, Shared};
 use format::{FIRST_COMMIT, Position};
@@ -65,6 +70,9 @@ pub type Done = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// Called once with the entries read.
 pub type ReadDone = Box<dyn FnOnce(Result<Vec<Entry>, ReadError>) + Send>;
+
+/// Called once with the image read; `None` if there is none.
+pub type ImageDone = Box<dyn FnOnce(Result<Option<(EntryId, Bytes)>, ReadError>) + Send>;
 
 /// A call into the node that the journal makes again and again.
 pub type Hook = Box<dyn Fn() + Send + Sync>;
@@ -114,6 +122,10 @@ pub struct Counters {
     pub written_bytes: u64,
     /// Bytes written to prepare segments, ahead of use.
     pub prepared_bytes: u64,
+    /// Entries' payloads that were written again, to free old segments.
+    pub relocated_bytes: u64,
+    /// Segments that were let go of.
+    pub recycled_segments: u64,
 }
 
 /// What the journal holds in memory, bytes.
@@ -173,7 +185,8 @@ impl Journal {
             // Not listed any more; if it stays, the next start removes it.
             let _ = disk.remove(&segment::path(id));
         }
-        let mut state = State::new(Committer::new(resume), recovered.replicas, recovered.touched, &config);
+        let mut state =
+            State::new(Committer::new(resume), recovered.replicas, recovered.touched, recovered.held, &config);
         state.segments = manifest.segments.iter().map(|segment| (segment.id, *segment)).collect();
         for segment in manifest.segments.iter().filter(|segment| segment.id >= resume.place.segment) {
             let file = SegmentFile::open(&disk, *segment);
@@ -185,6 +198,7 @@ impl Journal {
         }
         // What was recovered is durable and relied upon from here on.
         state.step(Event::MarkWanted);
+        let cleaner = Cleaner::new(recovered.living);
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             files: SegmentFiles::new(disk.clone()),
@@ -194,7 +208,7 @@ impl Journal {
             config,
             owner,
             hooks: Hooks::default(),
-            background: Mutex::new(Background { manifest, index_behind: false }),
+            background: Mutex::new(Background { manifest, index_behind: false, cleaner }),
         });
         shared.drive();
         Ok((Self { shared }, recovered.report))
@@ -227,6 +241,20 @@ impl Journal {
     pub fn purge(&self, key: ReplicaKey, through: EntryId, done: Done) {
         let staged = self.shared.lock().purge(key, through, done);
         self.proceed(staged);
+    }
+
+    /// Saves the group's metadata as of the entry `at`, in place of an older
+    /// image. Whoever purges through `at` saves it first.
+    pub fn save_image(&self, key: ReplicaKey, at: EntryId, image: Bytes, done: Done) {
+        let bound = self.shared.config.max_entry_bytes();
+        let staged = self.shared.lock().save_image(key, at, image, done, bound);
+        self.proceed(staged);
+    }
+
+    /// Reads the newest state image on stable storage, on the disk's read
+    /// lane.
+    pub fn read_image(&self, key: ReplicaKey, done: ImageDone) {
+        self.shared.read_image(key, done);
     }
 
     /// Remembers how far the group has committed. Rides with the next commit
@@ -349,8 +377,8 @@ impl Journal {
 }
 
 /// The manifest on the disk, or that of a journal made just now; and the segment
-/// files that it does not list: they were never used and are to be removed. If
-/// one was, the manifest is an old one.
+/// files that it does not list: they were never used, or were let go of, and are
+/// to be removed. If one is in use, the manifest is an old one.
 fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<(Manifest, Vec<u64>), OpenError> {
     let failed = |operation, source| OpenError::disk(operation, DIRECTORY, source);
     disk.create_directory(DIRECTORY).map_err(|source| failed("create", source))?;
@@ -370,9 +398,11 @@ fn manifest_of(disk: &dyn Disk, owner: &Owner) -> Result<(Manifest, Vec<u64>), O
     if owner.is_complete() {
         manifest.owner = *owner;
     }
+    // Segments are let go of in their order, the manifest first.
+    let first = manifest.segments.first().map_or(0, |segment| segment.id);
     let unused: Vec<u64> = files.filter(|id| manifest.segments.iter().all(|segment| segment.id != *id)).collect();
     for &id in &unused {
-        if segment::holds_commits(disk, id)? {
+        if id >= first && segment::holds_commits(disk, id)? {
             return Err(OpenError::ManifestOlder { path: segment::path(id) });
         }
         manifest.next_segment = manifest.next_segment.max(id.saturating_add(1));

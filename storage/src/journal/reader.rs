@@ -13,16 +13,18 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quipu_protocol::Index;
 
-use super::ReadDone;
 use super::driver::Shared;
 use super::entry::{Entry, ReplicaKey};
 use super::error::{Damage, DamagedPart, ReadError};
 use super::format::{FrameHeader, Kind, Position};
 use super::frame;
-use super::index::{self, FrameRef};
+use super::index::{self, FrameRef, ImageRef};
 use super::segment::path;
+use super::state::Replica;
+use super::{ImageDone, ReadDone};
 use crate::disk::{AlignedBuffer, Lane, Operation, Outcome};
 
 /// What is read at once, unless one frame alone is larger.
@@ -44,6 +46,8 @@ struct Plan {
     /// Frames in memory that may be needed, ascending.
     memory: Vec<FrameRef>,
     recent: Vec<Entry>,
+    /// See [`State::read_began`](super::state::State::read_began).
+    read: u64,
 }
 
 impl Shared {
@@ -53,7 +57,7 @@ impl Shared {
             Err(result) => return done(result),
             Ok(plan) => plan,
         };
-        let reader = self.clone();
+        let (reader, ended, read) = (self.clone(), self.clone(), plan.read);
         // The result travels from the task to its completion, which runs
         // whether the task did or not.
         let (send, receive) = std::sync::mpsc::sync_channel(1);
@@ -61,11 +65,10 @@ impl Shared {
             let _ = send.send(reader.execute_read(plan));
         }));
         let completion = Box::new(move |ran: io::Result<Outcome>| {
+            ended.read_ended(read);
             done(match ran {
                 Err(error) => Err(ReadError::Disk(Arc::new(error))),
-                Ok(_) => receive
-                    .recv()
-                    .unwrap_or_else(|_| Err(ReadError::Disk(Arc::new(io::Error::other("the read was given up"))))),
+                Ok(_) => receive.recv().unwrap_or_else(|_| Err(given_up())),
             });
         });
         self.disk.submit(Lane::Read, task, completion);
@@ -78,7 +81,7 @@ impl Shared {
         range: Range<Index>,
         max_bytes: u64,
     ) -> Result<Plan, Result<Vec<Entry>, ReadError>> {
-        let state = self.lock();
+        let mut state = self.lock();
         let replica = state.replicas.get(&key).ok_or(Err(ReadError::UnknownReplica { key }))?;
         let Some(last) = replica.tail.last() else { return Err(Ok(Vec::new())) };
         let range = range.start..range.end.min(last.index.next());
@@ -110,7 +113,60 @@ impl Shared {
             bytes += u64::from(frame.length);
             memory.push(frame.clone());
         }
-        Ok(Plan { key, range, disk_end, max_bytes, memory, recent })
+        let read = state.read_began();
+        Ok(Plan { key, range, disk_end, max_bytes, memory, recent, read })
+    }
+
+    /// See [`Journal::read_image`](super::Journal::read_image).
+    pub(super) fn read_image(self: &Arc<Self>, key: ReplicaKey, done: ImageDone) {
+        let mut state = self.lock();
+        let Some(image) = state.replicas.get(&key).and_then(Replica::image) else {
+            drop(state);
+            return done(Ok(None));
+        };
+        let read = state.read_began();
+        drop(state);
+        let (reader, ended) = (self.clone(), self.clone());
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let task = Operation::Task(Box::new(move || {
+            let _ = send.send(reader.image(key, &image));
+        }));
+        let completion = Box::new(move |ran: io::Result<Outcome>| {
+            ended.read_ended(read);
+            let result = match ran {
+                Err(error) => Err(ReadError::Disk(Arc::new(error))),
+                Ok(_) => receive.recv().unwrap_or_else(|_| Err(given_up())),
+            };
+            done(result.map(|bytes| Some((image.at, bytes))));
+        });
+        self.disk.submit(Lane::Read, task, completion);
+    }
+
+    /// The bytes of an image, if they are what was written.
+    pub(super) fn image(&self, key: ReplicaKey, image: &ImageRef) -> Result<Bytes, ReadError> {
+        let Position { segment: id, byte } = image.place;
+        let disk = |error| ReadError::Disk(Arc::new(error));
+        let damaged = |part| {
+            let damage = Damage { segment: id, byte, index: None, part };
+            tracing::error!(path = path(id), %key, %damage, "the journal is damaged");
+            ReadError::Damaged { key, damage }
+        };
+        let segment = self.lock().segments.get(&id).copied();
+        let segment = segment.ok_or(ReadError::Missing { key, index: image.at.index })?;
+        let file = self.files.get(segment).map_err(disk)?;
+        let mut buffer = AlignedBuffer::new();
+        let end = byte.saturating_add(image.length.into()).min(segment.bytes);
+        let start = file.read_sectors(byte, end, &mut buffer).map_err(disk)?;
+        let from = usize::try_from(byte - start).expect("a frame fits into memory");
+        let to = usize::try_from(end - start).expect("a frame fits into memory");
+        let frame = &buffer[from..to];
+        let header = FrameHeader::decode(segment.nonce, byte, frame).filter(|header| {
+            let same = header.key == key && header.index == image.at.index.get();
+            same && header.kind == Kind::StateImage
+        });
+        let header = header.ok_or_else(|| damaged(DamagedPart::FrameHeader))?;
+        let payload = header.payload(segment.nonce, frame).ok_or_else(|| damaged(DamagedPart::Payload))?;
+        Ok(Bytes::copy_from_slice(payload))
     }
 
     fn execute_read(&self, plan: Plan) -> Result<Vec<Entry>, ReadError> {
@@ -203,7 +259,7 @@ impl Shared {
         }
         let state = self.lock();
         let replica = state.replicas.get(&plan.key);
-        if let Some(purged) = replica.and_then(super::state::Replica::purged).filter(|it| reading.next <= it.index) {
+        if let Some(purged) = replica.and_then(Replica::purged).filter(|it| reading.next <= it.index) {
             return Err(ReadError::Purged { purged: purged.index });
         }
         match replica.and_then(|replica| replica.tail.last()) {
@@ -211,6 +267,10 @@ impl Shared {
             _ => Ok(Vec::new()),
         }
     }
+}
+
+fn given_up() -> ReadError {
+    ReadError::Disk(Arc::new(io::Error::other("the read was given up")))
 }
 
 /// What a read has so far.
@@ -277,7 +337,13 @@ fn frame_end(frame: &FrameRef) -> u64 {
 }
 
 /// The entries of a frame from `next` on, if its bytes are what was written.
-fn checked(key: ReplicaKey, frame: &FrameRef, nonce: u64, bytes: &[u8], next: Index) -> Result<Vec<Entry>, ReadError> {
+pub(super) fn checked(
+    key: ReplicaKey,
+    frame: &FrameRef,
+    nonce: u64,
+    bytes: &[u8],
+    next: Index,
+) -> Result<Vec<Entry>, ReadError> {
     let Position { segment, byte } = frame.place;
     let damaged = |part| {
         let damage = Damage { segment, byte, index: Some(frame.first), part };
@@ -285,8 +351,8 @@ fn checked(key: ReplicaKey, frame: &FrameRef, nonce: u64, bytes: &[u8], next: In
         ReadError::Damaged { key, damage }
     };
     let header = FrameHeader::decode(nonce, byte, bytes).filter(|header| {
-        let same = header.key == key && header.kind == Kind::Entries && header.index == frame.first.get();
-        same && header.count >= frame.count
+        let same = header.key == key && header.index == frame.first.get();
+        same && matches!(header.kind, Kind::Entries | Kind::Relocated) && header.count >= frame.count
     });
     let header = header.ok_or_else(|| damaged(DamagedPart::FrameHeader))?;
     let payload = header.payload(nonce, bytes).ok_or_else(|| damaged(DamagedPart::Payload))?;

@@ -33,7 +33,7 @@ use super::entry::ReplicaKey;
 use super::error::{Damage, DamagedPart, OpenError};
 use super::finding::{Finding, examine};
 use super::format::{CommitHeader, FIRST_COMMIT, Kind, Position, SECTOR};
-use super::index::{self, FileReplica, Indexed, SealedReplica};
+use super::index::{self, FileReplica, Indexed, Living, SealedReplica};
 use super::manifest::{Manifest, Segment};
 use super::rescue;
 use super::scan::Scanner;
@@ -46,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) replicas: BTreeMap<ReplicaKey, FileReplica>,
     /// Replicas with frames in the open segment.
     pub(super) touched: BTreeSet<ReplicaKey>,
+    /// Bytes of the frames of entries in it.
+    pub(super) held: u64,
     /// Where to go on; `None` when a segment has to be prepared first.
     pub(super) resume: Option<Resume>,
     /// Of the next commit.
@@ -53,6 +55,7 @@ pub(super) struct Recovered {
     /// Where the last commit ends.
     pub(super) mark: Position,
     pub(super) report: RecoveryReport,
+    pub(super) living: Living,
 }
 
 /// Recovers the journal that `manifest` lists; notes in `manifest` where
@@ -116,6 +119,8 @@ struct Recovery<'a> {
     indexed: Option<Indexed>,
     replicas: BTreeMap<ReplicaKey, FileReplica>,
     touched: BTreeSet<ReplicaKey>,
+    /// Bytes of the frames of entries in the segment being scanned.
+    held: u64,
     /// Of the last commit; `None` before the first.
     sequence: Option<u64>,
     /// Where the last commit ends.
@@ -126,6 +131,7 @@ struct Recovery<'a> {
     /// Damage that could be anybody's.
     unattributed: Option<Damage>,
     report: RecoveryReport,
+    living: Living,
 }
 
 impl<'a> Recovery<'a> {
@@ -154,10 +160,12 @@ impl<'a> Recovery<'a> {
             kv,
             replicas,
             touched: BTreeSet::new(),
+            held: 0,
             sequence: indexed.map(|indexed| indexed.sequence),
             mark: indexed.map_or(Position::default(), |it| Position { segment: it.segment, byte: it.end }),
             unmarked: false,
             unattributed: None,
+            living: if indexed.is_some() { Living::load(kv)? } else { Living::default() },
             indexed,
             report,
         })
@@ -275,6 +283,8 @@ impl<'a> Recovery<'a> {
         let told = begun.mark.filter(|mark| mark.segment == segment.id && mark.byte >= byte);
         let end = match told {
             Some(mark) => mark.byte.min(segment.bytes),
+            // One commit lies between, and that is its first.
+            None if begun.sequence <= last + 1 => byte,
             None if scanner.is_zero(byte, segment.bytes)? => byte,
             None => segment.bytes,
         };
@@ -326,6 +336,9 @@ impl<'a> Recovery<'a> {
 
     fn apply(&mut self, segment: u64, finding: Finding) {
         self.touched.insert(finding.key);
+        if [Kind::Entries.code(), Kind::Relocated.code()].contains(&finding.kind) {
+            self.held += u64::from(finding.length);
+        }
         let replica = self.replicas.entry(finding.key).or_default();
         let place = Position { segment, byte: finding.byte };
         let mut damage = finding.damage.map(|part| (part, finding.index));
@@ -340,7 +353,7 @@ impl<'a> Recovery<'a> {
         let index = index.or(if finding.kind == Kind::Entries.code() { next } else { None });
         let damage = Damage { segment, byte: finding.byte, index, part };
         quipu_protocol::point!("damage-found");
-        replica.damage.get_or_insert(damage);
+        replica.blame(damage);
         self.report.damage.push((Some(finding.key), damage));
     }
 
@@ -349,7 +362,7 @@ impl<'a> Recovery<'a> {
     fn blame_everybody(&mut self) {
         let Some(damage) = self.unattributed else { return };
         for (key, replica) in &mut self.replicas {
-            replica.damage.get_or_insert(damage);
+            replica.blame(damage);
             self.touched.insert(*key);
         }
     }
@@ -361,8 +374,9 @@ impl<'a> Recovery<'a> {
         let sealed: Vec<SealedReplica> =
             touched.into_iter().filter_map(|key| Some(self.replicas.get_mut(&key)?.seal(key, segment.id))).collect();
         let sequence = self.sequence.unwrap_or(0);
-        let indexed = Indexed { segment: segment.id, nonce: segment.nonce, end, sequence };
-        index::add_segment(self.kv, &sealed, indexed)?;
+        let held = std::mem::take(&mut self.held);
+        let indexed = Indexed { segment: segment.id, nonce: segment.nonce, end, sequence, held };
+        index::add_segment(self.kv, &mut self.living, &sealed, indexed)?;
         for replica in self.replicas.values_mut() {
             replica.forget_through(segment.id);
         }
@@ -395,8 +409,10 @@ impl<'a> Recovery<'a> {
             mark: self.mark,
             replicas: self.replicas,
             touched: self.touched,
+            held: self.held,
             resume,
             report: self.report,
+            living: self.living,
         })
     }
 }

@@ -60,6 +60,11 @@ fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::
         disk.write_at(file, byte, &zeros)?;
         byte += length;
     }
+    write_header(disk, file, segment, owner)
+}
+
+/// Writes a segment's header sector and makes the file durable.
+fn write_header(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::Result<()> {
     let header = SegmentHeader {
         owner: *owner,
         segment: segment.id,
@@ -69,6 +74,21 @@ fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::
     };
     disk.write_at(file, 0, &AlignedBuffer::padded(&header.encode()))?;
     disk.sync(file)
+}
+
+/// Puts the file of segment `old` to use as `segment`, which has its length,
+/// under a new nonce: what was written to it before is not taken for anything
+/// any more. Nobody may read `old`, and no manifest may list it; durable on
+/// return, name included.
+pub(super) fn reuse(disk: &dyn Disk, old: u64, segment: &Segment, owner: &Owner) -> io::Result<()> {
+    let file = disk.open(&path(old), Access::Direct)?;
+    let written = write_header(disk, file, segment, owner);
+    disk.close(file);
+    // The header first: under its new name the old one would pass for a
+    // segment that was written to and that no manifest lists.
+    written?;
+    disk.rename(&path(old), &path(segment.id))?;
+    disk.sync_directory(DIRECTORY)
 }
 
 /// Whether the file of segment `id`, which no manifest lists, was written to
@@ -185,6 +205,11 @@ struct Opened {
 impl SegmentFiles {
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk, open: Mutex::default() }
+    }
+
+    /// Lets go of segment `id`; who reads it keeps it open until done.
+    pub(super) fn forget(&self, id: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).files.remove(&id);
     }
 
     /// The file of `segment`.

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quipu_protocol::Index;
 
 use super::committer::{Command, Commit, Committer, Event};
@@ -23,7 +24,7 @@ use super::entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 use super::error::JournalError;
 use super::format::{DESCRIPTOR, Position};
 use super::frame::Frame;
-use super::index::{FileReplica, SealedReplica};
+use super::index::{FileReplica, FrameRef, ImageRef, SealedReplica};
 use super::manifest::Segment;
 use super::segment::SegmentFile;
 use super::tail_cache::{Tail, TailCache, Ticket};
@@ -41,6 +42,12 @@ pub(super) struct Replica {
     /// say so up to this entry: what follows is written behind it.
     hinted: Option<Index>,
     retired: bool,
+    /// Truncations that the index does not reflect yet.
+    cut: Option<Cut>,
+    /// The newest state image that is on stable storage.
+    image: Option<ImageRef>,
+    /// How many later ones are staged and not written yet.
+    images: usize,
     pub(super) tail: Tail,
     pub(super) file: FileReplica,
 }
@@ -54,6 +61,9 @@ impl Replica {
             committed: file.committed,
             hinted: None,
             retired: file.retired,
+            cut: None,
+            image: file.image,
+            images: 0,
             tail: Tail::after(file.last),
             file,
         }
@@ -62,12 +72,69 @@ impl Replica {
     pub(super) fn purged(&self) -> Option<EntryId> {
         self.purged
     }
+
+    /// Whether an indexed frame has to be written again if its segment is to
+    /// go; `None` if that cannot be told before the next segment is indexed.
+    pub(super) fn wants(&self, frame: &FrameRef) -> Option<bool> {
+        if self.retired || self.purged.is_some_and(|purged| frame.end() <= purged.index.next()) {
+            return Some(false);
+        }
+        if self.cut.as_ref().is_some_and(|cut| cut.lowest < frame.end()) { None } else { Some(true) }
+    }
+
+    /// The small facts whose newest frames lie in segments through `id`, as
+    /// they are by now.
+    pub(super) fn facts_through(&self, id: u64) -> Vec<Frame> {
+        let FileReplica { homes, damage, .. } = &self.file;
+        let here = |home: u64| (1..=id).contains(&home);
+        let vote = self.vote.filter(|_| here(homes.vote)).map(Frame::Vote);
+        let purged = self.purged.filter(|_| here(homes.purged)).map(Frame::Purge);
+        let committed = self.committed.filter(|_| here(homes.committed)).map(Frame::Committed);
+        let damage = damage.filter(|_| here(homes.damage)).map(Frame::Damaged);
+        if self.retired { Vec::new() } else { [vote, purged, committed, damage].into_iter().flatten().collect() }
+    }
+
+    /// The newest state image that is on stable storage.
+    pub(super) fn image(&self) -> Option<ImageRef> {
+        self.image.filter(|_| !self.retired)
+    }
+
+    /// Whether an image that was read before is still the newest one.
+    pub(super) fn wants_image(&self, at: EntryId) -> bool {
+        !self.retired && self.images == 0 && self.file.image.is_some_and(|image| image.at == at)
+    }
+
+    /// The newest state image, if it lies in a segment through `id`.
+    pub(super) fn image_through(&self, id: u64) -> Option<ImageRef> {
+        self.file.image.filter(|image| !self.retired && image.place.segment <= id)
+    }
+
+    /// The index reflects everything through segment `id`.
+    pub(super) fn indexed(&mut self, id: u64) {
+        self.file.forget_through(id);
+        if self.cut.as_ref().is_some_and(|cut| cut.staged == 0 && cut.segment <= id) {
+            self.cut = None;
+        }
+    }
+}
+
+/// Truncations that the index does not reflect yet: what lies above the lowest
+/// may be gone.
+#[derive(Debug)]
+struct Cut {
+    lowest: Index,
+    /// How many are not written yet.
+    staged: usize,
+    /// Where the last written one lies.
+    segment: u64,
 }
 
 /// A staged frame.
 pub(super) struct Item {
     pub(super) key: ReplicaKey,
     pub(super) frame: Frame,
+    /// Whether it may say something newer when it is written.
+    hint: bool,
     ticket: Ticket,
     pub(super) done: Option<Done>,
 }
@@ -98,9 +165,17 @@ pub(super) struct State {
     pub(super) writable: BTreeMap<u64, Arc<SegmentFile>>,
     /// Replicas with a frame in the segment that is written to.
     touched: BTreeSet<ReplicaKey>,
+    /// Bytes of the frames of entries in that segment.
+    held: u64,
     /// The last commit's, for the next one.
     pub(super) buffer: AlignedBuffer,
     pub(super) preparing: bool,
+    /// Reads on their way to the disk, in the order in which they began.
+    reads: BTreeSet<u64>,
+    /// The number of the next one.
+    pub(super) next_read: u64,
+    /// Whether a segment is not let go of for a read's sake.
+    pub(super) awaits_reads: bool,
     /// Why the last attempt to prepare a segment failed.
     pub(super) no_space: Option<Arc<str>>,
     closing: bool,
@@ -113,11 +188,12 @@ pub(super) type Refused = (Done, JournalError);
 
 impl State {
     /// A journal as recovered; `touched` are the replicas with frames in the
-    /// open segment.
+    /// open segment, `held` the bytes of the entries in it.
     pub(super) fn new(
         committer: Committer,
         replicas: BTreeMap<ReplicaKey, FileReplica>,
         touched: BTreeSet<ReplicaKey>,
+        held: u64,
         config: &JournalConfig,
     ) -> Self {
         Self {
@@ -127,6 +203,7 @@ impl State {
             staged: VecDeque::new(),
             in_flight: Vec::new(),
             touched,
+            held,
             replicas: replicas.into_iter().map(|(key, file)| (key, Replica::recovered(file))).collect(),
             cache: TailCache::new(config.tail_cache_bytes),
             tickets: Ticket::default(),
@@ -135,6 +212,9 @@ impl State {
             writable: BTreeMap::new(),
             buffer: AlignedBuffer::new(),
             preparing: false,
+            reads: BTreeSet::new(),
+            next_read: 0,
+            awaits_reads: false,
             no_space: None,
             closing: false,
             closers: Vec::new(),
@@ -173,7 +253,7 @@ impl State {
             }
             let done = if ordinal == last { done.take() } else { None };
             let length = frame.length();
-            self.staged.push_back(Item { key, frame, ticket, done });
+            self.staged.push_back(Item { key, frame, hint: false, ticket, done });
             self.committer.step(Event::Staged { length, forces: true }, &mut self.commands);
         }
         Ok(())
@@ -217,6 +297,9 @@ impl State {
         // What comes in their place is written behind a hint that waits.
         let before = Index::new(from.get().saturating_sub(1));
         replica.hinted = replica.hinted.map(|limit| limit.min(before));
+        let cut = replica.cut.get_or_insert(Cut { lowest: from, staged: 0, segment: 0 });
+        cut.lowest = cut.lowest.min(from);
+        cut.staged += 1;
         Ok(())
     }
 
@@ -264,7 +347,7 @@ impl State {
         let frame = Frame::Committed(committed);
         let length = frame.length();
         let ticket = self.tickets.next();
-        self.staged.push_back(Item { key, frame, ticket, done: None });
+        self.staged.push_back(Item { key, frame, hint: true, ticket, done: None });
         self.step(Event::Staged { length, forces: false });
     }
 
@@ -283,6 +366,61 @@ impl State {
         Ok(())
     }
 
+    /// Stages a state image.
+    pub(super) fn save_image(
+        &mut self,
+        key: ReplicaKey,
+        at: EntryId,
+        image: Bytes,
+        done: Done,
+        bound: u64,
+    ) -> Result<(), Refused> {
+        let bytes = image.len() as u64;
+        if bytes > bound {
+            return Err((done, JournalError::ImageTooLarge { bytes, bound }));
+        }
+        self.stage(key, Frame::StateImage { at, image }, done)?;
+        self.replicas.entry(key).or_default().images += 1;
+        Ok(())
+    }
+
+    /// Stages what was written before and is still there; `done` is called
+    /// with the last of it. False if there is no room for it, or nothing is
+    /// written any more.
+    pub(super) fn stage_again(&mut self, frames: Vec<(ReplicaKey, Frame)>, done: Done) -> bool {
+        let lengths: Vec<u64> = frames.iter().map(|(_, frame)| frame.length()).collect();
+        let writing = self.committer.stopped().is_none() && !self.closing;
+        if !writing || self.check_room(&lengths).is_err() {
+            return false;
+        }
+        let (mut done, last) = (Some(done), frames.len().saturating_sub(1));
+        for (ordinal, (key, frame)) in frames.into_iter().enumerate() {
+            let (ticket, length) = (self.tickets.next(), frame.length());
+            let done = if ordinal == last { done.take() } else { None };
+            self.staged.push_back(Item { key, frame, hint: false, ticket, done });
+            self.step(Event::Staged { length, forces: true });
+        }
+        true
+    }
+
+    /// A read goes to the disk; returns its number.
+    pub(super) fn read_began(&mut self) -> u64 {
+        let read = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(read);
+        read
+    }
+
+    /// A read is done.
+    pub(super) fn read_ended(&mut self, read: u64) {
+        self.reads.remove(&read);
+    }
+
+    /// Whether a read that began before number `barrier` is on its way.
+    pub(super) fn reads_before(&self, barrier: u64) -> bool {
+        self.reads.first().is_some_and(|read| *read < barrier)
+    }
+
     /// Stages one small frame.
     fn stage(&mut self, key: ReplicaKey, frame: Frame, done: Done) -> Result<(), Refused> {
         let length = frame.length();
@@ -290,7 +428,7 @@ impl State {
             return Err((done, error));
         }
         let ticket = self.tickets.next();
-        self.staged.push_back(Item { key, frame, ticket, done: Some(done) });
+        self.staged.push_back(Item { key, frame, hint: false, ticket, done: Some(done) });
         self.step(Event::Staged { length, forces: true });
         Ok(())
     }
@@ -327,7 +465,7 @@ impl State {
     /// [`placed`](Self::placed).
     pub(super) fn take(&mut self, commit: &Commit) -> Vec<Item> {
         let mut items: Vec<Item> = self.staged.drain(..commit.frames).collect();
-        for item in &mut items {
+        for item in items.iter_mut().filter(|item| item.hint) {
             let Frame::Committed(staged) = item.frame else { continue };
             let Some(replica) = self.replicas.get_mut(&item.key) else { continue };
             let (Some(limit), Some(newest)) = (replica.hinted.take(), replica.committed) else { continue };
@@ -348,9 +486,21 @@ impl State {
         for (item, (byte, length)) in items.iter().zip(places) {
             let frame = &item.frame;
             self.touched.insert(item.key);
+            if frame.holds_entries() {
+                self.held += u64::from(*length);
+            }
             let replica = self.replicas.entry(item.key).or_default();
             let follows = replica.file.apply(frame.change(), Position { segment, byte: *byte }, *length);
             assert!(follows, "{}: frames are staged in the order that was checked", item.key);
+            if matches!(frame, Frame::StateImage { .. }) {
+                replica.images = replica.images.saturating_sub(1);
+            }
+            if matches!(frame, Frame::Truncate { .. })
+                && let Some(cut) = &mut replica.cut
+            {
+                cut.staged -= 1;
+                cut.segment = segment;
+            }
             if let Frame::Entries(entries) = frame {
                 self.counters.entries += entries.len() as u64;
                 self.counters.payload_bytes += super::frame::payload_bytes(entries);
@@ -363,6 +513,13 @@ impl State {
         let items = std::mem::take(&mut self.in_flight);
         if let Some(last) = items.last() {
             self.synced = last.ticket;
+        }
+        for item in &items {
+            if matches!(item.frame, Frame::StateImage { .. })
+                && let Some(replica) = self.replicas.get_mut(&item.key)
+            {
+                replica.image = replica.file.image;
+            }
         }
         while let Some((key, append)) = self.cache.overdue(self.synced) {
             if let Some(replica) = self.replicas.get_mut(&key) {
@@ -391,12 +548,24 @@ impl State {
     }
 
     /// What the index has to take over with segment `id`, all of whose frames
-    /// were placed.
-    pub(super) fn seal(&mut self, id: u64) -> Vec<SealedReplica> {
+    /// were placed, and how many bytes of entries were written to it.
+    pub(super) fn seal(&mut self, id: u64) -> (Vec<SealedReplica>, u64) {
         self.writable.remove(&id);
-        let touched = std::mem::take(&mut self.touched);
-        let replicas = touched.into_iter();
-        replicas.filter_map(|key| Some(self.replicas.get_mut(&key)?.file.seal(key, id))).collect()
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let replicas = touched.filter_map(|key| Some(self.replicas.get_mut(&key)?.file.seal(key, id))).collect();
+        (replicas, std::mem::take(&mut self.held))
+    }
+
+    /// How many bytes of small facts and images each segment holds. Of what
+    /// was placed, which is more than what is durable, but for the moment at
+    /// which a segment is sealed.
+    pub(super) fn facts(&self) -> BTreeMap<u64, u64> {
+        let mut facts = BTreeMap::new();
+        let living = self.replicas.values().filter(|replica| !replica.file.retired);
+        for (segment, bytes) in living.flat_map(|replica| replica.file.facts()) {
+            *facts.entry(segment).or_default() += bytes;
+        }
+        facts
     }
 
     /// Nothing is staged from now on.
@@ -423,6 +592,7 @@ impl State {
             last: replica.tail.last(),
             durable: replica.tail.durable(self.synced),
             committed: replica.committed,
+            image: replica.image.map(|image| image.at),
         })
     }
 

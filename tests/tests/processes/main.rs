@@ -11,4 +11,5 @@ mod durability;
 mod failover;
 mod refusals;
 mod shutdown;
+mod trimming;
 mod up;

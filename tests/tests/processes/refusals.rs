@@ -141,7 +141,7 @@ async fn a_log_that_exists_otherwise_is_left_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_config_out_of_bounds_is_refused_by_its_field() {
     let cluster = Cluster::start(3).await;
-    let config = |replicas, max_batch_bytes| v1::LogConfig { replicas, max_batch_bytes };
+    let config = |replicas, max_batch_bytes| v1::LogConfig { replicas, max_batch_bytes, ..v1::LogConfig::default() };
     match create(&cluster, "orders", config(3, 1023)).await.expect_err("too small a bound").kind {
         Some(Kind::InvalidArgument(invalid)) => assert_eq!(invalid.field, "config.max_batch_bytes"),
         other => panic!("{other:?}"),

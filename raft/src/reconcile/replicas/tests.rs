@@ -22,7 +22,7 @@ fn node(number: u64) -> NodeId {
 fn catalogs() -> [Catalog; 3] {
     let founders = (1..=3).map(|number| (node(number), (disk(10 * number), format!("n{number}:1")))).collect();
     let orders = "orders".parse().expect("a log's name");
-    let config = v1::LogConfig { replicas: 3, max_batch_bytes: 1 << 20 };
+    let config = v1::LogConfig { replicas: 3, max_batch_bytes: 1 << 20, ..v1::LogConfig::default() };
     let new_disk = Introduction { node: 1, incarnation: 11, boot_count: 1, boot: 7, ..Introduction::default() };
     let commands = [
         catalog::found(ClusterId::new(7), founding_nodes(&founders)),
@@ -88,7 +88,7 @@ fn founders() -> Vec<Place> {
 
 fn journal() -> Journal {
     let owner = Owner { cluster: ClusterId::new(1), node: node(1), incarnation: disk(10) };
-    let config = JournalConfig { segment_bytes: 1 << 20, spare_segments: 1, tail_cache_bytes: 1 << 20 };
+    let config = JournalConfig { segment_bytes: 1 << 20, tail_cache_bytes: 1 << 20, ..JournalConfig::default() };
     let random = quipu_sdk::system::environment().random;
     let opened = Journal::open(Arc::new(MemoryDisk::new(1)), Arc::new(MemoryKv::new()), random, config, owner);
     opened.expect("a new journal").0

@@ -106,7 +106,8 @@ impl Story {
         }
         self.stage.well(format_args!("they serve and agree on a catalog, after {}", self.since(started)));
 
-        let config = LogConfig { replicas: Some(NODES.into()), max_batch_bytes: Some(MAX_BATCH_BYTES) };
+        let config =
+            LogConfig { replicas: Some(NODES.into()), max_batch_bytes: Some(MAX_BATCH_BYTES), ..LogConfig::default() };
         self.client.create_log(&self.log, config).await?;
         let (leader, term) = self.watcher().leader_other_than(None).await?;
         let text = format!("log {LOG:?} is created, with a replica on each; node {leader} leads it in term {term}");

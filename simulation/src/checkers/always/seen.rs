@@ -18,6 +18,9 @@ impl Seen {
         let mut violated = |promise: &str, details: String| {
             violations.push(Violation::new(promise, format!("{}: {details}", describe(key, look))));
         };
+        // A replica that takes a snapshot over has its state image on the disk
+        // first, and drops the entries below it next.
+        let image = (look.dropped)(key).image;
         let before = self.replicas.remove(&key.replica);
         let before = before.as_ref();
         let same_boot = before.filter(|before| before.boot == look.boot);
@@ -38,12 +41,12 @@ impl Seen {
             // What it had fsynced before its process ended is there again. A
             // newer leader may have replaced it by entries of a newer term.
             let rank = |id: Option<EntryId>| id.map(|id| (id.term, id.index));
-            if rank(status.last) < rank(before.status.durable) {
+            if rank(status.last.max(image)) < rank(before.status.durable) {
                 let (now, then) = (status.last, before.status.durable);
                 violated("fsynced-survives", format!("its last entry is {now:?}, and it had fsynced {then:?}"));
             }
         }
-        if index(status.applied) > index(status.last) {
+        if index(status.applied) > index(status.last).max(index(image)) {
             let (applied, last) = (status.applied, status.last);
             violated("applied-lies-within-the-log", format!("applied {applied:?}, last {last:?}"));
         }
@@ -58,7 +61,7 @@ impl Seen {
                 violated("one-leader-a-term", format!("leads in term {term}, in which replica {leader} led"));
             }
             if changed {
-                self.is_complete(key, &status, look.entries, &mut violated);
+                self.is_complete(key, &status, look, &mut violated);
             }
         }
         let change = RoleChange { group: key.group, replica: key.replica, role: status.role, term: status.term };
@@ -94,7 +97,7 @@ impl Seen {
         &self,
         key: ReplicaKey,
         status: &GroupStatus,
-        entries: Entries<'_>,
+        look: &Look<'_>,
         violated: &mut impl FnMut(&str, String),
     ) {
         let Some((at, term)) = self.committed.last_key_value() else { return };
@@ -102,7 +105,10 @@ impl Seen {
         if *term > status.term {
             return;
         }
-        if let Ok(found) = entries(key, Index::new(*at))
+        if index((look.dropped)(key).purged) > Some(*at) {
+            return;
+        }
+        if let Ok(found) = (look.entries)(key, Index::new(*at))
             && found.is_none_or(|found| found.term != *term)
         {
             let details = format!("leads in term {} and has {found:?} where {term}/{at} is committed", status.term);

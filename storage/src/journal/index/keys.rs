@@ -21,6 +21,33 @@ pub(super) fn replica(key: ReplicaKey) -> Bytes {
     bytes.into()
 }
 
+/// Below every replica's key.
+pub(super) const FIRST: ReplicaKey = ReplicaKey { group: LogId::new(0), replica: ReplicaId::new(0) };
+
+pub(super) fn segment(tag: u8, id: u64) -> Bytes {
+    let mut bytes = Vec::with_capacity(9);
+    bytes.put_u8(tag);
+    bytes.put_u64(id);
+    bytes.into()
+}
+
+pub(super) fn read_segment(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.strip_prefix(b"s")?.try_into().ok()?))
+}
+
+pub(super) fn sealed(segment: u64, key: ReplicaKey) -> Bytes {
+    let mut bytes = Vec::with_capacity(25);
+    bytes.put_u8(b't');
+    bytes.put_u64(segment);
+    bytes.put_u64(key.group.get());
+    bytes.put_u64(key.replica.get());
+    bytes.into()
+}
+
+pub(super) fn read_sealed(bytes: &[u8]) -> Option<ReplicaKey> {
+    read_key(bytes.strip_prefix(b"t")?.get(8..)?)
+}
+
 fn put(bytes: &mut Vec<u8>, tag: u8, key: ReplicaKey) {
     bytes.put_u8(tag);
     bytes.put_u64(key.group.get());
@@ -28,7 +55,11 @@ fn put(bytes: &mut Vec<u8>, tag: u8, key: ReplicaKey) {
 }
 
 pub(super) fn read_replica(bytes: &[u8]) -> Option<ReplicaKey> {
-    let rest: &[u8; 16] = bytes.strip_prefix(b"r")?.try_into().ok()?;
+    read_key(bytes.strip_prefix(b"r")?)
+}
+
+fn read_key(bytes: &[u8]) -> Option<ReplicaKey> {
+    let rest: &[u8; 16] = bytes.try_into().ok()?;
     let (group, replica) = rest.split_at(8);
     Some(ReplicaKey {
         group: LogId::new(u64::from_be_bytes(group.try_into().ok()?)),

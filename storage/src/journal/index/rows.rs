@@ -4,8 +4,9 @@
 use bytes::BufMut;
 use quipu_protocol::{Index, ReplicaId, Term};
 
-use super::{FileReplica, FrameRef, Indexed, Terms, keys};
-use crate::journal::entry::{EntryId, Vote};
+use super::living::Share;
+use super::{FileReplica, FrameRef, Homes, ImageRef, Indexed, Terms, keys};
+use crate::journal::entry::{EntryId, ReplicaKey, Vote};
 use crate::journal::error::{Damage, DamagedPart};
 use crate::journal::format::Position;
 
@@ -62,8 +63,19 @@ pub(super) fn replica(replica: &FileReplica) -> Vec<u8> {
         row.put_u64_le(damage.segment);
         row.put_u64_le(damage.byte);
         put_option(row, damage.index, |row, index| row.put_u64_le(index.get()));
-        row.put_u8(part_code(damage.part));
+        row.put_u8(damage.part.code());
     });
+    put_option(&mut row, replica.image, |row, image| {
+        row.put_u64_le(image.at.term.get());
+        row.put_u64_le(image.at.index.get());
+        row.put_u64_le(image.place.segment);
+        row.put_u64_le(image.place.byte);
+        row.put_u32_le(image.length);
+    });
+    let Homes { vote, purged, committed, damage } = replica.homes;
+    for home in [vote, purged, committed, damage] {
+        row.put_u64_le(home);
+    }
     row
 }
 
@@ -90,34 +102,48 @@ pub(super) fn read_replica(row: &[u8]) -> Option<FileReplica> {
             segment: row.u64()?,
             byte: row.u64()?,
             index: row.option(|row| Some(Index::new(row.u64()?)))?,
-            part: part_of(row.u8()?)?,
+            part: DamagedPart::of(row.u8()?)?,
         })
     })?;
-    Some(FileReplica { vote, purged, committed, last, damage, ..FileReplica::default() })
+    let image = row.option(|row| {
+        Some(ImageRef { at: id(row)?, place: Position { segment: row.u64()?, byte: row.u64()? }, length: row.u32()? })
+    })?;
+    let homes = Homes { vote: row.u64()?, purged: row.u64()?, committed: row.u64()?, damage: row.u64()? };
+    let anchored = true;
+    Some(FileReplica { vote, purged, committed, last, damage, image, homes, anchored, ..FileReplica::default() })
 }
 
-const fn part_code(part: DamagedPart) -> u8 {
-    match part {
-        DamagedPart::Payload => 1,
-        DamagedPart::FrameHeader => 2,
-        DamagedPart::Missing => 3,
-        DamagedPart::Unattributed => 4,
-    }
+pub(super) fn share(share: Share) -> Vec<u8> {
+    let mut row = Vec::with_capacity(16);
+    row.put_u64_le(share.held);
+    row.put_u64_le(share.living);
+    row
 }
 
-const fn part_of(code: u8) -> Option<DamagedPart> {
-    Some(match code {
-        1 => DamagedPart::Payload,
-        2 => DamagedPart::FrameHeader,
-        3 => DamagedPart::Missing,
-        4 => DamagedPart::Unattributed,
-        _ => return None,
-    })
+pub(super) fn read_share(row: &[u8]) -> Option<Share> {
+    let mut row = Reader(row);
+    Some(Share { held: row.u64()?, living: row.u64()? })
 }
+
+pub(super) fn sealed(first: Index, end: Index) -> Vec<u8> {
+    let mut row = Vec::with_capacity(16);
+    row.put_u64_le(first.get());
+    row.put_u64_le(end.get());
+    row
+}
+
+pub(super) fn read_sealed(key: ReplicaKey, row: &[u8]) -> Option<(ReplicaKey, Index, Index)> {
+    let mut row = Reader(row);
+    Some((key, Index::new(row.u64()?), Index::new(row.u64()?)))
+}
+
+/// Of all rows: what was written by another version is made anew.
+const VERSION: u64 = 2;
 
 pub(super) fn indexed(indexed: &Indexed) -> Vec<u8> {
-    let mut row = Vec::with_capacity(32);
-    for number in [indexed.segment, indexed.nonce, indexed.end, indexed.sequence] {
+    let mut row = Vec::with_capacity(48);
+    row.put_u64_le(VERSION);
+    for number in [indexed.segment, indexed.nonce, indexed.end, indexed.sequence, indexed.held] {
         row.put_u64_le(number);
     }
     row
@@ -125,7 +151,10 @@ pub(super) fn indexed(indexed: &Indexed) -> Vec<u8> {
 
 pub(super) fn read_indexed(row: &[u8]) -> Option<Indexed> {
     let mut row = Reader(row);
-    Some(Indexed { segment: row.u64()?, nonce: row.u64()?, end: row.u64()?, sequence: row.u64()? })
+    if row.u64()? != VERSION {
+        return None;
+    }
+    Some(Indexed { segment: row.u64()?, nonce: row.u64()?, end: row.u64()?, sequence: row.u64()?, held: row.u64()? })
 }
 
 /// Reads a row from front to back, never past its end.

@@ -25,26 +25,40 @@ enum Loss {
     Kv,
 }
 
+/// What is run.
+#[derive(Clone, Copy, PartialEq)]
+enum Run {
+    /// Little is purged.
+    Keeps,
+    /// So much is purged that segments are rewritten and used again.
+    Trims,
+}
+
 /// Runs the script of `seed` from an empty disk.
-fn recorded(seed: u64, cut: Option<u64>) -> (Memory, Script) {
+fn recorded(seed: u64, run: Run, cut: Option<u64>) -> (Memory, Script) {
     let memory = Memory::new(seed);
-    let mut script = Script::new(seed);
+    let mut script = if run == Run::Trims { Script::that_trims(seed) } else { Script::new(seed) };
+    let steps = if run == Run::Trims { 3 * STEPS } else { STEPS };
     if let Some(cut) = cut {
         memory.disk.cut_power_at(cut);
     }
     if let Ok((journal, _)) = Talk::open(memory.disk.clone(), memory.kv.clone(), tiny(SEGMENT_BYTES)) {
-        script.run(&journal, &memory, STEPS);
+        script.run(&journal, &memory, steps);
     }
     (memory, script)
 }
 
-fn survives_a_cut_at_every_operation(seed: u64, loss: Loss) {
-    let (memory, script) = recorded(seed, None);
+fn survives_a_cut_at_every_operation(seed: u64, run: Run, loss: Loss) {
+    let (memory, script) = recorded(seed, run, None);
     let changes = memory.disk.changes();
     assert!(script.done() > STEPS / 2, "only {} operations of the run were done", script.done());
-    assert!(memory.disk.content("journal/00000004.segment").is_some(), "the run rolls");
+    if run == Run::Trims {
+        assert!(memory.disk.content("journal/00000003.segment").is_none(), "the run lets go of segments");
+    } else {
+        assert!(memory.disk.content("journal/00000004.segment").is_some(), "the run rolls");
+    }
     for cut in 1..=changes {
-        let (memory, mut script) = recorded(seed, Some(cut));
+        let (memory, mut script) = recorded(seed, run, Some(cut));
         let mut memory = memory.restore(seed + cut);
         // Twice more, with a little done in between: what was dropped must not
         // come back later.
@@ -67,20 +81,34 @@ fn survives_a_cut_at_every_operation(seed: u64, loss: Loss) {
 #[test]
 fn what_was_done_survives_a_power_cut_at_every_operation() {
     for seed in 1..=4 {
-        survives_a_cut_at_every_operation(seed, Loss::Unflushed);
+        survives_a_cut_at_every_operation(seed, Run::Keeps, Loss::Unflushed);
     }
 }
 
 #[test]
 fn what_was_done_survives_a_power_cut_that_takes_the_index_too() {
     for seed in 11..=12 {
-        survives_a_cut_at_every_operation(seed, Loss::Kv);
+        survives_a_cut_at_every_operation(seed, Run::Keeps, Loss::Kv);
+    }
+}
+
+#[test]
+fn what_was_done_survives_a_power_cut_at_every_operation_of_recycling() {
+    for seed in 41..=43 {
+        survives_a_cut_at_every_operation(seed, Run::Trims, Loss::Unflushed);
+    }
+}
+
+#[test]
+fn what_was_done_survives_a_power_cut_during_recycling_that_takes_the_index_too() {
+    for seed in 51..=52 {
+        survives_a_cut_at_every_operation(seed, Run::Trims, Loss::Kv);
     }
 }
 
 #[test]
 fn a_power_cut_while_starting_changes_nothing() {
-    let (memory, mut script) = recorded(21, None);
+    let (memory, mut script) = recorded(21, Run::Keeps, None);
     let memory = memory.restore(1);
     let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
     script.check(&journal, "before");

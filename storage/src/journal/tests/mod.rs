@@ -6,4 +6,5 @@ mod crash;
 mod damage;
 mod golden;
 mod model;
+mod recycling;
 mod rig;

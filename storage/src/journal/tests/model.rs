@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::rig::{Memory, Promise, Talk, entries, id, key, vote};
+use super::rig::{Memory, Promise, Talk, entries, entry, id, key, vote};
 use crate::disk::Lane;
 use crate::journal::{Entry, EntryId, JournalError, ReplicaKey, Vote};
 
@@ -23,6 +24,7 @@ pub(super) enum Operation {
     Vote(Vote),
     Truncate(u64),
     Purge(EntryId),
+    Image(EntryId, Bytes),
     Retire,
 }
 
@@ -31,6 +33,7 @@ pub(super) enum Operation {
 pub(super) struct Replica {
     vote: Option<Vote>,
     purged: Option<EntryId>,
+    image: Option<(EntryId, Bytes)>,
     entries: BTreeMap<u64, Entry>,
 }
 
@@ -59,6 +62,11 @@ impl Model {
                 replica.entries = replica.entries.split_off(&(through.index.get() + 1));
                 replica.purged = Some(*through);
             }
+            Operation::Image(at, image) => {
+                if replica.image.as_ref().is_none_or(|(before, _)| before.index <= at.index) {
+                    replica.image = Some((*at, image.clone()));
+                }
+            }
             Operation::Retire => drop(self.replicas.remove(&key)),
         }
     }
@@ -70,7 +78,9 @@ impl Model {
             assert_eq!(journal.0.damage(key), None, "{key} was not damaged");
             let read = journal.read_all(key).unwrap_or_else(|error| panic!("{key}: {error}"));
             let entries: BTreeMap<_, _> = read.into_iter().map(|entry| (entry.id.index.get(), entry)).collect();
-            let replica = Replica { vote: state.vote, purged: state.purged, entries };
+            let image = journal.read_image(key).unwrap_or_else(|error| panic!("{key}: {error}"));
+            assert_eq!(image.as_ref().map(|(at, _)| *at), state.image, "{key}");
+            let replica = Replica { vote: state.vote, purged: state.purged, image, entries };
             assert_eq!(replica.last(), state.last, "{key} ends with its last entry");
             for entry in replica.entries.values() {
                 assert_eq!(journal.0.entry_id(key, entry.id.index).unwrap(), Some(entry.id), "{key}");
@@ -95,6 +105,8 @@ pub(super) struct Script {
     /// The groups with a replica; another one takes the place of one that was
     /// retired.
     groups: [u64; 3],
+    /// Whether all but the first group purge often.
+    trims: bool,
 }
 
 impl Script {
@@ -108,7 +120,13 @@ impl Script {
             done: 0,
             term: 1,
             groups: [1, 2, 3],
+            trims: false,
         }
+    }
+
+    /// One in which two groups keep little, and the third one what it has.
+    pub(super) fn that_trims(seed: u64) -> Self {
+        Self { trims: true, ..Self::new(seed) }
     }
 
     /// Carries out up to `steps` operations; stops with the journal.
@@ -141,11 +159,14 @@ impl Script {
         let next = replica.last().map_or(0, |last| last.index.get() + 1);
         let first = replica.purged.map_or(0, |purged| purged.index.get() + 1);
         self.term += self.chance.random_range(0..5) / 4;
-        let operation = match self.chance.random_range(0..20) {
+        let draw = self.chance.random_range(0..20);
+        let draw = if self.trims && draw > 6 && draw < 12 && slot > 0 { 3 } else { draw };
+        let operation = match draw {
             0 | 1 => Operation::Vote(vote(self.term, self.chance.random_range(0..9))),
             2 if next > first => Operation::Truncate(self.chance.random_range(first..next)),
             3 if next > first => {
-                let through = self.chance.random_range(first..next);
+                let lowest = if self.trims { first.max(next.saturating_sub(4)) } else { first };
+                let through = self.chance.random_range(lowest..next);
                 Operation::Purge(replica.entries[&through].id)
             }
             // A snapshot that is ahead of the log.
@@ -159,6 +180,11 @@ impl Script {
                 self.groups[slot] += 3;
                 Operation::Retire
             }
+            7 | 12 if next > first => {
+                let at = replica.entries[&self.chance.random_range(first..next)].id;
+                let bytes = self.chance.random_range(1..300);
+                Operation::Image(at, entry(self.term, next, bytes).payload)
+            }
             _ => {
                 let count = self.chance.random_range(1..4);
                 let bytes = if self.chance.random() { 40 } else { self.chance.random_range(0..5000) };
@@ -170,6 +196,7 @@ impl Script {
             Operation::Vote(vote) => journal.save_vote(key, *vote),
             Operation::Truncate(from) => journal.truncate(key, *from),
             Operation::Purge(through) => journal.purge(key, *through),
+            Operation::Image(at, image) => journal.save_image(key, *at, image.clone()),
             Operation::Retire => journal.retire(key),
         });
         self.staged.apply(key, &operation);

@@ -1,5 +1,6 @@
 //! What the tests open a journal with, and how they speak to it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Random for Seeded {
 /// Segments of `segment_bytes`, however few, and a cache that holds nothing
 /// durable, so that reads go to the disk.
 pub(super) fn tiny(segment_bytes: u64) -> JournalConfig {
-    JournalConfig { segment_bytes, spare_segments: 1, tail_cache_bytes: 0 }
+    JournalConfig { segment_bytes, tail_cache_bytes: 0, rewrite_bytes: 8 * 1024, ..JournalConfig::default() }
 }
 
 pub(super) fn key(group: u64) -> ReplicaKey {
@@ -94,7 +95,9 @@ impl Talk {
         kv: Arc<dyn Kv>,
         config: JournalConfig,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let seed = Seeded::new(config.segment_bytes);
+        // Another one each time: a nonce is never used twice.
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let seed = Seeded::new(config.segment_bytes + OPENED.fetch_add(1, Ordering::Relaxed));
         Journal::open_checked(disk, kv, seed, config, OWNER).map(|(journal, report)| (Self(journal), report))
     }
 
@@ -122,6 +125,18 @@ impl Talk {
         promise
     }
 
+    pub(super) fn save_image(&self, key: ReplicaKey, at: EntryId, image: Bytes) -> Promise<Result<(), JournalError>> {
+        let (done, promise) = promise();
+        self.0.save_image(key, at, image, done);
+        promise
+    }
+
+    pub(super) fn read_image(&self, key: ReplicaKey) -> Result<Option<(EntryId, Bytes)>, ReadError> {
+        let (send, receive) = sync_channel(1);
+        self.0.read_image(key, Box::new(move |result| send.send(result).unwrap_or(())));
+        Promise(receive).wait()
+    }
+
     pub(super) fn retire(&self, key: ReplicaKey) -> Promise<Result<(), JournalError>> {
         let (done, promise) = promise();
         self.0.retire(key, done);
@@ -140,6 +155,14 @@ impl Talk {
         let range = Index::new(from)..Index::new(to);
         self.0.read(key, range, max, Box::new(move |result| send.send(result).unwrap_or(())));
         Promise(receive).wait()
+    }
+
+    /// A read, to be waited for.
+    pub(super) fn begin_read(&self, key: ReplicaKey, from: u64, to: u64) -> Promise<Result<Vec<Entry>, ReadError>> {
+        let (send, receive) = sync_channel(1);
+        let range = Index::new(from)..Index::new(to);
+        self.0.read(key, range, u64::MAX, Box::new(move |result| send.send(result).unwrap_or(())));
+        Promise(receive)
     }
 
     /// Everything that the journal holds of a replica, read in pieces.

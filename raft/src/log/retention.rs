@@ -1,0 +1,169 @@
+//! Keeps a log within the bytes and the age that it is configured to.
+//!
+//! ```text
+//!   start                                                   end
+//!   │ row │ row │ row │ row │ row │ row │ row │ row │ row │ row │
+//!   └ too old, or beyond the bytes ┘ ─▶ Trim, proposed by the leader
+//! ```
+//!
+//! A row is what one entry brought, and goes as a whole. Nothing here is part
+//! of apply: the leader looks at its clock and at its rows, and proposes where
+//! the log is to start; every replica then does the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quipu_protocol::environment::Clock;
+use quipu_protocol::{Offset, Timestamp, v1};
+use quipu_storage::Kv;
+use quipu_storage::journal::ReplicaKey;
+
+use super::queue;
+use super::{LogMachine, offsets::OffsetRow};
+use crate::group::{Group, Role};
+use crate::machine::MachineError;
+
+/// What is kept is looked at this often, and a trim proposed no more often.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most entries that one trim lets go of.
+const MAX_ROWS: usize = 10_000;
+
+/// What of a log is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// The most bytes of batches, but always the newest entry; `None` keeps
+    /// all.
+    pub bytes: Option<u64>,
+    /// How long, by the leader's clock, since an entry was appended, by its
+    /// leader's; `None` keeps it for ever.
+    pub age: Option<Duration>,
+}
+
+impl Retention {
+    /// As a log is configured.
+    pub fn of(config: &v1::LogConfig) -> Self {
+        let set = |value: u64| Some(value).filter(|value| *value > 0);
+        Self { bytes: set(config.retention_bytes), age: set(config.retention_ms).map(Duration::from_millis) }
+    }
+
+    /// Whether anything ever goes.
+    pub(super) fn is_some(&self) -> bool {
+        self.bytes.is_some() || self.age.is_some()
+    }
+
+    /// Whether `row` goes, of a log of which `bytes` were ever appended.
+    fn lets_go(&self, row: &OffsetRow, is_last: bool, bytes: u64, now: Timestamp) -> bool {
+        let too_many = self.bytes.is_some_and(|most| !is_last && bytes.saturating_sub(row.position) > most);
+        let age = u64::try_from(now.get().saturating_sub(row.time.get())).map_or(Duration::ZERO, Duration::from_millis);
+        too_many || self.age.is_some_and(|most| age > most)
+    }
+}
+
+impl LogMachine {
+    /// Where the log is to start; `None` when all of it is kept.
+    fn start_within(
+        &self,
+        retention: Retention,
+        now: Timestamp,
+        kv: &dyn Kv,
+        key: ReplicaKey,
+    ) -> Result<Option<Offset>, MachineError> {
+        let range = self.range();
+        let mut start = range.start();
+        for _ in 0..MAX_ROWS {
+            if start >= range.end() {
+                break;
+            }
+            let row = self.row(start, kv, key)?;
+            if !retention.lets_go(&row, row.end() == range.end(), self.bytes(), now) {
+                break;
+            }
+            start = row.end();
+        }
+        Ok((start > range.start()).then_some(start))
+    }
+}
+
+/// Trims the log wherever this replica leads, until the group stops.
+pub(super) async fn enforce(retention: Retention, group: Group<LogMachine>, kv: Arc<dyn Kv>, clock: Arc<dyn Clock>) {
+    let stopped = group.stopped();
+    let mut stopped = std::pin::pin!(stopped);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => return,
+            () = clock.sleep(INTERVAL) => {}
+        }
+        if group.status().role != Role::Leader {
+            continue;
+        }
+        let now = clock.wall();
+        match group.view(|log| log.start_within(retention, now, &*kv, group.key())) {
+            Ok(None) => {}
+            Ok(Some(start)) => {
+                quipu_protocol::point!("retention-trims");
+                // Whatever becomes of it: what is still too much then goes the
+                // next time.
+                let _ = group.propose(queue::trim(now, start)).await;
+            }
+            Err(error) => tracing::warn!(key = %group.key(), %error, "a log's retention cannot be looked at"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message;
+    use quipu_protocol::batch::{BatchBuilder, Compression, Record};
+    use quipu_protocol::{Index, LogId, ReplicaId, Term, stored};
+    use quipu_storage::MemoryKv;
+    use quipu_storage::journal::EntryId;
+
+    use super::*;
+    use crate::machine::Machine;
+
+    const KEY: ReplicaKey = ReplicaKey { group: LogId::new(1), replica: ReplicaId::new(1) };
+
+    /// A log with an entry of one record a second, and the bytes of each.
+    fn log(entries: u64) -> (LogMachine, u64) {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(&Record::new(Timestamp::new(0), Bytes::from_static(b"value"))).unwrap();
+        let batch = builder.finish(None).unwrap();
+        let mut log = LogMachine::new();
+        for n in 1..=entries {
+            let append = stored::AppendBatches { batches: vec![batch.clone()] };
+            let command = Some(stored::log_command::Command::Append(append));
+            let stamp = i64::try_from(n).unwrap() * 1000;
+            let command = stored::LogCommand { stamp, command }.encode_to_vec();
+            log.apply(EntryId { term: Term::new(1), index: Index::new(n) }, &command.into()).unwrap();
+        }
+        (log, batch.len() as u64)
+    }
+
+    fn start(log: &LogMachine, retention: Retention, now: i64) -> Option<u64> {
+        log.start_within(retention, Timestamp::new(now), &MemoryKv::new(), KEY).unwrap().map(Offset::get)
+    }
+
+    #[test]
+    fn as_many_bytes_are_kept_as_fit_and_always_the_newest_entry() {
+        let (log, bytes) = log(10);
+        let keep = |bytes| start(&log, Retention { bytes: Some(bytes), age: None }, 0);
+        assert_eq!(keep(10 * bytes), None);
+        assert_eq!(keep(10 * bytes - 1), Some(1));
+        assert_eq!(keep(3 * bytes + 1), Some(7));
+        assert_eq!(keep(1), Some(9));
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_a_clock_behind_lets_nothing_go() {
+        let (log, _) = log(10);
+        let keep = |now| start(&log, Retention { bytes: None, age: Some(Duration::from_secs(4)) }, now);
+        assert_eq!(keep(5_000), None);
+        assert_eq!(keep(5_001), Some(1));
+        assert_eq!(keep(10_000), Some(5));
+        assert_eq!(keep(60_000), Some(10));
+        assert_eq!(keep(-60_000), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! Trims logs, and remembers what was in them.
+//!
+//! ```text
+//!   read, remember ──▶ trim up to some of that ──▶ nothing below is readable
+//! ```
+//!
+//! What is remembered stands in for what the copies do not hold any more, so
+//! that everything which was ever appended is judged by whole copies.
+
+use std::sync::PoisonError;
+
+use quipu_sdk::{From, Offset, OffsetRange, ReadError, ReaderConfig};
+
+use super::Context;
+use super::read::place;
+use crate::environment::clock::now;
+use crate::violation::Violation;
+
+/// So many records are read before a trim at most.
+const PORTION: u64 = 500;
+
+/// What is known of a log that is trimmed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trimmed {
+    /// The values from the first one on, without a gap: at least those that
+    /// may have been trimmed.
+    pub(crate) values: Vec<u64>,
+    /// The furthest start that was asked for.
+    pub(crate) asked: u64,
+    /// The furthest start that was acknowledged.
+    pub(crate) start: u64,
+}
+
+impl Context {
+    /// Looks at what is known of a log that is trimmed.
+    pub(crate) fn trimmed<T>(&self, log: &str, look: impl FnOnce(&mut Trimmed) -> T) -> T {
+        let mut trimmed = self.shared.trimmed.lock().unwrap_or_else(PoisonError::into_inner);
+        look(trimmed.entry(log.to_owned()).or_default())
+    }
+
+    /// A read from `from` was answered, or refused, when starts up to `start`
+    /// had been acknowledged before it was asked.
+    pub(crate) fn check_start(&self, log: &str, from: u64, start: u64, answer: Result<(), &ReadError>) {
+        let asked = self.trimmed(log, |trimmed| trimmed.asked);
+        let details = match answer {
+            Ok(()) if from < start => format!("{log}: a read from {from} was served after a trim to {start}"),
+            Err(ReadError::BelowStart { start, .. }) if start.get() > asked || start.get() <= from => {
+                format!(
+                    "{log}: a read from {from} was told that it starts at {start}; {asked} is the furthest asked for"
+                )
+            }
+            Err(ReadError::BelowStart { .. }) => {
+                return self.shared.recorder.mark(now(), "read-below-start-refused");
+            }
+            _ => return,
+        };
+        self.shared.recorder.violated(now(), Violation::new("start-is-what-was-asked", details), None);
+    }
+}
+
+/// Trims again and again.
+pub(super) async fn run(context: Context, log: usize, keep: u64, pause_ms: u64) {
+    let log = context.log(log);
+    while context.goes_on() {
+        context.pause(pause_ms).await;
+        remember(&context, log.as_str()).await;
+        let known = context.trimmed(log.as_str(), |trimmed| trimmed.values.len() as u64);
+        let to = known.saturating_sub(context.below(keep + 1));
+        context.trimmed(log.as_str(), |trimmed| trimmed.asked = trimmed.asked.max(to));
+        let Ok(range) = context.client.trim(&log, Offset::new(to)).await else { continue };
+        acknowledged(&context, log.as_str(), to, range);
+    }
+}
+
+fn acknowledged(context: &Context, log: &str, to: u64, range: OffsetRange) {
+    let start = range.start().get();
+    let asked = context.trimmed(log, |trimmed| {
+        trimmed.start = trimmed.start.max(start);
+        trimmed.asked
+    });
+    if start < to || start > asked {
+        let details = format!("{log}: it starts at {start} after a trim to {to}, the furthest being {asked}");
+        context.shared.recorder.violated(now(), Violation::new("start-is-what-was-asked", details), None);
+    }
+    if start > 0 {
+        context.shared.recorder.mark(now(), "entries-trimmed");
+    }
+}
+
+/// Reads what is not remembered yet.
+async fn remember(context: &Context, log: &str) {
+    let from = context.trimmed(log, |trimmed| trimmed.values.len() as u64);
+    let config =
+        ReaderConfig { from: From::Offset(Offset::new(from)), max_records: Some(PORTION), ..ReaderConfig::default() };
+    let name = log.parse().expect("a good name");
+    let mut reader = context.client.reader(&name, config).expect("a good configuration");
+    // What was read before an error counts.
+    while let Ok(Some(record)) = reader.next().await {
+        let (offset, value) = place(context, &record);
+        context.trimmed(log, |trimmed| {
+            // Another client may have been faster.
+            if offset == trimmed.values.len() as u64 {
+                trimmed.values.push(value);
+            }
+        });
+    }
+}

@@ -1,0 +1,407 @@
+//! Frees the oldest segments: what still lives in them is written once more,
+//! at the journal's end.
+//!
+//! ```text
+//!   oldest segment ── living entries, newest votes, … ──► staged like appends,
+//!        │                                                rewrite_bytes a commit
+//!        │ every segment that holds them again is sealed, indexed and flushed
+//!        ▼
+//!   let go of (recycling)
+//! ```
+//!
+//! Runs on the background lane, after a segment was sealed. One portion is
+//! staged at a time and the next one read once that is durable, so that an
+//! append never waits for more than one of them.
+//!
+//! # Invariants
+//! - What is written again is what the replica has at that place in the file:
+//!   it is checked under the lock under which it is staged.
+//! - Reads use the old place until the new one is indexed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quipu_protocol::{Index, point};
+
+use super::Done;
+use super::driver::Shared;
+use super::entry::{Entry, ReplicaKey};
+use super::error::ReadError;
+use super::frame::{self, Frame};
+use super::index::{self, FrameRef, Living};
+use super::manifest::{Manifest, Segment};
+use super::reader::checked;
+use super::segment::path;
+use crate::disk::AlignedBuffer;
+
+/// How many rows of the index, or replicas, are looked at in one go.
+const ROWS: usize = 1024;
+
+/// What the cleaner knows.
+#[derive(Debug, Default)]
+pub(super) struct Cleaner {
+    pub(super) living: Living,
+    /// The last segment in the index, on stable storage.
+    indexed: u64,
+    /// Bytes of small facts and images in each segment, when that was sealed.
+    facts: BTreeMap<u64, u64>,
+    /// Reads with a lower number may use places from before.
+    barrier: u64,
+    /// All that lives in segments up to here was written again.
+    passed: u64,
+    pass: Option<Pass>,
+    /// Whether bytes that cannot be read stand in the way, until the next
+    /// start.
+    pinned: bool,
+}
+
+/// One segment being rewritten.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    segment: Segment,
+    stage: Stage,
+    /// Whether something has to be looked at again later.
+    skipped: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Small facts and images of the replicas after this one.
+    Facts { after: Option<ReplicaKey> },
+    /// Entries: of this replica from this index on, then of those after it.
+    Entries { at: Option<(ReplicaKey, Index)> },
+}
+
+/// What became of a step.
+enum Step {
+    /// Staged; the next step follows when it is durable.
+    Staged,
+    /// There was nothing to write.
+    Nothing,
+    /// The pass is over.
+    Over,
+    /// The pass cannot go on now.
+    GivenUp,
+}
+
+impl Cleaner {
+    pub(super) fn new(living: Living) -> Self {
+        Self { living, ..Self::default() }
+    }
+
+    /// The index reflects segment `id`, on stable storage, and small facts lay
+    /// as in `facts` when that was sealed.
+    pub(super) fn indexed(&mut self, id: u64, facts: BTreeMap<u64, u64>, barrier: u64) {
+        (self.indexed, self.facts, self.barrier) = (id, facts, barrier);
+    }
+
+    /// Whether segment `id` is indexed, and no newest vote, purge point or
+    /// image lies in it.
+    pub(super) fn is_free_of_facts(&self, id: u64) -> bool {
+        id < self.indexed && self.facts.first_key_value().is_none_or(|(first, _)| id < *first)
+    }
+
+    /// The first read that goes by what the index says now.
+    pub(super) fn barrier(&self) -> u64 {
+        self.barrier
+    }
+
+    /// The segment that should be rewritten now.
+    fn next(&self, manifest: &Manifest, config: &super::JournalConfig) -> Option<Segment> {
+        let left = || manifest.segments.iter().filter(|it| it.id > self.passed && it.id <= self.indexed);
+        let oldest = *left().next()?;
+        let share = self.living.share(oldest.id);
+        let living = share.living + self.facts.get(&oldest.id).copied().unwrap_or(0);
+        let mostly_dead = living * 100 <= oldest.sealed.unwrap_or(0) * (100 - config.mostly_dead_percent);
+        let shares = left().map(|segment| self.living.share(segment.id));
+        let (held, living) = shares.fold((0, 0), |(held, living), it| (held + it.held, living + it.living));
+        let allowed = held * config.max_dead_percent / 100 + config.segment_bytes;
+        (mostly_dead || held.saturating_sub(living) > allowed).then_some(oldest)
+    }
+}
+
+impl Shared {
+    /// Lets go of what is dead and rewrites what is mostly so, one portion.
+    pub(super) fn clean(self: &Arc<Self>) {
+        self.let_go();
+        if self.begin_pass() {
+            self.rewrite();
+        }
+    }
+
+    /// Begins a pass if there is a reason for one and none is on its way.
+    fn begin_pass(&self) -> bool {
+        let mut background = self.background();
+        if background.index_behind || background.cleaner.pinned || background.cleaner.pass.is_some() {
+            return false;
+        }
+        let next = background.cleaner.next(&background.manifest, &self.config);
+        let pass = next.map(|segment| Pass { segment, stage: Stage::Facts { after: None }, skipped: false });
+        background.cleaner.pass = pass;
+        pass.is_some()
+    }
+
+    /// Goes on with the pass until something is staged, or it is over and no
+    /// other one is due.
+    fn rewrite(self: &Arc<Self>) {
+        loop {
+            let Some(mut pass) = self.background().cleaner.pass else { return };
+            let step = match pass.stage {
+                Stage::Facts { after } => self.rewrite_facts(&mut pass, after),
+                Stage::Entries { at } => self.rewrite_entries(&mut pass, at),
+            };
+            let mut background = self.background();
+            background.cleaner.pass = match step {
+                Step::Staged | Step::Nothing => Some(pass),
+                Step::Over | Step::GivenUp => None,
+            };
+            if matches!(step, Step::Over) && !pass.skipped {
+                background.cleaner.passed = pass.segment.id;
+            }
+            drop(background);
+            match step {
+                Step::Staged => return self.drive(),
+                Step::Nothing => {}
+                Step::Over if pass.skipped => return,
+                Step::Over if self.begin_pass() => {}
+                Step::Over | Step::GivenUp => return,
+            }
+        }
+    }
+
+    /// What goes on with the pass once a portion is durable.
+    fn next_portion(self: &Arc<Self>) -> Done {
+        let next = self.clone();
+        Box::new(move |outcome| {
+            if outcome.is_ok() {
+                // Without it, the next sealed segment begins anew.
+                next.submit_task(Self::rewrite, |shared, _| shared.background().cleaner.pass = None);
+            }
+        })
+    }
+
+    /// Votes, purge points, images and findings of damage.
+    fn rewrite_facts(self: &Arc<Self>, pass: &mut Pass, after: Option<ReplicaKey>) -> Step {
+        let id = pass.segment.id;
+        let (keys, over) = self.with_facts(id, after);
+        let mut images = Vec::new();
+        for key in &keys {
+            let image = self.lock().replicas.get(key).and_then(|replica| replica.image_through(id));
+            let Some(image) = image else { continue };
+            match self.image(*key, &image) {
+                Ok(bytes) => images.push((*key, image.at, bytes)),
+                Err(error) => return self.pin(pass, *key, &error),
+            }
+        }
+        pass.stage = match keys.last() {
+            Some(last) if !over => Stage::Facts { after: Some(*last) },
+            _ => Stage::Entries { at: None },
+        };
+        // A vote that comes in between is newer, and has to come after: what
+        // is the newest is asked under the lock under which it is staged.
+        let mut state = self.lock();
+        let mut frames = Vec::new();
+        for key in keys {
+            let Some(replica) = state.replicas.get(&key) else { continue };
+            frames.extend(replica.facts_through(id).into_iter().map(|frame| (key, frame)));
+        }
+        for (key, at, image) in images {
+            if state.replicas.get(&key).is_some_and(|replica| replica.wants_image(at)) {
+                frames.push((key, Frame::StateImage { at, image }));
+            } else {
+                pass.skipped = true;
+            }
+        }
+        if frames.is_empty() {
+            return Step::Nothing;
+        }
+        if state.stage_again(frames, self.next_portion()) { Step::Staged } else { Step::GivenUp }
+    }
+
+    /// Replicas after `after` with a small fact or an image in a segment
+    /// through `id`, a portion of them, and whether they are the last.
+    fn with_facts(&self, id: u64, after: Option<ReplicaKey>) -> (Vec<ReplicaKey>, bool) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let state = self.lock();
+        let (mut keys, mut bytes) = (Vec::new(), 0);
+        for (key, replica) in state.replicas.range((after.map_or(Unbounded, Excluded), Unbounded)) {
+            let image = replica.image_through(id);
+            if image.is_none() && replica.facts_through(id).is_empty() {
+                continue;
+            }
+            if keys.len() >= ROWS || bytes >= self.config.rewrite_bytes {
+                return (keys, false);
+            }
+            bytes += image.map_or(0, |image| u64::from(image.length));
+            keys.push(*key);
+        }
+        (keys, true)
+    }
+
+    /// Living entries.
+    fn rewrite_entries(self: &Arc<Self>, pass: &mut Pass, at: Option<(ReplicaKey, Index)>) -> Step {
+        let found = match self.living_frames(pass.segment.id, at) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "cannot tell what lives in a journal segment");
+                return Step::GivenUp;
+            }
+        };
+        let mut read = Vec::new();
+        let mut buffer = AlignedBuffer::new();
+        for (key, frame) in found.frames {
+            match self.lock().replicas.get(&key).map_or(Some(false), |replica| replica.wants(&frame)) {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    pass.skipped = true;
+                    continue;
+                }
+            }
+            match self.read_frame(pass.segment, key, &frame, &mut buffer) {
+                Ok(entries) => read.push((key, frame, entries)),
+                Err(error) => match self.unreadable(pass, key, &frame, &error) {
+                    Step::Nothing => {}
+                    step => return step,
+                },
+            }
+        }
+        let Some(next) = found.next else {
+            return match self.stage_entries(pass, read) {
+                // The last portion: an empty page ends the pass.
+                Step::Nothing => Step::Over,
+                step => {
+                    pass.stage = Stage::Entries { at: Some((LAST, Index::new(u64::MAX))) };
+                    step
+                }
+            };
+        };
+        pass.stage = Stage::Entries { at: Some(next) };
+        self.stage_entries(pass, read)
+    }
+
+    fn stage_entries(self: &Arc<Self>, pass: &mut Pass, read: Vec<(ReplicaKey, FrameRef, Vec<Entry>)>) -> Step {
+        let mut frames = Vec::new();
+        let mut bytes = 0;
+        // What is staged has to hold at that very place in the file: nothing
+        // comes between the last look and the staging.
+        let mut state = self.lock();
+        for (key, frame, entries) in read {
+            match state.replicas.get(&key).map_or(Some(false), |replica| replica.wants(&frame)) {
+                Some(true) => {
+                    bytes += frame::payload_bytes(&entries);
+                    frames.push((key, Frame::Relocated(entries)));
+                }
+                Some(false) => {}
+                None => pass.skipped = true,
+            }
+        }
+        if frames.is_empty() {
+            return Step::Nothing;
+        }
+        if !state.stage_again(frames, self.next_portion()) {
+            return Step::GivenUp;
+        }
+        state.counters.relocated_bytes += bytes;
+        point!("entry-relocated");
+        Step::Staged
+    }
+
+    /// The next living frames of a segment, about a portion of them.
+    fn living_frames(&self, id: u64, at: Option<(ReplicaKey, Index)>) -> Result<Portion, crate::kv::KvError> {
+        let kv = self.kv.as_ref();
+        let mut portion = Portion { frames: Vec::new(), next: None };
+        let mut bytes = 0;
+        // The replica that the last portion ended in comes once more.
+        let mut resume = at;
+        let mut after = at.and_then(|(key, _)| before(key));
+        loop {
+            let page = index::sealed_in(kv, id, after, ROWS)?;
+            for (key, first, end) in &page {
+                let from = resume.take().filter(|(at, _)| at == key).map_or(*first, |(_, from)| from.max(*first));
+                let mut next = from;
+                while next < *end {
+                    let frames = index::frames_from(kv, *key, next, *end, ROWS)?;
+                    let count = frames.len();
+                    let last = frames.last().map(|frame| frame.first);
+                    for frame in frames.into_iter().filter(|frame| frame.place.segment == id) {
+                        if bytes >= self.config.rewrite_bytes {
+                            portion.next = Some((*key, frame.first));
+                            return Ok(portion);
+                        }
+                        bytes += u64::from(frame.length);
+                        portion.frames.push((*key, frame));
+                    }
+                    match last {
+                        Some(last) if count == ROWS => next = last.next(),
+                        _ => break,
+                    }
+                }
+            }
+            match page.last() {
+                Some((last, ..)) if page.len() == ROWS => after = Some(*last),
+                _ => return Ok(portion),
+            }
+        }
+    }
+
+    fn read_frame(
+        &self,
+        segment: Segment,
+        key: ReplicaKey,
+        frame: &FrameRef,
+        buffer: &mut AlignedBuffer,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let disk = |error| ReadError::Disk(Arc::new(error));
+        let file = self.files.get(segment).map_err(disk)?;
+        let end = frame.place.byte.saturating_add(frame.length.into()).min(segment.bytes);
+        let start = file.read_sectors(frame.place.byte, end, buffer).map_err(disk)?;
+        let from = usize::try_from(frame.place.byte - start).expect("a frame fits into memory");
+        let to = usize::try_from(end - start).expect("a frame fits into memory");
+        let mut entries = checked(key, frame, segment.nonce, &buffer[from..to], frame.first)?;
+        entries.truncate(frame.count as usize);
+        Ok(entries)
+    }
+
+    /// Of a replica that is known to be damaged, what cannot be read is
+    /// dropped: the finding itself was written again. Anybody else's stays
+    /// where it is, and so does the segment.
+    fn unreadable(&self, pass: &Pass, key: ReplicaKey, frame: &FrameRef, error: &ReadError) -> Step {
+        let known = self.lock().replicas.get(&key).is_some_and(|replica| replica.file.damage.is_some());
+        if !known || !matches!(error, ReadError::Damaged { .. }) {
+            return self.pin(pass, key, error);
+        }
+        let mut background = self.background();
+        match index::forget_frame(self.kv.as_ref(), &mut background.cleaner.living, key, frame) {
+            Ok(()) => Step::Nothing,
+            Err(_) => Step::GivenUp,
+        }
+    }
+
+    fn pin(&self, pass: &Pass, key: ReplicaKey, error: &ReadError) -> Step {
+        let path = path(pass.segment.id);
+        tracing::error!(%error, path, %key, "what cannot be read cannot be written again: the journal's segments stay");
+        self.background().cleaner.pinned = true;
+        Step::GivenUp
+    }
+}
+
+/// Some of a segment's living frames, and where to go on.
+struct Portion {
+    frames: Vec<(ReplicaKey, FrameRef)>,
+    next: Option<(ReplicaKey, Index)>,
+}
+
+/// Above every replica's key.
+const LAST: ReplicaKey =
+    ReplicaKey { group: quipu_protocol::LogId::new(u64::MAX), replica: quipu_protocol::ReplicaId::new(u64::MAX) };
+
+/// The key before `key`, if there is one.
+fn before(key: ReplicaKey) -> Option<ReplicaKey> {
+    use quipu_protocol::{LogId, ReplicaId};
+    match (key.replica.get().checked_sub(1), key.group.get().checked_sub(1)) {
+        (Some(replica), _) => Some(ReplicaKey { replica: ReplicaId::new(replica), ..key }),
+        (None, Some(group)) => Some(ReplicaKey { group: LogId::new(group), replica: ReplicaId::new(u64::MAX) }),
+        (None, None) => None,
+    }
+}
