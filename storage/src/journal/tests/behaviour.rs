@@ -235,9 +235,9 @@ fn nothing_is_done_before_it_is_synced_and_then_in_order() {
     assert_eq!(journal.read_all(key(1)).unwrap().len(), 6, "staged entries are readable");
     assert_eq!(journal.0.durable(key(1)), None);
     assert!(journal.0.staged_bytes() > 0);
-    assert!(memory.disk.step(crate::disk::Lane::Commit));
+    assert!(memory.disk.step(Lane::Commit));
     assert_eq!(*order.lock().unwrap(), []);
-    assert!(memory.disk.step(crate::disk::Lane::Commit));
+    assert!(memory.disk.step(Lane::Commit));
     // The first one did not wait for company.
     assert_eq!(*order.lock().unwrap(), [0]);
     memory.disk.release();
