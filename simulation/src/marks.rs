@@ -40,7 +40,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("power-lost-with-disk-operations-under-way", "power went in the middle of what a disk was doing"),
     ("replica-started", "a node started a replica that it was given"),
     ("read-below-start-refused", "a read below a trimmed log's start was told where that is"),
-    ("retention-trims", "a leader trimmed a log that held more than it was to"),
     ("segment-let-go", "the manifest let go of a segment in which nothing lived"),
     ("segment-prepared", "a segment was written ahead of its use"),
     ("segment-recycled", "a segment that was let go of became a spare"),

@@ -102,7 +102,6 @@ pub(super) async fn enforce(retention: Retention, group: Group<LogMachine>, kv: 
         match group.view(|log| log.start_within(retention, now, &*kv, group.key())) {
             Ok(None) => {}
             Ok(Some(start)) => {
-                quipu_protocol::point!("retention-trims");
                 // Whatever becomes of it: what is still too much then goes the
                 // next time.
                 let _ = group.propose(queue::trim(now, start)).await;
