@@ -219,13 +219,26 @@ impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps> for InMemory {
 
 struct OnDisk;
 
-impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, tempfile::TempDir> for OnDisk {
-    async fn build(&self) -> Result<(tempfile::TempDir, BegunLate, WithoutGaps), StorageError<TypeConfig>> {
+/// What is closed with a test: the last owner of the store may be a thread of
+/// the disk, and RocksDB does not outlive the process's end.
+struct Opened {
+    kv: Arc<RocksKv>,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.kv.close().expect("it was open");
+    }
+}
+
+impl StoreBuilder<TypeConfig, BegunLate, WithoutGaps, Opened> for OnDisk {
+    async fn build(&self) -> Result<(Opened, BegunLate, WithoutGaps), StorageError<TypeConfig>> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SystemDisk::open(directory.path()).unwrap();
-        let kv = RocksKv::open(&directory.path().join("metadata")).unwrap();
-        let (log, machine) = stores(Arc::new(disk), Arc::new(kv)).await;
-        Ok((directory, log, machine))
+        let kv = Arc::new(RocksKv::open(&directory.path().join("metadata")).unwrap());
+        let (log, machine) = stores(Arc::new(disk), Arc::clone(&kv) as Arc<dyn Kv>).await;
+        Ok((Opened { kv, _directory: directory }, log, machine))
     }
 }
 
