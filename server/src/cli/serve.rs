@@ -25,6 +25,10 @@ pub(crate) struct ServeArguments {
     /// own entry of --peers, which may differ (behind NAT, say).
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Answer HTTP here, host:port: /metrics for Prometheus, /healthz (the
+    /// process is well), /readyz (the node takes part in its cluster).
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<String>,
     /// Every node of the cluster, this one too: 1=host:port,2=host:port,…
     #[arg(long, value_name = "ID=ADDRESS,…")]
     peers: Option<String>,
@@ -68,6 +72,9 @@ impl ServeArguments {
         }
         if let Some(listen) = self.listen {
             draft = draft.listen(listen);
+        }
+        if let Some(http) = self.http {
+            draft = draft.http(http);
         }
         if let Some(peers) = &self.peers {
             draft = draft.peers_text(peers)?;

@@ -13,6 +13,7 @@ use super::{ConfigError, MAX_NODES, ServerConfig};
 /// The keys beside the settings.
 const NODE_ID: &str = "node_id";
 const LISTEN: &str = "listen";
+const HTTP: &str = "http";
 const DATA_DIR: &str = "data_dir";
 const PEERS: &str = "peers";
 
@@ -24,6 +25,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Draft {
     node: Option<u64>,
     listen: Option<String>,
+    http: Option<String>,
     peers: BTreeMap<NodeId, String>,
     data_directory: Option<PathBuf>,
     settings: Settings,
@@ -53,7 +55,7 @@ impl Draft {
         for (key, value) in text.parse::<Table>()? {
             match (key.as_str(), value) {
                 (PEERS, Value::Table(peers)) => self.peers = peers_of_table(&peers)?,
-                (NODE_ID | LISTEN | DATA_DIR | PEERS, value) => self.top_level(&key, value)?,
+                (NODE_ID | LISTEN | HTTP | DATA_DIR | PEERS, value) => self.top_level(&key, value)?,
                 (_, Value::Table(section)) if is_section(&key) => {
                     for (name, value) in section {
                         self = self.setting(&format!("{key}.{name}"), &value)?;
@@ -71,6 +73,7 @@ impl Draft {
             (NODE_ID, Value::Integer(number)) if number >= 1 => self.node = Some(number.unsigned_abs()),
             (NODE_ID, value) => return Err(bad(key, &value, "a number from 1 on")),
             (LISTEN, Value::String(address)) => self.listen = Some(address),
+            (HTTP, Value::String(address)) => self.http = Some(address),
             (DATA_DIR, Value::String(path)) => self.data_directory = Some(path.into()),
             (PEERS, value) => return Err(bad(key, &value, "a table of node numbers and addresses")),
             (_, value) => return Err(bad(key, &value, "a text")),
@@ -100,6 +103,13 @@ impl Draft {
     #[must_use]
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// Where to answer HTTP (metrics, health). Unsaid, nowhere.
+    #[must_use]
+    pub fn http(mut self, address: impl Into<String>) -> Self {
+        self.http = Some(address.into());
         self
     }
 
@@ -183,9 +193,20 @@ impl Draft {
         check_peers(node, &self.peers)?;
         let listen = self.listen.unwrap_or_else(|| self.peers[&node].clone());
         check_address(LISTEN, &listen, Port::MayBeZero)?;
+        if let Some(http) = &self.http {
+            check_address(HTTP, http, Port::MayBeZero)?;
+            if *http == listen && !http.ends_with(":0") {
+                return Err(ConfigError::Contradiction {
+                    first: format!("{LISTEN} = {listen}"),
+                    second: format!("{HTTP} = {http}"),
+                    relation: "the two are served in different ways and need an address each",
+                });
+            }
+        }
         Ok(ServerConfig {
             node,
             listen,
+            http: self.http,
             peers: self.peers,
             data_directory: self.data_directory,
             settings: self.settings,
@@ -312,7 +333,7 @@ fn is_section(name: &str) -> bool {
 }
 
 fn unknown(key: &str) -> ConfigError {
-    let known = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, DATA_DIR, PEERS]);
+    let known = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS]);
     let sections = ["raft", "log", "journal", "server"];
     ConfigError::UnknownKey { key: key.to_owned(), nearest: nearest(key, known.chain(sections)) }
 }

@@ -21,6 +21,9 @@ pub fn example() -> String {
          # Where it listens. Unsaid: its own entry of the peers.\n\
          listen = \"0.0.0.0:7001\"\n\
          \n\
+         # Where it answers HTTP: /metrics, /healthz, /readyz. Unsaid: nowhere.\n\
+         http = \"127.0.0.1:7101\"\n\
+         \n\
          # Where it keeps everything; one process at a time.\n\
          data_dir = \"/var/lib/quipu\"\n\
          \n\

@@ -38,6 +38,7 @@ pub const MAX_NODES: usize = 128;
 pub struct ServerConfig {
     node: NodeId,
     listen: String,
+    http: Option<String>,
     peers: BTreeMap<NodeId, String>,
     data_directory: Option<PathBuf>,
     settings: Settings,
@@ -52,6 +53,11 @@ impl ServerConfig {
     /// Where it listens, `host:port`.
     pub fn listen(&self) -> &str {
         &self.listen
+    }
+
+    /// Where it answers HTTP (metrics, health), `host:port`; nowhere if none.
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
     }
 
     /// Where other nodes and clients reach it: its own entry of the peers.

@@ -111,6 +111,12 @@ settings! {
         "While so many bytes wait for this node's disk, its logs refuse appends as overloaded: a majority elsewhere may be faster than this disk.";
     max_connections = "server.max_connections", Count, 4_096, 8 => 1_000_000,
         "How many connections are open at a time; further ones are closed at once.";
+    http_connections = "server.http_connections", Count, 64, 1 => 4_096,
+        "How many connections to the HTTP address are open at a time; further ones are closed at once.";
+    http_connection_ms = "server.http_connection_ms", Milliseconds, 10_000, 100 => 60_000,
+        "How long a connection to the HTTP address may take, from its begin to the last byte of its one answer.";
+    metrics_logs = "server.metrics_logs", Count, 100, 0 => 10_000,
+        "How many logs have series of their own in /metrics, those created first. How many more there are is quipu_logs_not_shown.";
     append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,
         "How many appends of one Append stream are in flight; the stream is read no further meanwhile.";
     append_stream_bytes = "server.append_stream_bytes", Bytes, 64 * MIB, KIB => 4 * GIB,
