@@ -1,12 +1,13 @@
 //! The command line: parses, picks the command, and turns its end into an
 //! exit code.
 //!
-//! Everything but `serve`, `up`, `demo` and `bench disk` is a client of a
+//! Everything but `serve`, `up`, `demo`, `config` and `bench disk` is a client of a
 //! cluster and uses nothing but the SDK's public interface. Results go to
 //! standard output, everything else to standard error.
 
 mod append;
 mod bench;
+mod config;
 mod connection;
 mod demo;
 mod failure;
@@ -60,6 +61,8 @@ enum Command {
     Up(up::UpArguments),
     Demo(demo::DemoArguments),
     #[command(subcommand)]
+    Config(config::ConfigCommand),
+    #[command(subcommand)]
     Log(log::LogCommand),
     Append(append::AppendArguments),
     Read(read::ReadArguments),
@@ -88,6 +91,9 @@ impl Arguments {
         let hidden: Vec<clap::Arg> = global.map(|argument| argument.clone().hide(true)).collect();
         let hide = |command: clap::Command| command.args(hidden.clone());
         let command = NO_CLIENTS.iter().fold(command, |command, name| command.mut_subcommand(name, hide));
+        let command = command.mut_subcommand("config", |config| {
+            ["check", "show"].iter().fold(hide(config), |config, name| config.mut_subcommand(name, hide))
+        });
         command.mut_subcommand("bench", |bench| bench.mut_subcommand("disk", hide))
     }
 }
@@ -121,6 +127,7 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
     let done = match command {
         Command::Serve(arguments) => return serve::run(arguments).await,
         Command::Up(arguments) => return up::run(arguments).await,
+        Command::Config(command) => command.run(),
         Command::Demo(arguments) => demo::run(arguments, environment).await,
         Command::Bench(command) => command.run(&connection, &environment).await,
         client_command => as_client(client_command, &connection, &environment).await,
@@ -148,7 +155,7 @@ async fn as_client(
         Command::Read(arguments) => read::run(arguments, &client).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
-        Command::Serve(_) | Command::Up(_) | Command::Demo(_) | Command::Bench(_) => {
+        Command::Serve(_) | Command::Up(_) | Command::Config(_) | Command::Demo(_) | Command::Bench(_) => {
             unreachable!("no client command, run before this")
         }
     }

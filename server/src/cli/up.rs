@@ -44,7 +44,7 @@ pub(crate) struct UpArguments {
     #[arg(long)]
     restart: bool,
     /// A TOML file with settings for every node (see docs/quipu.example.toml).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "QUIPU_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Change one setting of every node. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]

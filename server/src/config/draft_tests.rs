@@ -84,7 +84,7 @@ fn contradictions_are_refused_with_both_names() {
 fn what_is_missing_is_named_with_its_flag() {
     assert_eq!(
         refusal(Draft::new().peers_text("1=a:1")),
-        "node_id is missing: give --node-id or write it into the configuration file"
+        "node_id is missing: give --node-id, set QUIPU_NODE_ID, or write it into the configuration file"
     );
     assert!(refusal(Ok(Draft::new().node(1))).starts_with("peers is missing: give --peers"));
 }

@@ -2,8 +2,8 @@
 //! whose existence proves that it is valid.
 //!
 //! ```text
-//!   defaults ◀─ file (TOML) ◀─ flags        each layer overrides the one before
-//!        └────── Draft ──────┘
+//!   defaults ◀─ file (TOML) ◀─ environment ◀─ flags    each layer overrides the
+//!        └────────────── Draft ───────────────┘       one before
 //!                  │ validate: ranges, addresses, contradictions
 //!                  ▼
 //!             ServerConfig
@@ -12,10 +12,13 @@
 //! Unknown keys are refused, with the nearest known one; contradictory values
 //! are refused, with the names of both.
 
+mod checks;
 mod draft;
+mod environment;
 mod error;
 mod example;
 mod nearest;
+mod origin;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -24,8 +27,10 @@ use std::path::{Path, PathBuf};
 use quipu_protocol::NodeId;
 
 pub use draft::Draft;
+pub use environment::variable_of;
 pub use error::ConfigError;
 pub use example::example;
+pub use origin::{Entry, Origin};
 pub use settings::{SETTINGS, Setting, Settings, Unit};
 
 /// The most nodes that a cluster's configuration lists.

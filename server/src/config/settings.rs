@@ -134,6 +134,24 @@ impl Setting {
         *(self.slot)(&mut settings.clone())
     }
 
+    /// A value of it, as a person writes it: digits, in groups if one likes
+    /// (`1_000`); a switch may be `true` or `false`.
+    pub(super) fn parse(&self, text: &str) -> Option<u64> {
+        match (self.unit, text) {
+            (Unit::Switch, "true") => Some(1),
+            (Unit::Switch, "false") => Some(0),
+            _ => text.replace('_', "").parse().ok(),
+        }
+    }
+
+    /// The setting's value in `settings`, as a person writes it.
+    pub(super) fn text(&self, settings: &Settings) -> String {
+        match self.unit {
+            Unit::Switch => (self.get(settings) == 1).to_string(),
+            _ => self.get(settings).to_string(),
+        }
+    }
+
     pub(super) fn set(&self, settings: &mut Settings, value: u64) {
         *(self.slot)(settings) = value;
     }
