@@ -30,7 +30,8 @@ fn help_names_every_command_and_says_something_of_each() {
     let help = quipu(&["--help"]);
     assert!(help.status.success(), "{help:?}");
     let text = String::from_utf8(help.stdout).expect("text");
-    for command in ["serve", "up", "config", "log", "append", "read", "tail", "status", "bench", "demo"] {
+    for command in ["serve", "up", "config", "log", "append", "read", "tail", "status", "bench", "demo", "completions"]
+    {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(command));
         let words = line.unwrap_or_else(|| panic!("{command} is missing:\n{text}")).split_whitespace().count();
         assert!(words > 2, "{command} is not explained:\n{text}");
@@ -43,9 +44,16 @@ fn help_names_every_command_and_says_something_of_each() {
 #[test]
 fn help_tells_of_the_cluster_to_reach_only_where_there_is_one() {
     let help = |arguments: &[&str]| String::from_utf8(quipu(arguments).stdout).expect("text");
-    for command in
-        [&["serve"][..], &["up"], &["demo"], &["config"], &["config", "check"], &["config", "show"], &["bench", "disk"]]
-    {
+    for command in [
+        &["serve"][..],
+        &["up"],
+        &["demo"],
+        &["completions"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
+        &["bench", "disk"],
+    ] {
         let text = help(&[command, &["--help"]].concat());
         assert!(!text.contains("--bootstrap") && !text.contains("--timeout"), "{text}");
     }
@@ -150,4 +158,17 @@ fn config_check_says_of_each_file_whether_it_would_do() {
     assert!(complaint.contains(&wrong) && complaint.contains("raft.election_timeout_min_ms = 500"), "{complaint}");
     assert!(text(&bad.stdout).contains("part.toml: valid"), "the other one is checked, too: {bad:?}");
     std::fs::remove_dir_all(&directory).expect("is removed");
+}
+
+#[test]
+fn completions_are_printed_for_each_shell_and_know_the_commands() {
+    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef quipu"), ("fish", "complete -c quipu")] {
+        let printed = quipu(&["completions", shell]);
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{shell}: {printed:?}");
+        let script = text(&printed.stdout);
+        for known in [mark, "describe", "node-id", "bootstrap"] {
+            assert!(script.contains(known), "{shell}: {known} is missing:\n{script}");
+        }
+    }
+    assert_eq!(quipu(&["completions", "abacus"]).status.code(), Some(2));
 }
