@@ -1,10 +1,9 @@
 //! The command line: parses, picks the command, and turns its end into an
 //! exit code.
 //!
-//! Everything but `serve`, `up`, `demo`, `config`, `completions` and `bench disk` is
-//! a client of a
-//! cluster and uses nothing but the SDK's public interface. Results go to
-//! standard output, everything else to standard error.
+//! Everything but `serve`, `up`, `demo`, `config`, `completions` and `bench disk`
+//! is a client of a cluster and uses nothing but the SDK's public interface.
+//! Results go to standard output, everything else to standard error.
 
 mod append;
 mod bench;
