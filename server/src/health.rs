@@ -51,6 +51,11 @@ impl Health {
         }
     }
 
+    /// Whether the node takes part now.
+    pub(crate) fn is_serving(&self) -> bool {
+        *self.serving.borrow()
+    }
+
     /// Resolves once the node serves.
     pub(crate) async fn serving(&self) {
         // The sender lives as long as this does: waiting cannot fail.

@@ -5,7 +5,8 @@
 //!   quipu serve ──┐                       ┌── Records   append, read, offsets
 //!   simulator   ──┼─▶ Server::start ──────┼── Cluster   logs, nodes, producers
 //!   tests       ──┘    one listener       ├── Peers     between nodes (quipu-raft)
-//!                      one RaftNode       └── grpc.health.v1
+//!                      one RaftNode       ├── grpc.health.v1
+//!                                         └── HTTP: /metrics, /healthz, /readyz
 //! ```
 //!
 //! There is exactly one assembly of a node, [`Server::start`]; what differs
@@ -15,7 +16,9 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod footprint;
 mod health;
+mod http;
 mod listener;
 pub mod local_cluster;
 #[doc(hidden)]

@@ -26,14 +26,16 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Permits {
     free: Arc<Semaphore>,
+    /// The setting that says so.
+    bound: &'static str,
     max_connections: usize,
 }
 
 impl Permits {
-    /// At most `max_connections` at a time.
-    pub(crate) fn new(max_connections: usize) -> Self {
-        let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(max_connections)), max_connections }
+    /// At most `max_connections` at a time, as the setting `bound` says.
+    pub(crate) fn new(bound: &'static str, max_connections: u64) -> Self {
+        let max_connections = usize::try_from(max_connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(max_connections)), bound, max_connections }
     }
 
     /// How many connections are open.
@@ -42,7 +44,8 @@ impl Permits {
     }
 }
 
-/// The connections that arrive at `listener`, as many as `permits` has. Each one fails, whatever it does, once `severed` is cancelled.
+/// The connections that arrive at `listener`, as many as `permits` has. Each
+/// one fails, whatever it does, once `severed` is cancelled.
 pub(crate) fn connections(
     listener: Box<dyn Listener>,
     environment: &Environment,
@@ -66,9 +69,9 @@ pub(crate) fn connections(
                     }
                 };
                 let Ok(permit) = Arc::clone(&permits.free).try_acquire_owned() else {
-                    let max_connections = permits.max_connections;
+                    let Permits { bound, max_connections, .. } = permits;
                     complaints.warn(|| {
-                        tracing::warn!(max_connections, "server.max_connections are open: closing further ones");
+                        tracing::warn!(bound, max_connections, "so many connections are open: closing further ones");
                     });
                     continue;
                 };

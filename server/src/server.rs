@@ -9,7 +9,7 @@
 //!                                      ▼
 //!   shutdown  NOT_SERVING ─▶ hand leadership over ─▶ stop accepting, end
 //!             streams ─▶ wait for requests, at most the grace ─▶ cut
-//!             connections, the peers' too ─▶ close the storage
+//!             connections, the peers' and HTTP's too ─▶ close the storage
 //! ```
 //!
 //! The node serves before it takes part, because its peers have to reach it
@@ -32,15 +32,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{ServerConfig, Settings};
 use crate::health::Health;
+use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
-use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared};
+use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared, Tallies};
 
 /// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
 /// streams together. Room for a few batches on their way on a fast link.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How many requests one connection carries at a time.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
+pub(crate) const MAX_STREAMS_PER_CONNECTION: u32 = 1024;
 /// An idle connection is probed this often and dropped when a probe stays
 /// unanswered as long again.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -74,8 +75,8 @@ pub struct Server {
     address: SocketAddr,
     grace: Duration,
     severed: CancellationToken,
-    connections: Permits,
     serving: Mutex<Option<Task>>,
+    http: Option<Http>,
     _announcing: Task,
 }
 
@@ -111,22 +112,29 @@ impl Server {
         let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
         let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
         let address = listener.local_address().map_err(unavailable)?;
-        let node_config = NodeConfig { cpu_micros, ..node_config(&config) };
+        let http = match config.http() {
+            Some(address) => Some(http::listen(&environment, address).await?),
+            None => None,
+        };
+        let node_config = NodeConfig { cpu_micros: Arc::clone(&cpu_micros), ..node_config(&config) };
         let node = RaftNode::start(node_config, environment.clone(), disk, || kv()).await?;
 
+        let settings = config.settings().clone();
         let shared = Arc::new(Shared {
             node,
             node_id: config.node(),
-            settings: config.settings().clone(),
             environment: environment.clone(),
             ending: CancellationToken::new(),
             busy: TaskTracker::new(),
             windows: Arc::default(),
+            tallies: Tallies::default(),
+            connections: Permits::new("server.max_connections", settings.max_connections),
+            http_connections: Permits::new("server.http_connections", settings.http_connections),
+            settings,
         });
         let (health, health_service) = Health::new().await;
         let severed = CancellationToken::new();
-        let permits = Permits::new(usize::try_from(shared.settings.max_connections).unwrap_or(usize::MAX));
-        let connections = listener::connections(listener, &environment, permits.clone(), severed.clone());
+        let connections = listener::connections(listener, &environment, shared.connections.clone(), severed.clone());
         let records = RecordsServer::new(RecordsService::new(Arc::clone(&shared)));
         let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&shared)));
         let serving = tonic::transport::Server::builder()
@@ -146,6 +154,10 @@ impl Server {
             }
         });
         let serving = environment.tasks.spawn("serve", serving);
+        let http = http.map(|bound| {
+            let about = About { shared: Arc::clone(&shared), health: health.clone(), cpu_micros };
+            Http::serve(bound, &environment, about, severed.clone())
+        });
         let announcing = announce(&config, address, Arc::clone(&shared), health.clone());
         Ok(Self {
             _announcing: environment.tasks.spawn("announce", Box::pin(announcing)),
@@ -153,7 +165,7 @@ impl Server {
             address,
             grace: Duration::from_millis(shared.settings.shutdown_grace_ms),
             severed,
-            connections: permits,
+            http,
             serving: Mutex::new(Some(serving)),
             shared,
         })
@@ -164,6 +176,11 @@ impl Server {
         self.address
     }
 
+    /// Where it answers HTTP, if it does.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
+    }
+
     /// The node under the services, for tests that look inside.
     pub fn node(&self) -> &RaftNode {
         &self.shared.node
@@ -172,16 +189,7 @@ impl Server {
     /// What the node holds of everything that is bounded, for tests that look
     /// inside.
     pub fn footprint(&self) -> Vec<Gauge> {
-        let mut gauges = self.shared.node.footprint();
-        gauges.extend(self.shared.windows.footprint(&self.shared.settings));
-        let connections = self.shared.settings.max_connections;
-        gauges.push(Gauge { name: "connections", value: self.connections.open() as u64, bound: connections });
-        gauges.push(Gauge {
-            name: "requests",
-            value: self.shared.busy.len() as u64,
-            bound: connections.saturating_mul(u64::from(MAX_STREAMS_PER_CONNECTION)),
-        });
-        gauges
+        self.shared.footprint()
     }
 
     /// Resolves once the node takes part in its cluster (health is SERVING).
@@ -222,6 +230,9 @@ impl Server {
         // are still leaving. Owned by the timeout, the listener goes with it.
         let _ = clock.timeout(LAST_ANSWERS, serving.join()).await;
         self.severed.cancel();
+        if let Some(http) = &self.http {
+            http.ended().await;
+        }
         self.shared.node.shutdown().await;
         tracing::info!("the node has ended");
     }

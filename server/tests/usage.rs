@@ -8,11 +8,21 @@
 use std::process::{Command, Output};
 
 fn quipu(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quipu"))
-        .args(arguments)
-        .env_remove("QUIPU_BOOTSTRAP")
-        .output()
-        .expect("the binary runs")
+    quipu_with(&[], arguments)
+}
+
+/// With these variables, and no others that `quipu` would look at.
+fn quipu_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quipu"));
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("QUIPU_"));
+    for name in ours {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(variables.iter().copied()).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
@@ -20,7 +30,8 @@ fn help_names_every_command_and_says_something_of_each() {
     let help = quipu(&["--help"]);
     assert!(help.status.success(), "{help:?}");
     let text = String::from_utf8(help.stdout).expect("text");
-    for command in ["serve", "up", "log", "append", "read", "tail", "status", "bench", "demo"] {
+    for command in ["serve", "up", "config", "log", "append", "read", "tail", "status", "bench", "demo", "completions"]
+    {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(command));
         let words = line.unwrap_or_else(|| panic!("{command} is missing:\n{text}")).split_whitespace().count();
         assert!(words > 2, "{command} is not explained:\n{text}");
@@ -33,7 +44,16 @@ fn help_names_every_command_and_says_something_of_each() {
 #[test]
 fn help_tells_of_the_cluster_to_reach_only_where_there_is_one() {
     let help = |arguments: &[&str]| String::from_utf8(quipu(arguments).stdout).expect("text");
-    for command in [&["serve"][..], &["up"], &["demo"], &["bench", "disk"]] {
+    for command in [
+        &["serve"][..],
+        &["up"],
+        &["demo"],
+        &["completions"],
+        &["config"],
+        &["config", "check"],
+        &["config", "show"],
+        &["bench", "disk"],
+    ] {
         let text = help(&[command, &["--help"]].concat());
         assert!(!text.contains("--bootstrap") && !text.contains("--timeout"), "{text}");
     }
@@ -77,4 +97,78 @@ fn nothing_is_coloured_where_no_terminal_is() {
         let output = quipu(arguments);
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{arguments:?}: {output:?}");
     }
+}
+
+#[test]
+fn config_show_tells_what_holds_and_where_it_comes_from() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/quipu.example.toml");
+    let variables = [("QUIPU_RAFT_HEARTBEAT_MS", "60"), ("QUIPU_CONFIG", example)];
+    let shown = quipu_with(&variables, &["config", "show", "--node-id", "2", "--set", "server.metrics_logs=7"]);
+    assert!(shown.status.success(), "{shown:?}");
+    let table = text(&shown.stdout);
+    let row = |key: &str| {
+        let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row[0] == key);
+        row.unwrap_or_else(|| panic!("{key} is missing:\n{table}"))
+    };
+    assert_eq!(row("node_id"), ["node_id", "2", "flag"]);
+    assert_eq!(row("raft.heartbeat_ms"), ["raft.heartbeat_ms", "60", "QUIPU_RAFT_HEARTBEAT_MS"]);
+    assert_eq!(row("server.metrics_logs"), ["server.metrics_logs", "7", "flag"]);
+    assert_eq!(row("log.check_records"), ["log.check_records", "true", example]);
+
+    let json = quipu_with(&[("QUIPU_LISTEN", "a:1")], &["config", "show", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let entry =
+        |key: &str| json.as_array().and_then(|all| all.iter().find(|entry| entry["key"] == key)).expect("there");
+    assert_eq!(entry("listen")["from"], serde_json::json!({"environment": "QUIPU_LISTEN"}));
+    assert_eq!(entry("listen")["value"], "a:1");
+    assert_eq!(entry("node_id"), &serde_json::json!({"key": "node_id", "value": null, "from": "default"}));
+}
+
+#[test]
+fn config_show_and_serve_refuse_an_unknown_variable_alike() {
+    for arguments in [&["config", "show"][..], &["serve", "--log", "error"]] {
+        let refused = quipu_with(&[("QUIPU_DATADIR", "/data")], arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {refused:?}");
+        let complaint = text(&refused.stderr);
+        assert!(complaint.contains("unknown variable QUIPU_DATADIR; did you mean QUIPU_DATA_DIR?"), "{complaint}");
+    }
+}
+
+#[test]
+fn config_check_says_of_each_file_whether_it_would_do() {
+    let directory = std::env::temp_dir().join(format!("quipu-config-check-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = |name: &str, content: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, content).expect("is written");
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/quipu.example.toml");
+    let part = file("part.toml", "[raft]\nheartbeat_ms = 100\n");
+    let wrong = file("wrong.toml", "[raft]\nheartbeat_ms = 400\n");
+
+    // The environment does not matter.
+    let good = quipu_with(&[("QUIPU_WHATEVER", "1")], &["config", "check", whole, &part]);
+    assert!(good.status.success(), "{good:?}");
+    assert_eq!(text(&good.stdout), format!("{whole}: valid\n{part}: valid; it leaves node_id and peers open\n"));
+
+    let bad = quipu(&["config", "check", &wrong, &part]);
+    assert_eq!(bad.status.code(), Some(1), "{bad:?}");
+    let complaint = text(&bad.stderr);
+    assert!(complaint.contains(&wrong) && complaint.contains("raft.election_timeout_min_ms = 500"), "{complaint}");
+    assert!(text(&bad.stdout).contains("part.toml: valid"), "the other one is checked, too: {bad:?}");
+    std::fs::remove_dir_all(&directory).expect("is removed");
+}
+
+#[test]
+fn completions_are_printed_for_each_shell_and_know_the_commands() {
+    for (shell, mark) in [("bash", "complete -F"), ("zsh", "#compdef quipu"), ("fish", "complete -c quipu")] {
+        let printed = quipu(&["completions", shell]);
+        assert!(printed.status.success() && printed.stderr.is_empty(), "{shell}: {printed:?}");
+        let script = text(&printed.stdout);
+        for known in [mark, "describe", "node-id", "bootstrap"] {
+            assert!(script.contains(known), "{shell}: {known} is missing:\n{script}");
+        }
+    }
+    assert_eq!(quipu(&["completions", "abacus"]).status.code(), Some(2));
 }

@@ -1,4 +1,4 @@
-/* Holds fsync and fdatasync back while the file named by QUIPU_STALL_FILE
+/* Holds fsync and fdatasync back while the file named by STALL_FDATASYNC_FILE
  * exists, and notes each call that waits by a line in "FILE.stalled".
  *
  * Preloaded into nodes by tests/src/shim.rs, to prove that no acknowledgement
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static void wait_while_held(const char *call) {
-    const char *control = getenv("QUIPU_STALL_FILE");
+    const char *control = getenv("STALL_FDATASYNC_FILE");
     if (control == NULL || access(control, F_OK) != 0) {
         return;
     }

@@ -1,5 +1,6 @@
 //! Where the `quipu` binary is, and whether it is the one that these sources make.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
@@ -67,4 +68,10 @@ fn fresh(binary: &Path) -> Result<(), String> {
 
 fn modified(path: &Path) -> Result<SystemTime, String> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The variables of this process that `quipu` would look at, or refuse: no test
+/// passes them on.
+pub(crate) fn variables_of_quipu() -> impl Iterator<Item = OsString> {
+    env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("QUIPU_"))
 }

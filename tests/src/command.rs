@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use tokio::io::AsyncWriteExt;
 
+use crate::binary::variables_of_quipu;
 use crate::{PATIENCE, quipu};
 
 /// A command yet to be run.
@@ -18,7 +19,10 @@ impl Command {
     /// `quipu` with these arguments and no cluster in its environment.
     pub fn new<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(arguments: I) -> Self {
         let mut command = tokio::process::Command::new(quipu());
-        command.env_remove("QUIPU_BOOTSTRAP").args(arguments);
+        for name in variables_of_quipu() {
+            command.env_remove(name);
+        }
+        command.args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let words = command.as_std().get_args().map(|word| word.to_string_lossy().into_owned());
         let line = std::iter::once("quipu".to_owned()).chain(words).collect::<Vec<_>>().join(" ");

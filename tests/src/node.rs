@@ -13,6 +13,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::binary::variables_of_quipu;
 use crate::{eventually, quipu};
 
 /// How much of a node's log a failing test shows, in bytes.
@@ -67,7 +68,11 @@ impl Node {
         let mut process = self.process.lock().expect("no test panicked with the lock");
         assert!(process.is_none(), "node {} runs already", self.id);
         let log = File::options().create(true).append(true).open(&self.log).expect("the node's log");
-        let child = std::process::Command::new(quipu())
+        let mut command = std::process::Command::new(quipu());
+        for name in variables_of_quipu() {
+            command.env_remove(name);
+        }
+        let child = command
             .args(&self.arguments)
             // Should this test be killed, its nodes end too.
             .args(["--ends-with", &std::process::id().to_string()])

@@ -33,7 +33,7 @@ impl Stall {
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         vec![
             ("LD_PRELOAD".into(), library().as_os_str().to_owned()),
-            ("QUIPU_STALL_FILE".into(), self.control.as_os_str().to_owned()),
+            ("STALL_FDATASYNC_FILE".into(), self.control.as_os_str().to_owned()),
         ]
     }
 

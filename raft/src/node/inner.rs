@@ -1,6 +1,7 @@
 //! What a node consists of, and opening it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use quipu_protocol::environment::{Environment, Task};
@@ -33,6 +34,8 @@ pub(crate) struct Inner {
     /// The logs' replicas that the catalog wants here.
     pub(super) logs: watch::Sender<BTreeMap<LogId, LogHere>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// Changes of leaders that this node has learned of.
+    pub(super) leader_changes: AtomicU64,
     /// Something happened that the reconciler should look at now.
     pub(super) nudge: Arc<Notify>,
     pub(super) tasks: Mutex<Vec<Task>>,
@@ -125,6 +128,7 @@ impl Inner {
             catalog: watch::channel(None).0,
             logs: watch::channel(BTreeMap::new()).0,
             progress: watch::channel(Progress::default()).0,
+            leader_changes: AtomicU64::new(0),
             nudge: Arc::default(),
             tasks: Mutex::default(),
         }))

@@ -1,8 +1,11 @@
-//! A node as who looks inside sees it: the simulator's checkers, and tests.
+//! A node as who looks inside sees it: the simulator's checkers, metrics, and
+//! tests.
 //! Only looks; changes nothing and asks nobody else.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
-use quipu_protocol::{LogId, ReplicaId};
+use quipu_protocol::{LogId, OffsetRange, ReplicaId};
 use quipu_storage::journal::{EntryId, Journal};
 
 use super::{LogState, RaftNode};
@@ -23,11 +26,53 @@ pub struct FailedReplica {
     pub damaged: bool,
 }
 
+/// A log's replica that runs on a node, at a moment.
+#[derive(Clone, Debug)]
+pub struct RunningLog {
+    /// The log.
+    pub log: LogId,
+    /// The log's name; its number while the catalog here does not know it.
+    pub name: String,
+    /// What the replica knows of its group.
+    pub status: GroupStatus,
+    /// What can be read here.
+    pub range: OffsetRange,
+}
+
 impl RaftNode {
     /// The replicas that run here and what each knows of its group.
     pub fn replicas(&self) -> Vec<(LogId, ReplicaId, GroupStatus)> {
         let running = self.inner().peers().registry().all().into_iter();
         running.map(|(group, local)| (group, local.replica, local.endpoint.status())).collect()
+    }
+
+    /// The logs' replicas that run here, in the order in which the logs were
+    /// created. The catalog is not among them.
+    pub fn running_logs(&self) -> Vec<RunningLog> {
+        let inner = self.inner();
+        let running: Vec<_> = {
+            let logs = inner.logs().borrow();
+            let running = logs.iter().filter_map(|(log, here)| match &here.state {
+                LogState::Running(replica) => Some((*log, replica.clone())),
+                LogState::Failed { .. } => None,
+            });
+            running.collect()
+        };
+        let name =
+            |log: LogId| inner.view(|catalog| catalog.logs().get(&log).map(|log| log.name.to_string())).flatten();
+        let figures = running.into_iter().map(|(log, replica)| RunningLog {
+            log,
+            name: name(log).unwrap_or_else(|| log.to_string()),
+            status: replica.group().status(),
+            range: replica.range(),
+        });
+        figures.collect()
+    }
+
+    /// How often the leader of a group with a replica here, the catalog too,
+    /// has become another, or the same in a new term, since the node started.
+    pub fn leader_changes(&self) -> u64 {
+        self.inner().leader_changes.load(Ordering::Relaxed)
     }
 
     /// The logs' replicas that should run here and do not.

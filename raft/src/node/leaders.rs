@@ -2,6 +2,7 @@
 //! leader, as this node learns of it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -69,10 +70,14 @@ impl Inner {
 }
 
 fn tell(node: &Weak<Inner>, group: LogId, leader: NodeId, term: u64) {
+    let node = node.upgrade();
+    if let Some(node) = &node {
+        node.leader_changes.fetch_add(1, Ordering::Relaxed);
+    }
     let name = |node: Arc<Inner>| node.view(|catalog| catalog.logs().get(&group).map(|log| log.name.to_string()));
     let log = match group {
         LogId::CATALOG => "(catalog)".to_owned(),
-        _ => node.upgrade().and_then(name).flatten().unwrap_or_else(|| group.to_string()),
+        _ => node.and_then(name).flatten().unwrap_or_else(|| group.to_string()),
     };
     tracing::info!(log, leader = leader.get(), term, "leader changed");
 }

@@ -38,7 +38,7 @@ pub use config::{ConfigError, NodeConfig};
 pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
 pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
-pub use inside::FailedReplica;
+pub use inside::{FailedReplica, RunningLog};
 
 /// A running node. Clones are handles to the same one. When the last is
 /// dropped without a [`shutdown`](Self::shutdown), the node ends as in a crash.

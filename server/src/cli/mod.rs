@@ -1,12 +1,14 @@
 //! The command line: parses, picks the command, and turns its end into an
 //! exit code.
 //!
-//! Everything but `serve`, `up`, `demo` and `bench disk` is a client of a
-//! cluster and uses nothing but the SDK's public interface. Results go to
-//! standard output, everything else to standard error.
+//! Everything but `serve`, `up`, `demo`, `config`, `completions` and `bench disk`
+//! is a client of a cluster and uses nothing but the SDK's public interface.
+//! Results go to standard output, everything else to standard error.
 
 mod append;
 mod bench;
+mod completions;
+mod config;
 mod connection;
 mod demo;
 mod failure;
@@ -60,6 +62,8 @@ enum Command {
     Up(up::UpArguments),
     Demo(demo::DemoArguments),
     #[command(subcommand)]
+    Config(config::ConfigCommand),
+    #[command(subcommand)]
     Log(log::LogCommand),
     Append(append::AppendArguments),
     Read(read::ReadArguments),
@@ -67,11 +71,12 @@ enum Command {
     Status(status::StatusArguments),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    Completions(completions::CompletionsArguments),
 }
 
 /// The commands that are no clients: they take how to reach a cluster, as every
 /// command does, and make nothing of it.
-const NO_CLIENTS: [&str; 3] = ["serve", "up", "demo"];
+const NO_CLIENTS: [&str; 4] = ["serve", "up", "demo", "completions"];
 
 impl Arguments {
     /// A usage error ends the process here, with exit code 2.
@@ -88,6 +93,9 @@ impl Arguments {
         let hidden: Vec<clap::Arg> = global.map(|argument| argument.clone().hide(true)).collect();
         let hide = |command: clap::Command| command.args(hidden.clone());
         let command = NO_CLIENTS.iter().fold(command, |command, name| command.mut_subcommand(name, hide));
+        let command = command.mut_subcommand("config", |config| {
+            ["check", "show"].iter().fold(hide(config), |config, name| config.mut_subcommand(name, hide))
+        });
         command.mut_subcommand("bench", |bench| bench.mut_subcommand("disk", hide))
     }
 }
@@ -121,6 +129,8 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
     let done = match command {
         Command::Serve(arguments) => return serve::run(arguments).await,
         Command::Up(arguments) => return up::run(arguments).await,
+        Command::Config(command) => command.run(),
+        Command::Completions(arguments) => completions::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments, environment).await,
         Command::Bench(command) => command.run(&connection, &environment).await,
         client_command => as_client(client_command, &connection, &environment).await,
@@ -148,7 +158,12 @@ async fn as_client(
         Command::Read(arguments) => read::run(arguments, &client).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
-        Command::Serve(_) | Command::Up(_) | Command::Demo(_) | Command::Bench(_) => {
+        Command::Serve(_)
+        | Command::Up(_)
+        | Command::Config(_)
+        | Command::Completions(_)
+        | Command::Demo(_)
+        | Command::Bench(_) => {
             unreachable!("no client command, run before this")
         }
     }

@@ -1,12 +1,12 @@
 //! `quipu serve`: one node, from flags to exit code.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use quipu_server::config::{ConfigError, Draft, ServerConfig};
 use quipu_server::{Server, system, telemetry};
 
+use super::config::ConfigArguments;
 use super::signals::Signals;
 use super::{REFUSED, USAGE, complain};
 
@@ -14,34 +14,16 @@ use super::{REFUSED, USAGE, complain};
 ///
 /// The node serves until it gets SIGINT or SIGTERM; it then hands its
 /// leaderships over, lets requests finish and exits with 0. A second signal
-/// ends it at once. Settings come from the defaults, then the file, then the
-/// flags.
+/// ends it at once. Settings come from the defaults, then the file, then
+/// environment variables, then the flags: `quipu config show`, with the same
+/// flags, tells what holds.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
-    /// This node's number in the cluster, 1 and up.
-    #[arg(long, value_name = "N")]
-    node_id: Option<u64>,
-    /// Listen here, host:port. Other nodes and clients reach the node at its
-    /// own entry of --peers, which may differ (behind NAT, say).
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Every node of the cluster, this one too: 1=host:port,2=host:port,…
-    #[arg(long, value_name = "ID=ADDRESS,…")]
-    peers: Option<String>,
-    /// Where the node keeps everything; created when absent, used by one
-    /// process at a time.
-    #[arg(long, value_name = "DIRECTORY")]
-    data_dir: Option<PathBuf>,
-    /// A TOML file with any of these and the settings of
-    /// docs/quipu.example.toml.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Change one setting, such as journal.segment_bytes=134217728. Repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
+    #[command(flatten)]
+    config: ConfigArguments,
     /// How many threads run the node's tasks, 1 to 1024; the disk has its own.
     /// One per core unless given: give fewer where nodes share a machine.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", env = "QUIPU_THREADS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// What to log: error, warn, info, debug, trace, or directives such as
     /// info,quipu_raft=debug.
@@ -57,29 +39,6 @@ impl ServeArguments {
     pub(super) fn threads(&self) -> Option<u16> {
         self.threads
     }
-
-    fn config(self) -> Result<ServerConfig, ConfigError> {
-        let mut draft = Draft::new();
-        if let Some(file) = &self.config {
-            draft = draft.file(file)?;
-        }
-        if let Some(node) = self.node_id {
-            draft = draft.node(node);
-        }
-        if let Some(listen) = self.listen {
-            draft = draft.listen(listen);
-        }
-        if let Some(peers) = &self.peers {
-            draft = draft.peers_text(peers)?;
-        }
-        if let Some(directory) = self.data_dir {
-            draft = draft.data_directory(directory);
-        }
-        for setting in &self.settings {
-            draft = draft.set_text(setting)?;
-        }
-        draft.validate()
-    }
 }
 
 pub(crate) async fn run(arguments: ServeArguments) -> ExitCode {
@@ -92,7 +51,7 @@ pub(crate) async fn run(arguments: ServeArguments) -> ExitCode {
     {
         return refuse(&error);
     }
-    let config = match arguments.config() {
+    let config = match arguments.config.draft().and_then(Draft::validate) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };

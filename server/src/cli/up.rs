@@ -17,12 +17,15 @@ use super::{REFUSED, complain};
 const SLOW_START: Duration = Duration::from_secs(15);
 /// Asked to end, a node that takes longer than this is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// The nodes answer HTTP so many ports after the ones they serve on.
+const HTTP_PORTS_AFTER: u16 = 100;
 /// With --restart: between a node's end and its next start.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
 
 /// Run a cluster of real nodes on this machine.
 ///
-/// Node i listens on 127.0.0.1, port BASE_PORT+i-1, and keeps its data in
+/// Node i listens on 127.0.0.1, port BASE_PORT+i-1, answers HTTP (/metrics,
+/// /healthz, /readyz) on port BASE_PORT+100+i-1, and keeps its data in
 /// DIRECTORY/node-i and its log in DIRECTORY/node-i.log. A line is printed for
 /// each node once it serves. Ctrl-C or SIGTERM ends them all; run again on the
 /// same directory, the cluster goes on where it was.
@@ -41,7 +44,7 @@ pub(crate) struct UpArguments {
     #[arg(long)]
     restart: bool,
     /// A TOML file with settings for every node (see docs/quipu.example.toml).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "QUIPU_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Change one setting of every node. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -63,6 +66,8 @@ impl UpArguments {
             nodes: self.nodes,
             data_directory: self.data_dir.clone(),
             base_port: self.base_port,
+            // Beyond the last port, it is refused like any other.
+            base_http_port: Some(self.base_port.saturating_add(HTTP_PORTS_AFTER)),
             arguments,
         };
         LocalCluster::new(config, environment)

@@ -56,6 +56,7 @@ fn values_of_the_wrong_kind_or_range_are_refused_by_name() {
     check("node_id = 0", "node_id = 0: a number from 1 on is expected");
     check("listen = 7001", "listen = 7001: a text is expected");
     check("listen = \"7001\"", "listen = \"7001\": host:port, such as 127.0.0.1:7001, is expected");
+    check("http = \"metrics\"", "http = \"metrics\": host:port, such as 127.0.0.1:7001, is expected");
     check("listen = \"a:99999\"", "listen = \"a:99999\": host:port, such as 127.0.0.1:7001, is expected");
     check("peers = 3", "peers = 3: a table of node numbers and addresses is expected");
     assert!(refusal(three_nodes().toml("[raft")).starts_with("the configuration is not TOML"));
@@ -73,6 +74,7 @@ fn contradictions_are_refused_with_both_names() {
     check(set("journal.segment_bytes=1048576"), "largest_max_batch_bytes = 67108864", "segment_bytes = 1048576");
     check(set("log.largest_max_batch_bytes=4096"), "log.max_batch_bytes = 1048576", "largest_max_batch_bytes = 4096");
     check(set("log.append_queue_bytes=1048576"), "largest_max_batch_bytes = 67108864", "append_queue_bytes = 1048576");
+    check(Ok(three_nodes().http("a:7001")), "listen = a:7001", "http = a:7001");
     check(Ok(three_nodes().node(4)), "node_id = 4", "peers = 1, 2, 3");
     check(three_nodes().peers_text("1=a:1,2=a:1"), "peers.1 = a:1", "peers.2 = a:1");
     check(three_nodes().peers_text("1=a:1,1=b:1"), "peers.1 = a:1", "peers.1 = b:1");
@@ -82,7 +84,7 @@ fn contradictions_are_refused_with_both_names() {
 fn what_is_missing_is_named_with_its_flag() {
     assert_eq!(
         refusal(Draft::new().peers_text("1=a:1")),
-        "node_id is missing: give --node-id or write it into the configuration file"
+        "node_id is missing: give --node-id, set QUIPU_NODE_ID, or write it into the configuration file"
     );
     assert!(refusal(Ok(Draft::new().node(1))).starts_with("peers is missing: give --peers"));
 }

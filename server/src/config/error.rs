@@ -26,6 +26,14 @@ pub enum ConfigError {
         /// The nearest known key, if one is near.
         nearest: Option<&'static str>,
     },
+    /// An environment variable is not known.
+    #[error("unknown variable {variable}{}", nearest.as_ref().map(|known| format!("; did you mean {known}?")).unwrap_or_default())]
+    UnknownVariable {
+        /// What is set.
+        variable: String,
+        /// The nearest known variable, if one is near.
+        nearest: Option<String>,
+    },
     /// A value is of another kind.
     #[error("{key} = {found}: {expected} is expected")]
     BadValue {
@@ -51,7 +59,7 @@ pub enum ConfigError {
         most: u64,
     },
     /// Something necessary is not said.
-    #[error("{key} is missing: give {flag} or write it into the configuration file")]
+    #[error("{key} is missing: give {flag}, set {}, or write it into the configuration file", super::variable_of(key))]
     Missing {
         /// Which key.
         key: &'static str,

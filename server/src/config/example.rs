@@ -12,14 +12,19 @@ pub fn example() -> String {
     let mut text = String::from(
         "# The configuration of a node: `quipu serve --config FILE`.\n\
          #\n\
-         # Defaults come first, then this file, then the flags. Unknown keys and\n\
-         # contradictory values are refused. Settings are shown at their defaults.\n\
+         # Defaults come first, then this file, then environment variables\n\
+         # (QUIPU_RAFT_HEARTBEAT_MS for raft.heartbeat_ms, say), then the flags.\n\
+         # Unknown keys and contradictory values are refused. Settings are shown at\n\
+         # their defaults.\n\
          \n\
          # This node's number, 1 and up.\n\
          node_id = 1\n\
          \n\
          # Where it listens. Unsaid: its own entry of the peers.\n\
          listen = \"0.0.0.0:7001\"\n\
+         \n\
+         # Where it answers HTTP: /metrics, /healthz, /readyz. Unsaid: nowhere.\n\
+         http = \"127.0.0.1:7101\"\n\
          \n\
          # Where it keeps everything; one process at a time.\n\
          data_dir = \"/var/lib/quipu\"\n\

@@ -2,8 +2,8 @@
 //! whose existence proves that it is valid.
 //!
 //! ```text
-//!   defaults ◀─ file (TOML) ◀─ flags        each layer overrides the one before
-//!        └────── Draft ──────┘
+//!   defaults ◀─ file (TOML) ◀─ environment ◀─ flags    each layer overrides the
+//!        └────────────── Draft ───────────────┘       one before
 //!                  │ validate: ranges, addresses, contradictions
 //!                  ▼
 //!             ServerConfig
@@ -12,10 +12,13 @@
 //! Unknown keys are refused, with the nearest known one; contradictory values
 //! are refused, with the names of both.
 
+mod checks;
 mod draft;
+mod environment;
 mod error;
 mod example;
 mod nearest;
+mod origin;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -24,8 +27,10 @@ use std::path::{Path, PathBuf};
 use quipu_protocol::NodeId;
 
 pub use draft::Draft;
+pub use environment::variable_of;
 pub use error::ConfigError;
 pub use example::example;
+pub use origin::{Entry, Origin};
 pub use settings::{SETTINGS, Setting, Settings, Unit};
 
 /// The most nodes that a cluster's configuration lists.
@@ -38,6 +43,7 @@ pub const MAX_NODES: usize = 128;
 pub struct ServerConfig {
     node: NodeId,
     listen: String,
+    http: Option<String>,
     peers: BTreeMap<NodeId, String>,
     data_directory: Option<PathBuf>,
     settings: Settings,
@@ -52,6 +58,11 @@ impl ServerConfig {
     /// Where it listens, `host:port`.
     pub fn listen(&self) -> &str {
         &self.listen
+    }
+
+    /// Where it answers HTTP (metrics, health), `host:port`; nowhere if none.
+    pub fn http(&self) -> Option<&str> {
+        self.http.as_deref()
     }
 
     /// Where other nodes and clients reach it: its own entry of the peers.

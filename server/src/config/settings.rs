@@ -111,6 +111,12 @@ settings! {
         "While so many bytes wait for this node's disk, its logs refuse appends as overloaded: a majority elsewhere may be faster than this disk.";
     max_connections = "server.max_connections", Count, 4_096, 8 => 1_000_000,
         "How many connections are open at a time; further ones are closed at once.";
+    http_connections = "server.http_connections", Count, 64, 1 => 4_096,
+        "How many connections to the HTTP address are open at a time; further ones are closed at once.";
+    http_connection_ms = "server.http_connection_ms", Milliseconds, 10_000, 100 => 60_000,
+        "How long a connection to the HTTP address may take, from its begin to the last byte of its one answer.";
+    metrics_logs = "server.metrics_logs", Count, 100, 0 => 10_000,
+        "How many logs have series of their own in /metrics, those created first. How many more there are is quipu_logs_not_shown.";
     append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,
         "How many appends of one Append stream are in flight; the stream is read no further meanwhile.";
     append_stream_bytes = "server.append_stream_bytes", Bytes, 64 * MIB, KIB => 4 * GIB,
@@ -126,6 +132,24 @@ impl Setting {
     pub fn get(&self, settings: &Settings) -> u64 {
         // The slot wants a mutable place; a copy serves.
         *(self.slot)(&mut settings.clone())
+    }
+
+    /// A value of it, as a person writes it: digits, in groups if one likes
+    /// (`1_000`); a switch may be `true` or `false`.
+    pub(super) fn parse(&self, text: &str) -> Option<u64> {
+        match (self.unit, text) {
+            (Unit::Switch, "true") => Some(1),
+            (Unit::Switch, "false") => Some(0),
+            _ => text.replace('_', "").parse().ok(),
+        }
+    }
+
+    /// The setting's value in `settings`, as a person writes it.
+    pub(super) fn text(&self, settings: &Settings) -> String {
+        match self.unit {
+            Unit::Switch => (self.get(settings) == 1).to_string(),
+            _ => self.get(settings).to_string(),
+        }
     }
 
     pub(super) fn set(&self, settings: &mut Settings, value: u64) {

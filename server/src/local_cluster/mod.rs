@@ -5,7 +5,8 @@
 //! ended is started again is its caller's choice.
 //!
 //! ```text
-//!   DIRECTORY/node-1      data of node 1, on 127.0.0.1:BASE_PORT
+//!   DIRECTORY/node-1      data of node 1, on 127.0.0.1:BASE_PORT; HTTP, where it
+//!                         is wanted, on 127.0.0.1:BASE_HTTP_PORT
 //!   DIRECTORY/node-1.log  what it said
 //!   DIRECTORY/node-2      data of node 2, on 127.0.0.1:BASE_PORT+1
 //!   …
@@ -39,6 +40,8 @@ pub struct LocalClusterConfig {
     pub data_directory: PathBuf,
     /// Node i listens on 127.0.0.1, this port + i − 1.
     pub base_port: u16,
+    /// Node i answers HTTP on 127.0.0.1, this port + i − 1, if there is one.
+    pub base_http_port: Option<u16>,
     /// More arguments for every `quipu serve`, such as `--set KEY=VALUE`.
     pub arguments: Vec<String>,
 }
@@ -109,8 +112,17 @@ impl LocalCluster {
         if nodes == 0 || usize::from(nodes) > MAX_NODES {
             return refused(format!("{nodes} nodes: 1 to {MAX_NODES} are possible"));
         }
-        if first == 0 || first.checked_add(nodes - 1).is_none() {
-            return refused(format!("base port {first}: {nodes} ports from it on have to lie in 1..=65535"));
+        for port in [first].into_iter().chain(config.base_http_port) {
+            if port == 0 || port.checked_add(nodes - 1).is_none() {
+                return refused(format!("base port {port}: {nodes} ports from it on have to lie in 1..=65535"));
+            }
+        }
+        if let Some(http) = config.base_http_port
+            && http.abs_diff(first) < nodes
+        {
+            return refused(format!(
+                "{nodes} nodes: the ports from {first} on would meet those for HTTP, from {http} on"
+            ));
         }
         let what = || format!("use the directory {}", config.data_directory.display());
         let directory = std::fs::create_dir_all(&config.data_directory)
@@ -135,6 +147,11 @@ impl LocalCluster {
         self.nodes().into_iter().map(|node| self.address(node)).collect()
     }
 
+    /// Where a node answers HTTP, `127.0.0.1:port`, if it does.
+    pub fn http_address(&self, node: NodeId) -> Option<String> {
+        self.config.base_http_port.map(|first| format!("127.0.0.1:{}", u64::from(first) + node.get() - 1))
+    }
+
     /// A node's data directory.
     pub fn data_directory(&self, node: NodeId) -> PathBuf {
         self.config.data_directory.join(format!("node-{node}"))
@@ -153,7 +170,8 @@ impl LocalCluster {
     /// Makes sure that no other process serves where the nodes are to: it would
     /// answer in their place.
     pub async fn addresses_are_free(&self) -> Result<(), LocalClusterError> {
-        for address in self.addresses() {
+        let http = self.nodes().into_iter().filter_map(|node| self.http_address(node));
+        for address in self.addresses().into_iter().chain(http) {
             let listened = self.environment.network.listen(&address).await;
             listened.map_err(|source| system(format!("listen on {address}"), source))?;
         }
@@ -191,6 +209,7 @@ impl LocalCluster {
             format!("--peers={}", peers.join(",")),
             format!("--data-dir={}", text(&self.data_directory(node))),
         ];
+        arguments.extend(self.http_address(node).map(|address| format!("--http={address}")));
         // The nodes share this machine's cores.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         arguments.push(format!("--threads={}", (cores / usize::from(self.config.nodes)).clamp(1, 1024)));

@@ -188,7 +188,7 @@ impl Pipeline {
                         self.requests = self.route(stream, request);
                     }
                     Poll::Ready(Err(refusal)) => {
-                        self.answers.push_back(response(request.request, Err(refusal)));
+                        self.answer(request.request, 0, Err(refusal));
                         self.requests = Requests::Open(stream);
                     }
                 },
@@ -213,9 +213,14 @@ impl Pipeline {
                 lane.pending.push_back(InFlight { request: request.request, bytes, outcome });
                 self.in_flight.add(bytes);
             }
-            Err(refusal) => self.answers.push_back(response(request.request, Err(refusal))),
+            Err(refusal) => self.answer(request.request, bytes, Err(refusal)),
         }
         Requests::Open(stream)
+    }
+
+    fn answer(&mut self, request: u64, bytes: usize, outcome: Result<Appended, v1::Error>) {
+        self.shared.tallies.append(bytes, &outcome);
+        self.answers.push_back(response(request, outcome));
     }
 
     fn make_room_for_lane(&mut self) {
@@ -234,6 +239,7 @@ impl Pipeline {
                     stale.push(name.clone());
                 }
                 self.in_flight.remove(oldest.bytes);
+                self.shared.tallies.append(oldest.bytes, &outcome);
                 self.answers.push_back(response(oldest.request, outcome));
                 lane.pending.pop_front();
             }

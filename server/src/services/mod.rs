@@ -10,6 +10,7 @@ mod cluster;
 mod read;
 mod records;
 mod refusals;
+mod tallies;
 mod windows;
 
 use std::sync::Arc;
@@ -22,9 +23,11 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use crate::config::Settings;
+use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use records::RecordsService;
+pub(crate) use tallies::{REASONS, Tallies};
 pub(crate) use windows::Windows;
 
 /// The largest message that a node takes: the largest batch and what goes
@@ -48,6 +51,11 @@ pub(crate) struct Shared {
     pub(crate) busy: TaskTracker,
     /// What the Append streams have in flight.
     pub(crate) windows: Arc<Windows>,
+    /// What the services have done.
+    pub(crate) tallies: Tallies,
+    /// The open connections of clients and peers, and those for HTTP.
+    pub(crate) connections: Permits,
+    pub(crate) http_connections: Permits,
 }
 
 /// What is answered once the node is asked to end.

@@ -136,6 +136,7 @@ impl Reader {
             return None;
         }
         let answer = self.read().await;
+        self.shared.tallies.read_answer(&answer);
         self.state = if answer.is_ok() { State::Going } else { State::Failed };
         Some((answer.map_err(status), self))
     }

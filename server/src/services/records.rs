@@ -34,13 +34,16 @@ impl Records for RecordsService {
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let _busy = self.shared.busy.token();
         let v1::AppendRequest { request, log, batch } = request.into_inner();
-        let log = append::Log::find(&self.shared, &log).await.map_err(status)?;
-        let appended = log.append(batch).map_err(status)?.await.map_err(status)?;
-        Ok(Response::new(append::response(request, Ok(appended))))
+        let bytes = batch.len();
+        let appended = async { append::Log::find(&self.shared, &log).await?.append(batch)?.await }.await;
+        self.shared.tallies.append(bytes, &appended);
+        Ok(Response::new(append::response(request, Ok(appended.map_err(status)?))))
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let stream = read::start(&self.shared, request.into_inner()).await.map_err(status)?;
+        let started = read::start(&self.shared, request.into_inner()).await;
+        self.shared.tallies.read(&started);
+        let stream = started.map_err(status)?;
         Ok(Response::new(stream))
     }
 

@@ -47,25 +47,40 @@ pub(crate) fn outside(environment: &Environment, disk: Arc<MemoryDisk>) -> NodeE
 
 /// Small segments: a disk in memory has to hold them.
 pub(crate) fn config(node: u64) -> ServerConfig {
+    config_with(node, &[])
+}
+
+/// The same, with some settings changed.
+pub(crate) fn config_with(node: u64, changed: &[(&str, u64)]) -> ServerConfig {
     let settings = "[journal]\nsegment_bytes = 4194304\n[log]\nlargest_max_batch_bytes = 2097152\n";
     let draft =
         Draft::new().node(node).toml(settings).and_then(|draft| draft.peers_text(&format!("{node}=node:{node}")));
+    let draft = draft.map(|draft| draft.http(format!("http:{node}")));
+    let draft = changed.iter().fold(draft, |draft, (key, value)| draft.and_then(|draft| draft.set(key, *value)));
     draft.and_then(Draft::validate).expect("a valid configuration")
 }
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::start_as(config(1)).await
+    }
+
+    pub(crate) async fn start_as(config: ServerConfig) -> Self {
         let environment = environment();
         let disk = Arc::new(MemoryDisk::new(1));
         let outside = outside(&environment, Arc::clone(&disk));
-        let server = Server::start(config(1), outside).await.expect("the node starts");
+        let server = Server::start(config, outside).await.expect("the node starts");
         within(server.ready()).await.expect("the node takes part");
         Self { server: Arc::new(server), disk, environment }
     }
 
     /// A node with the log [`LOG`].
     pub(crate) async fn with_log() -> Self {
-        let node = Self::start().await;
+        Self::with_log_as(config(1)).await
+    }
+
+    pub(crate) async fn with_log_as(config: ServerConfig) -> Self {
+        let node = Self::start_as(config).await;
         node.create(LOG, v1::LogConfig::default()).await.expect("the log is created");
         // Its replica elects itself.
         let settled = v1::Consistency::Linearizable;

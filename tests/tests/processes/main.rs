@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod command_line;
+mod configuration;
 mod data_directory;
 mod disk_loss;
 mod durability;

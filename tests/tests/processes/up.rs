@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
 
-use quipu_tests::{Cluster, Command, PATIENCE, eventually};
+use quipu_tests::{Cluster, Command, PATIENCE, eventually, http_get};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
@@ -35,6 +35,34 @@ async fn up_prints_a_line_a_node_and_ends_them_all_on_sigterm() {
     scratch.quipu(["append", "orders"]).input("three\n").succeeds().await.prints("appended 1 records at 2..3\n");
     scratch.each_replica_reads("orders").await.equals(["one", "two", "three"]);
     assert_eq!(again.signal(Signal::INT).await.code(), Some(0), "Ctrl-C ends it as well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_serves_metrics_and_health_of_every_node() {
+    let scratch = Cluster::of(3).prepare();
+    let mut up = Up::run(&scratch, &[]).await;
+    let addresses: Vec<String> = (0..3).map(|i| format!("127.0.0.1:{}", scratch.ports().http(i))).collect();
+    for address in &addresses {
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(http_get(address, path).await.expect("an answer"), (200, "ok\n".to_owned()), "{address}{path}");
+        }
+    }
+
+    scratch.quipu(["log", "create", "orders"]).succeeds().await;
+    scratch.quipu(["append", "orders"]).input("one\ntwo\n").succeeds().await;
+    let mut records = 0;
+    for address in &addresses {
+        let (status, metrics) = http_get(address, "/metrics").await.expect("an answer");
+        assert_eq!(status, 200, "{metrics}");
+        let sample = metrics.lines().find_map(|line| line.strip_prefix("quipu_appended_records_total "));
+        records += sample.and_then(|count| count.parse::<u64>().ok()).unwrap_or_else(|| panic!("{metrics}"));
+    }
+    assert_eq!(records, 2, "one node has led and counted both records");
+
+    assert_eq!(up.signal(Signal::TERM).await.code(), Some(0));
+    for address in &addresses {
+        assert!(http_get(address, "/healthz").await.is_err(), "nobody answers at {address} any more");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +100,13 @@ async fn up_refuses_what_makes_no_sense() {
     let scratch = Cluster::of(1).prepare();
     let directory = scratch.directory().join("up");
     let directory = directory.to_str().expect("a path in UTF-8");
-    for (arguments, codes) in [(["--nodes", "0"], [1, 2]), (["--base-port", "65535"], [1, 2])] {
+    for (arguments, codes) in [
+        (["--nodes", "0"], [1, 2]),
+        (["--base-port", "65535"], [1, 2]),
+        // The ports for HTTP would lie beyond the last one, or among the others.
+        (["--base-port", "65500"], [1, 2]),
+        (["--nodes", "101"], [1, 2]),
+    ] {
         let [flag, value] = arguments;
         let refused = Command::new(["up", "--data-dir", directory, flag, value]).run().await;
         assert!(codes.contains(&refused.code().unwrap_or_default()), "{refused}");

@@ -63,6 +63,7 @@ impl Story {
             nodes: NODES,
             data_directory: directory,
             base_port,
+            base_http_port: None,
             arguments: vec![
                 format!("--set=log.largest_max_batch_bytes={MAX_BATCH_BYTES}"),
                 format!("--set=journal.segment_bytes={SEGMENT_BYTES}"),
