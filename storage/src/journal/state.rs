@@ -12,122 +12,30 @@
 //! No I/O but a look into the index when a truncation reaches sealed
 //! segments; everything here happens under the journal's one lock.
 
+mod commits;
+mod replica;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_protocol::Index;
 
-use super::committer::{Command, Commit, Committer, Event};
+use self::replica::Cut;
+pub(super) use self::replica::Replica;
+use super::committer::{Command, Committer, Event};
 use super::config::{JournalConfig, MAX_FRAME_BYTES};
 use super::entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 use super::error::JournalError;
-use super::format::{DESCRIPTOR, Position};
+use super::format::DESCRIPTOR;
 use super::frame::Frame;
-use super::index::{FileReplica, FrameRef, ImageRef, SealedReplica};
+use super::index::FileReplica;
 use super::manifest::Segment;
 use super::segment::SegmentFile;
-use super::tail_cache::{Tail, TailCache, Ticket};
+use super::tail_cache::{TailCache, Ticket};
 use super::{Counters, Done, Footprint, index, tail_cache};
 use crate::disk::AlignedBuffer;
 use crate::kv::{Kv, KvError};
-
-/// One replica, as callers see it and as the file has it.
-#[derive(Debug, Default)]
-pub(super) struct Replica {
-    vote: Option<Vote>,
-    purged: Option<EntryId>,
-    committed: Option<EntryId>,
-    /// A frame that says how far the replica has committed is staged. It may
-    /// say so up to this entry: what follows is written behind it.
-    hinted: Option<Index>,
-    retired: bool,
-    /// Truncations that the index does not reflect yet.
-    cut: Option<Cut>,
-    /// The newest state image that is on stable storage.
-    image: Option<ImageRef>,
-    /// How many later ones are staged and not written yet.
-    images: usize,
-    pub(super) tail: Tail,
-    pub(super) file: FileReplica,
-}
-
-impl Replica {
-    /// A replica as recovered.
-    pub(super) fn recovered(file: FileReplica) -> Self {
-        Self {
-            vote: file.vote,
-            purged: file.purged,
-            committed: file.committed,
-            hinted: None,
-            retired: file.retired,
-            cut: None,
-            image: file.image,
-            images: 0,
-            tail: Tail::after(file.last),
-            file,
-        }
-    }
-
-    pub(super) fn purged(&self) -> Option<EntryId> {
-        self.purged
-    }
-
-    /// Whether an indexed frame has to be written again if its segment is to
-    /// go; `None` if that cannot be told before the next segment is indexed.
-    pub(super) fn wants(&self, frame: &FrameRef) -> Option<bool> {
-        if self.retired || self.purged.is_some_and(|purged| frame.end() <= purged.index.next()) {
-            return Some(false);
-        }
-        if self.cut.as_ref().is_some_and(|cut| cut.lowest < frame.end()) { None } else { Some(true) }
-    }
-
-    /// The small facts whose newest frames lie in segments through `id`, as
-    /// they are by now.
-    pub(super) fn facts_through(&self, id: u64) -> Vec<Frame> {
-        let FileReplica { homes, damage, .. } = &self.file;
-        let here = |home: u64| (1..=id).contains(&home);
-        let vote = self.vote.filter(|_| here(homes.vote)).map(Frame::Vote);
-        let purged = self.purged.filter(|_| here(homes.purged)).map(Frame::Purge);
-        let committed = self.committed.filter(|_| here(homes.committed)).map(Frame::Committed);
-        let damage = damage.filter(|_| here(homes.damage)).map(Frame::Damaged);
-        if self.retired { Vec::new() } else { [vote, purged, committed, damage].into_iter().flatten().collect() }
-    }
-
-    /// The newest state image that is on stable storage.
-    pub(super) fn image(&self) -> Option<ImageRef> {
-        self.image.filter(|_| !self.retired)
-    }
-
-    /// Whether an image that was read before is still the newest one.
-    pub(super) fn wants_image(&self, at: EntryId) -> bool {
-        !self.retired && self.images == 0 && self.file.image.is_some_and(|image| image.at == at)
-    }
-
-    /// The newest state image, if it lies in a segment through `id`.
-    pub(super) fn image_through(&self, id: u64) -> Option<ImageRef> {
-        self.file.image.filter(|image| !self.retired && image.place.segment <= id)
-    }
-
-    /// The index reflects everything through segment `id`.
-    pub(super) fn indexed(&mut self, id: u64) {
-        self.file.forget_through(id);
-        if self.cut.as_ref().is_some_and(|cut| cut.staged == 0 && cut.segment <= id) {
-            self.cut = None;
-        }
-    }
-}
-
-/// Truncations that the index does not reflect yet: what lies above the lowest
-/// may be gone.
-#[derive(Debug)]
-struct Cut {
-    lowest: Index,
-    /// How many are not written yet.
-    staged: usize,
-    /// Where the last written one lies.
-    segment: u64,
-}
 
 /// A staged frame.
 pub(super) struct Item {
@@ -461,74 +369,6 @@ impl State {
         Err(JournalError::NoSpace { needed, room, reason: reason.clone() })
     }
 
-    /// Takes the frames of a commit; their changes are applied by
-    /// [`placed`](Self::placed).
-    pub(super) fn take(&mut self, commit: &Commit) -> Vec<Item> {
-        let mut items: Vec<Item> = self.staged.drain(..commit.frames).collect();
-        for item in items.iter_mut().filter(|item| item.hint) {
-            let Frame::Committed(staged) = item.frame else { continue };
-            let Some(replica) = self.replicas.get_mut(&item.key) else { continue };
-            let (Some(limit), Some(newest)) = (replica.hinted.take(), replica.committed) else { continue };
-            if newest.index <= limit {
-                item.frame = Frame::Committed(newest);
-            } else if let Some(last) = replica.tail.last().filter(|_| newest.index > staged.index) {
-                // Of entries that are staged behind it: so is a frame that
-                // says so.
-                replica.hinted = Some(last.index);
-                self.stage_hint(item.key, newest);
-            }
-        }
-        items
-    }
-
-    /// Applies a commit's frames in file order, each with its byte and length.
-    pub(super) fn placed(&mut self, segment: u64, items: &[Item], places: &[(u64, u32)]) {
-        for (item, (byte, length)) in items.iter().zip(places) {
-            let frame = &item.frame;
-            self.touched.insert(item.key);
-            if frame.holds_entries() {
-                self.held += u64::from(*length);
-            }
-            let replica = self.replicas.entry(item.key).or_default();
-            let follows = replica.file.apply(frame.change(), Position { segment, byte: *byte }, *length);
-            assert!(follows, "{}: frames are staged in the order that was checked", item.key);
-            if matches!(frame, Frame::StateImage { .. }) {
-                replica.images = replica.images.saturating_sub(1);
-            }
-            if matches!(frame, Frame::Truncate { .. })
-                && let Some(cut) = &mut replica.cut
-            {
-                cut.staged -= 1;
-                cut.segment = segment;
-            }
-            if let Frame::Entries(entries) = frame {
-                self.counters.entries += entries.len() as u64;
-                self.counters.payload_bytes += super::frame::payload_bytes(entries);
-            }
-        }
-    }
-
-    /// What was in flight is durable; returns whom to tell.
-    pub(super) fn completed(&mut self) -> Vec<Done> {
-        let items = std::mem::take(&mut self.in_flight);
-        if let Some(last) = items.last() {
-            self.synced = last.ticket;
-        }
-        for item in &items {
-            if matches!(item.frame, Frame::StateImage { .. })
-                && let Some(replica) = self.replicas.get_mut(&item.key)
-            {
-                replica.image = replica.file.image;
-            }
-        }
-        while let Some((key, append)) = self.cache.overdue(self.synced) {
-            if let Some(replica) = self.replicas.get_mut(&key) {
-                self.cache.evict(&mut replica.tail, append);
-            }
-        }
-        items.into_iter().filter_map(|item| item.done).collect()
-    }
-
     pub(super) fn footprint(&self) -> Footprint {
         let staged = self.in_flight.iter().chain(&self.staged).filter_map(|item| match &item.frame {
             Frame::Entries(entries) => Some(tail_cache::cost_of(entries)),
@@ -539,21 +379,6 @@ impl State {
             tail_cache_bytes: self.cache.used(),
             tail_cache_staged_bytes: staged.sum(),
         }
-    }
-
-    /// Nothing will be durable any more; returns whom to tell.
-    pub(super) fn abandoned(&mut self) -> Vec<Done> {
-        let items = std::mem::take(&mut self.in_flight).into_iter().chain(std::mem::take(&mut self.staged));
-        items.filter_map(|item| item.done).chain(std::mem::take(&mut self.closers)).collect()
-    }
-
-    /// What the index has to take over with segment `id`, all of whose frames
-    /// were placed, and how many bytes of entries were written to it.
-    pub(super) fn seal(&mut self, id: u64) -> (Vec<SealedReplica>, u64) {
-        self.writable.remove(&id);
-        let touched = std::mem::take(&mut self.touched).into_iter();
-        let replicas = touched.filter_map(|key| Some(self.replicas.get_mut(&key)?.file.seal(key, id))).collect();
-        (replicas, std::mem::take(&mut self.held))
     }
 
     /// How many bytes of small facts and images each segment holds. Of what

@@ -1,0 +1,106 @@
+//! One replica: as its callers see it, with everything staged, and as the file
+//! has it, with everything written.
+
+use quipu_protocol::Index;
+
+use crate::journal::entry::{EntryId, Vote};
+use crate::journal::frame::Frame;
+use crate::journal::index::{FileReplica, FrameRef, ImageRef};
+use crate::journal::tail_cache::Tail;
+
+/// One replica, as callers see it and as the file has it.
+#[derive(Debug, Default)]
+pub(in crate::journal) struct Replica {
+    pub(super) vote: Option<Vote>,
+    pub(super) purged: Option<EntryId>,
+    pub(super) committed: Option<EntryId>,
+    /// A frame that says how far the replica has committed is staged. It may
+    /// say so up to this entry: what follows is written behind it.
+    pub(super) hinted: Option<Index>,
+    pub(super) retired: bool,
+    /// Truncations that the index does not reflect yet.
+    pub(super) cut: Option<Cut>,
+    /// The newest state image that is on stable storage.
+    pub(super) image: Option<ImageRef>,
+    /// How many later ones are staged and not written yet.
+    pub(super) images: usize,
+    pub(in crate::journal) tail: Tail,
+    pub(in crate::journal) file: FileReplica,
+}
+
+impl Replica {
+    /// A replica as recovered.
+    pub(in crate::journal) fn recovered(file: FileReplica) -> Self {
+        Self {
+            vote: file.vote,
+            purged: file.purged,
+            committed: file.committed,
+            hinted: None,
+            retired: file.retired,
+            cut: None,
+            image: file.image,
+            images: 0,
+            tail: Tail::after(file.last),
+            file,
+        }
+    }
+
+    pub(in crate::journal) fn purged(&self) -> Option<EntryId> {
+        self.purged
+    }
+
+    /// Whether an indexed frame has to be written again if its segment is to
+    /// go; `None` if that cannot be told before the next segment is indexed.
+    pub(in crate::journal) fn wants(&self, frame: &FrameRef) -> Option<bool> {
+        if self.retired || self.purged.is_some_and(|purged| frame.end() <= purged.index.next()) {
+            return Some(false);
+        }
+        if self.cut.as_ref().is_some_and(|cut| cut.lowest < frame.end()) { None } else { Some(true) }
+    }
+
+    /// The small facts whose newest frames lie in segments through `id`, as
+    /// they are by now.
+    pub(in crate::journal) fn facts_through(&self, id: u64) -> Vec<Frame> {
+        let FileReplica { homes, damage, .. } = &self.file;
+        let here = |home: u64| (1..=id).contains(&home);
+        let vote = self.vote.filter(|_| here(homes.vote)).map(Frame::Vote);
+        let purged = self.purged.filter(|_| here(homes.purged)).map(Frame::Purge);
+        let committed = self.committed.filter(|_| here(homes.committed)).map(Frame::Committed);
+        let damage = damage.filter(|_| here(homes.damage)).map(Frame::Damaged);
+        if self.retired { Vec::new() } else { [vote, purged, committed, damage].into_iter().flatten().collect() }
+    }
+
+    /// The newest state image that is on stable storage.
+    pub(in crate::journal) fn image(&self) -> Option<ImageRef> {
+        self.image.filter(|_| !self.retired)
+    }
+
+    /// Whether an image that was read before is still the newest one.
+    pub(in crate::journal) fn wants_image(&self, at: EntryId) -> bool {
+        !self.retired && self.images == 0 && self.file.image.is_some_and(|image| image.at == at)
+    }
+
+    /// The newest state image, if it lies in a segment through `id`.
+    pub(in crate::journal) fn image_through(&self, id: u64) -> Option<ImageRef> {
+        self.file.image.filter(|image| !self.retired && image.place.segment <= id)
+    }
+
+    /// The index reflects everything through segment `id`.
+    pub(in crate::journal) fn indexed(&mut self, id: u64) {
+        self.file.forget_through(id);
+        if self.cut.as_ref().is_some_and(|cut| cut.staged == 0 && cut.segment <= id) {
+            self.cut = None;
+        }
+    }
+}
+
+/// Truncations that the index does not reflect yet: what lies above the lowest
+/// may be gone.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) lowest: Index,
+    /// How many are not written yet.
+    pub(super) staged: usize,
+    /// Where the last written one lies.
+    pub(super) segment: u64,
+}
