@@ -150,7 +150,7 @@ fn config_check_says_of_each_file_whether_it_would_do() {
     // The environment does not matter.
     let good = quipu_with(&[("QUIPU_WHATEVER", "1")], &["config", "check", whole, &part]);
     assert!(good.status.success(), "{good:?}");
-    assert_eq!(text(&good.stdout), format!("{whole}: valid\n{part}: valid; it leaves node_id and peers open\n"));
+    assert_eq!(text(&good.stdout), format!("{whole}: valid\n{part}: valid; it leaves node_id, peers, data_dir open\n"));
 
     let bad = quipu(&["config", "check", &wrong, &part]);
     assert_eq!(bad.status.code(), Some(1), "{bad:?}");

@@ -8,6 +8,7 @@
 //! Whoever lacks what was purged gets the image, and every entry after it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use quipu_protocol::environment::Environment;
@@ -16,6 +17,9 @@ use quipu_storage::journal::EntryId;
 use crate::machine::{Floor, Machine, Shared};
 use crate::runtime::scope;
 use crate::types::Raft;
+
+/// A floor that could not rise is tried again after so long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Raises the floor whenever that is worth it, until the replica stops.
 pub(super) async fn keep<M: Machine>(raft: Raft<M>, shared: Arc<Shared<M>>, environment: Environment, step: u64) {
@@ -33,7 +37,15 @@ pub(super) async fn keep<M: Machine>(raft: Raft<M>, shared: Arc<Shared<M>>, envi
                 Ok(Some(floor)) => scope(&environment, lower(raft.clone(), floor)).await,
                 Ok(None) => {}
                 // Nothing is lost: the entries stay until the next attempt.
-                Err(error) => tracing::warn!(key = %shared.key(), %error, "a replica's floor does not rise"),
+                Err(error) => {
+                    tracing::warn!(key = %shared.key(), %error, "a replica's floor does not rise");
+                    trimmed = None;
+                    environment.clock.sleep(RETRY_AFTER).await;
+                    if applied.has_changed().is_ok() {
+                        continue;
+                    }
+                    return;
+                }
             }
         }
         if applied.changed().await.is_err() {

@@ -49,6 +49,9 @@ struct LogFloor {
 /// No offset is larger: a batch says its own in 63 bits.
 pub(super) const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 
+/// More bytes than a log ever takes.
+const LAST_BYTE: u64 = 1 << 62;
+
 impl LogMachine {
     /// A log that has never been appended to.
     pub fn new() -> Self {
@@ -175,6 +178,9 @@ impl Machine for LogMachine {
         if state.end > LAST_OFFSET {
             return Err(refuse(format!("end {} is past the last offset there can be", state.end)));
         }
+        if state.bytes > LAST_BYTE {
+            return Err(refuse(format!("{} bytes are more than there can be", state.bytes)));
+        }
         *self = Self {
             start: Offset::new(state.start),
             end: Offset::new(state.end),
@@ -214,7 +220,12 @@ impl Machine for LogMachine {
     fn rise(&mut self, image: &Bytes) -> Result<Option<Range<[u8; 8]>>, MachineError> {
         let state = stored::LogState::decode(image.clone())
             .map_err(|error| MachineError::new("a log's image", error.to_string()))?;
-        self.floor = LogFloor { offset: Offset::new(state.end), bytes: state.bytes };
+        let risen = LogFloor { offset: Offset::new(state.end), bytes: state.bytes };
+        // A snapshot may have been taken over meanwhile, and is higher.
+        if risen.offset < self.floor.offset {
+            return Ok(None);
+        }
+        self.floor = risen;
         Ok(Some(0_u64.to_be_bytes()..state.end.to_be_bytes()))
     }
 }

@@ -79,15 +79,15 @@ impl<M: Machine> Shared<M> {
 
     /// Puts a state image as of the applied entry `to` into the journal.
     pub(super) async fn raise(&self, to: EntryId) -> io::Result<EntryId> {
-        if let Some(there) = self.journal.replica(self.key).and_then(|state| state.image)
-            && there.index >= to.index
-        {
+        let there = || self.journal.replica(self.key).and_then(|state| state.image);
+        if let Some(there) = there().filter(|there| there.index >= to.index) {
             return Ok(there);
         }
         let image = match M::FLOOR {
-            Floor::Applied => self.saved_now()?,
+            Floor::Applied => Some(self.saved_now()?),
             Floor::Trimmed => self.replay(to).await?,
         };
+        let Some(image) = image else { return Ok(there().unwrap_or(to)) };
         self.above_floor.store(0, Ordering::Relaxed);
         log_store::save_image(&self.journal, self.key, image.applied, image.encode().into()).await?;
         quipu_protocol::point!("floor-advanced");
@@ -103,12 +103,17 @@ impl<M: Machine> Shared<M> {
         Ok(Saved { applied, membership: state.membership.clone(), image: state.machine.image() })
     }
 
-    /// Applies the entries from the floor through `to` to the image there.
-    async fn replay(&self, to: EntryId) -> io::Result<Saved> {
+    /// Applies the entries from the floor through `to` to the image there;
+    /// `None` if that is as high already.
+    async fn replay(&self, to: EntryId) -> io::Result<Option<Saved>> {
         let mut machine = M::default();
         let mut membership = StoredMembership::default();
         let mut next = Index::new(0);
         if let Some(floor) = load(&self.journal, self.key).await? {
+            // A snapshot was taken over meanwhile.
+            if floor.applied.index >= to.index {
+                return Ok(None);
+            }
             machine.install(&floor.image).map_err(io::Error::other)?;
             (membership, next) = (floor.membership, floor.applied.index.next());
         }
@@ -138,7 +143,7 @@ impl<M: Machine> Shared<M> {
             }
         }
         assert_eq!(applied, Some(to), "a replay ends with the entry that it was for");
-        Ok(Saved { applied: to, membership, image: machine.image() })
+        Ok(Some(Saved { applied: to, membership, image: machine.image() }))
     }
 
     /// Tells the machine, and removes rows that are of no use any more.

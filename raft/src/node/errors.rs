@@ -41,7 +41,16 @@ pub enum NodeStartError {
     Metadata(#[from] KvError),
     /// The journal cannot be opened.
     #[error(transparent)]
-    Journal(#[from] OpenError),
+    Journal(OpenError),
+}
+
+impl From<OpenError> for NodeStartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Older { found, remembered } => Self::JournalOlder { found, remembered },
+            error => Self::Journal(error),
+        }
+    }
 }
 
 /// Why a node cannot go on. The process should end.

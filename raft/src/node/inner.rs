@@ -93,8 +93,10 @@ impl Inner {
             incarnation: Incarnation::new(identity.incarnation),
         };
         let kv = kv()?;
+        let random = Arc::clone(&environment.random);
+        let remembered = identity.journal_commit;
         let (journal, recovered) =
-            Journal::open(Arc::clone(&disk), Arc::clone(&kv), Arc::clone(&environment.random), config.journal, owner)?;
+            Journal::reopen(Arc::clone(&disk), Arc::clone(&kv), random, config.journal, owner, remembered)?;
         tracing::info!(
             node = config.node.get(),
             scanned_segments = recovered.scanned_segments,
@@ -105,11 +107,7 @@ impl Inner {
             damaged = recovered.damage.len(),
             "journal open"
         );
-        let (found, remembered) = (recovered.last_commit, identity.journal_commit);
-        if found < remembered {
-            return Err(NodeStartError::JournalOlder { found, remembered });
-        }
-        identity.journal_commit = found;
+        identity.journal_commit = recovered.last_commit;
         identity::write(&*disk, &identity)?;
         let peers = Peers::new(
             environment.clone(),

@@ -88,7 +88,8 @@ pub(crate) enum ConfigCommand {
     /// Show the value of every key, and where it comes from: the defaults, the
     /// file, an environment variable or a flag.
     ///
-    /// Takes the flags of `quipu serve`. What is refused there is refused here.
+    /// Takes the flags of `quipu serve` that configure a node. What a node may
+    /// not be told is refused here too; what is not said yet is shown as open.
     Show(ShowArguments),
 }
 
@@ -117,12 +118,10 @@ fn check(files: &[PathBuf]) -> Result<(), Failure> {
         let draft = Draft::new().file(file).and_then(|draft| draft.check().map(|()| draft));
         match draft {
             Ok(draft) => {
-                let missing = draft.missing();
-                let more = if missing.is_empty() {
-                    String::new()
-                } else {
-                    format!("; it leaves {} open", missing.join(" and "))
-                };
+                let mut missing = draft.missing();
+                missing.extend(draft.data_directory_is_open().then_some("data_dir"));
+                let more =
+                    if missing.is_empty() { String::new() } else { format!("; it leaves {} open", missing.join(", ")) };
                 writeln!(output, "{}: valid{more}", file.display())?;
             }
             Err(error) => {

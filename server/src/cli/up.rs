@@ -58,6 +58,13 @@ impl UpArguments {
     fn cluster(&self, environment: Environment) -> Result<LocalCluster, LocalClusterError> {
         let program = std::env::current_exe()
             .map_err(|source| LocalClusterError::System { what: "find the quipu binary".to_owned(), source })?;
+        let http = self.base_port.checked_add(HTTP_PORTS_AFTER);
+        let http = http.ok_or_else(|| LocalClusterError::Config {
+            reason: format!(
+                "HTTP is answered {HTTP_PORTS_AFTER} ports after --base-port {}: none is left",
+                self.base_port
+            ),
+        })?;
         let mut arguments = vec![format!("--log={}", self.log)];
         arguments.extend(self.config.iter().map(|file| format!("--config={}", file.display())));
         arguments.extend(self.settings.iter().map(|setting| format!("--set={setting}")));
@@ -66,8 +73,7 @@ impl UpArguments {
             nodes: self.nodes,
             data_directory: self.data_dir.clone(),
             base_port: self.base_port,
-            // Beyond the last port, it is refused like any other.
-            base_http_port: Some(self.base_port.saturating_add(HTTP_PORTS_AFTER)),
+            base_http_port: Some(http),
             arguments,
         };
         LocalCluster::new(config, environment)

@@ -36,6 +36,12 @@ impl Draft {
         node.into_iter().chain(self.peers.is_empty().then_some(PEERS)).collect()
     }
 
+    /// Whether it is not said where the node keeps what it has, which `quipu
+    /// serve` wants to know.
+    pub fn data_directory_is_open(&self) -> bool {
+        self.data_directory.is_none()
+    }
+
     /// Checks everything, and that nothing is missing.
     pub fn validate(self) -> Result<ServerConfig, ConfigError> {
         self.check()?;

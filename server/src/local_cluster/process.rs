@@ -22,7 +22,13 @@ impl NodeProcess {
     /// file `log`.
     pub(super) fn start(program: &Path, arguments: &[String], log: &Path) -> io::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // One address, or one name, for all of them would be wrong for most.
+        let variables = std::env::vars_os().map(|(name, _)| name);
+        for name in variables.filter(|name| name.as_encoded_bytes().starts_with(b"QUIPU_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(arguments)
             // The node ends with this process, however this one ends.
             .arg("--ends-with")

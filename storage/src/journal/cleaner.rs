@@ -123,6 +123,10 @@ impl Cleaner {
 impl Shared {
     /// Lets go of what is dead and rewrites what is mostly so, one portion.
     pub(super) fn clean(self: &Arc<Self>) {
+        // The directory may be another one's soon.
+        if self.lock().is_closing() {
+            return;
+        }
         self.let_go();
         if self.begin_pass() {
             self.rewrite();

@@ -206,6 +206,15 @@ pub enum OpenError {
         /// What it said.
         source: io::Error,
     },
+    /// It ends before what it held once: somebody put an old copy in its place,
+    /// or the disk lost what it had said was stored.
+    #[error("the journal ends with commit {found}, and held commit {remembered}")]
+    Older {
+        /// Its last commit.
+        found: u64,
+        /// What was its last commit.
+        remembered: u64,
+    },
     /// A newer version of this program wrote it.
     #[error("{path} has format version {found}; this program reads up to {known}")]
     NewerVersion {

@@ -27,7 +27,7 @@ pub fn open(
     config: JournalConfig,
     owner: Owner,
 ) -> Result<(Journal, RecoveryReport), OpenError> {
-    Journal::open_checked(disk, kv, random, config, owner)
+    Journal::open_checked(disk, kv, random, config, owner, 0)
 }
 
 /// Reads a manifest; what is read has to be written as it was.

@@ -154,8 +154,26 @@ impl Journal {
         config: JournalConfig,
         owner: Owner,
     ) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::reopen(disk, kv, random, config, owner, 0)
+    }
+
+    /// As [`open`](Self::open), for a caller who remembers that the journal held
+    /// commit `remembered` (see [`RecoveryReport::last_commit`]); 0 for none.
+    ///
+    /// # Errors
+    /// [`OpenError::Older`] if it does not any more. Nothing is written to the
+    /// journal then: what is written next would take that commit's number, and
+    /// the next start would find nothing wrong.
+    pub fn reopen(
+        disk: Arc<dyn Disk>,
+        kv: Arc<dyn Kv>,
+        random: Arc<dyn Random>,
+        config: JournalConfig,
+        owner: Owner,
+        remembered: u64,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
         config.check()?;
-        Self::open_checked(disk, kv, random, config, owner)
+        Self::open_checked(disk, kv, random, config, owner, remembered)
     }
 
     fn open_checked(
@@ -164,10 +182,15 @@ impl Journal {
         random: Arc<dyn Random>,
         config: JournalConfig,
         owner: Owner,
+        remembered: u64,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let (mut manifest, unused) = manifest_of(disk.as_ref(), &owner)?;
         let listed = manifest.clone();
         let recovered = recovery::recover(&disk, kv.as_ref(), &owner, &mut manifest)?;
+        let found = recovered.report.last_commit;
+        if found < remembered {
+            return Err(OpenError::Older { found, remembered });
+        }
         // Only now is it sure that the journal opens, and may be changed.
         for path in unused.into_iter().map(segment::path) {
             disk.remove(&path).map_err(|source| OpenError::disk("remove", &path, source))?;

@@ -393,6 +393,11 @@ impl State {
         facts
     }
 
+    /// Whether nothing is staged any more.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
     /// Nothing is staged from now on.
     pub(super) fn close(&mut self, done: Done) -> Result<(), Refused> {
         if let Some(reason) = self.committer.stopped() {

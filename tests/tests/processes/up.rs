@@ -104,6 +104,7 @@ async fn up_refuses_what_makes_no_sense() {
         (["--nodes", "0"], [1, 2]),
         (["--base-port", "65535"], [1, 2]),
         // The ports for HTTP would lie beyond the last one, or among the others.
+        (["--base-port", "65434"], [1, 2]),
         (["--base-port", "65500"], [1, 2]),
         (["--nodes", "101"], [1, 2]),
     ] {

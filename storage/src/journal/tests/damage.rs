@@ -217,7 +217,7 @@ fn frames_of_an_earlier_use_of_the_file_are_not_taken_for_new_ones() {
     let config = tiny(SEGMENT_BYTES);
     let open = |memory: &Memory| {
         let random = super::rig::Seeded::new(4711);
-        crate::journal::Journal::open_checked(memory.disk.clone(), memory.kv.clone(), random, config, OWNER).unwrap()
+        crate::journal::Journal::open_checked(memory.disk.clone(), memory.kv.clone(), random, config, OWNER, 0).unwrap()
     };
     drop(open(&memory));
     let memory = memory.kill(1);
@@ -257,7 +257,8 @@ fn a_missing_or_short_or_foreign_segment_is_refused_by_name() {
     let random = super::rig::Seeded::new(1);
     let config = tiny(SEGMENT_BYTES);
     let foreign = memory.kill(6);
-    let opened = crate::journal::Journal::open_checked(foreign.disk.clone(), foreign.kv.clone(), random, config, other);
+    let opened =
+        crate::journal::Journal::open_checked(foreign.disk.clone(), foreign.kv.clone(), random, config, other, 0);
     assert!(matches!(opened.err(), Some(OpenError::Foreign { .. })));
 }
 

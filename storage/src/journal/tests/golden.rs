@@ -26,7 +26,8 @@ fn dump(bytes: &[u8]) -> String {
 #[test]
 fn the_format_is_what_it_was() {
     let memory = Memory::new(1);
-    let opened = Journal::open_checked(memory.disk.clone(), memory.kv.clone(), Seeded::new(7), tiny(32 * 1024), OWNER);
+    let opened =
+        Journal::open_checked(memory.disk.clone(), memory.kv.clone(), Seeded::new(7), tiny(32 * 1024), OWNER, 0);
     let (journal, _) = opened.unwrap();
     memory.disk.hold();
     journal.save_vote(key(1), vote(2, 11), Box::new(|_| ()));

@@ -98,7 +98,7 @@ impl Talk {
         // Another one each time: a nonce is never used twice.
         static OPENED: AtomicU64 = AtomicU64::new(0);
         let seed = Seeded::new(config.segment_bytes + OPENED.fetch_add(1, Ordering::Relaxed));
-        Journal::open_checked(disk, kv, seed, config, OWNER).map(|(journal, report)| (Self(journal), report))
+        Journal::open_checked(disk, kv, seed, config, OWNER, 0).map(|(journal, report)| (Self(journal), report))
     }
 
     pub(super) fn append(&self, key: ReplicaKey, entries: Vec<Entry>) -> Promise<Result<(), JournalError>> {
