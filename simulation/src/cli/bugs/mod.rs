@@ -72,6 +72,10 @@ pub(crate) struct BugsArguments {
 pub(crate) fn run(arguments: &BugsArguments) -> anyhow::Result<ExitCode> {
     let mut patches = patch::all(&place::repository().join("simulation/bugs"))?;
     if !arguments.names.is_empty() {
+        for name in &arguments.names {
+            let known = patches.iter().any(|patch| patch.name.starts_with(name.as_str()));
+            anyhow::ensure!(known, "no bug's name begins with {name}; --list has them all");
+        }
         patches.retain(|patch| arguments.names.iter().any(|name| patch.name.starts_with(name.as_str())));
     }
     let mut output = for_people();

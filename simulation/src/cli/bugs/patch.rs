@@ -29,8 +29,8 @@ pub(crate) struct Patch {
 /// The patches of a directory, by name. None if there is no such directory.
 pub(crate) fn all(directory: &Path) -> anyhow::Result<Vec<Patch>> {
     let mut patches = Vec::new();
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(patches) };
-    for entry in entries {
+    let gone = || format!("cannot read {}, where this program was built", directory.display());
+    for entry in fs::read_dir(directory).with_context(gone)? {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "patch") {
             let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
