@@ -84,7 +84,7 @@ pub enum Job {
         delivery_timeout_ms: u64,
         /// Whether a retry lands once.
         idempotent: bool,
-        /// 0 none, 1 lz4, 2 zstd.
+        /// 0 none, 1 lz4, 2 zstd, 3 gzip, 4 snappy.
         compression: u8,
     },
     /// Reads a few records at a time, anywhere.
@@ -315,7 +315,7 @@ fn append(chance: &mut StdRng, logs: usize) -> Job {
         pause_ms: *[5, 20, 50, 200].choose(chance).expect("not empty"),
         delivery_timeout_ms: *[300, 1_000, 3_000, 10_000].choose(chance).expect("not empty"),
         idempotent: chance.random_range(0..5) > 0,
-        compression: *[0, 0, 1, 2].choose(chance).expect("not empty"),
+        compression: *[0, 0, 0, 1, 2, 3, 4].choose(chance).expect("not empty"),
     }
 }
 

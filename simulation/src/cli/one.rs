@@ -144,6 +144,7 @@ pub(crate) fn carry_out(scenario: &Scenario, recorder: &Recorder, note: Option<P
     };
     let outcome = Outcome {
         seed: scenario.seed,
+        nodes: scenario.nodes,
         violations,
         marks: record.marks.clone(),
         faults: record.faults.clone(),

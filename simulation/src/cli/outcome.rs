@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) seed: u64,
+    /// How many nodes there were; 0 when nobody knows.
+    pub(crate) nodes: u64,
     /// Empty when every promise was kept.
     pub(crate) violations: Vec<Violation>,
     pub(crate) marks: BTreeSet<String>,

@@ -34,6 +34,23 @@ pub(crate) struct Sweep {
     pub(crate) faults: BTreeMap<String, Struck>,
     /// How many seeds reached each.
     pub(crate) marks: BTreeMap<String, u64>,
+    /// What runs of so many nodes took: how fast a run is depends on that.
+    #[serde(default)]
+    pub(crate) by_nodes: BTreeMap<u64, Spent>,
+}
+
+/// Time of some runs, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Spent {
+    pub(crate) simulated_ms: u64,
+    pub(crate) cpu_ms: u64,
+}
+
+impl Spent {
+    fn add(&mut self, other: Self) {
+        self.simulated_ms += other.simulated_ms;
+        self.cpu_ms += other.cpu_ms;
+    }
 }
 
 /// A seed that failed.
@@ -56,6 +73,8 @@ impl Sweep {
         for mark in &outcome.marks {
             *self.marks.entry(mark.clone()).or_default() += 1;
         }
+        let spent = Spent { simulated_ms: outcome.simulated_ms, cpu_ms: outcome.cpu_ms };
+        self.by_nodes.entry(outcome.nodes).or_default().add(spent);
         if let Some(promise) = outcome.broken() {
             self.failures.push(Failed { seed: outcome.seed, promise: promise.to_owned() });
         }
@@ -72,6 +91,9 @@ impl Sweep {
         }
         for (mark, seeds) in &other.marks {
             *self.marks.entry(mark.clone()).or_default() += seeds;
+        }
+        for (nodes, spent) in &other.by_nodes {
+            self.by_nodes.entry(*nodes).or_default().add(*spent);
         }
         self.failures.extend(other.failures.iter().cloned());
     }
@@ -117,6 +139,13 @@ impl Sweep {
         let faults = counted(self.fired(), "fault", "faults");
         writeln!(output, "\n{}", counted(self.seeds, "seed", "seeds").bold())?;
         writeln!(output, "  {simulated} of processor time: {speed}")?;
+        if self.by_nodes.len() > 1 {
+            let each = self
+                .by_nodes
+                .iter()
+                .map(|(nodes, spent)| format!("{nodes}: {:.1}", per(spent.simulated_ms, spent.cpu_ms)));
+            writeln!(output, "  by the number of nodes: {}", each.collect::<Vec<_>>().join(", "))?;
+        }
         writeln!(output, "  {calls}, {faults}")?;
         let failures = counted(self.failures.len() as u64, "failure", "failures");
         if self.failures.is_empty() {

@@ -34,7 +34,9 @@ pub(super) async fn run(context: Context, job: Job) {
         compression: match compression {
             0 => Compression::None,
             1 => Compression::Lz4,
-            _ => Compression::Zstd,
+            2 => Compression::Zstd,
+            3 => Compression::Gzip,
+            _ => Compression::Snappy,
         },
         ..ProducerConfig::default()
     };

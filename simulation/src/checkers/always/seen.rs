@@ -79,8 +79,11 @@ impl Seen {
         from: u64,
         violated: &mut impl FnMut(&str, String),
     ) -> u64 {
-        // As far as this replica's own log reaches.
-        let through = index(status.committed.min(status.last)).map_or(0, |index| index + 1);
+        // One that takes a snapshot over knows its end to be committed before it
+        // has dropped its own entries below, which may be of another branch.
+        let takes_over = index(status.last) < index(status.committed);
+        let committed = if takes_over { status.applied } else { status.committed };
+        let through = index(committed).map_or(0, |index| index + 1);
         for at in from..through {
             let Ok(Some(id)) = entries(key, Index::new(at)) else { continue };
             let term = *self.committed.entry(at).or_insert(id.term);

@@ -228,6 +228,16 @@ fn a_committed_entry_that_differs_between_replicas_is_found() {
 }
 
 #[test]
+fn what_a_snapshot_is_about_to_replace_may_differ() {
+    let mut group = Group::default();
+    group.holds(1, &[1, 2, 2]).sees(1, 1, GroupStatus { committed: at(2, 3), ..follower(2, at(2, 3)) });
+    let taking_over = GroupStatus { committed: at(2, 3), applied: at(1, 1), ..follower(2, at(1, 2)) };
+    group.holds(2, &[1, 1]).sees(2, 1, taking_over.clone()).keeps_all();
+    let applied = GroupStatus { applied: at(1, 2), ..taking_over };
+    group.sees(2, 1, applied).breaks("committed-never-changes");
+}
+
+#[test]
 fn entries_that_are_not_committed_may_differ() {
     let mut group = Group::default();
     let ahead = GroupStatus { committed: at(1, 1), applied: at(1, 1), ..follower(2, at(1, 2)) };
