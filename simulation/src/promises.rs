@@ -7,6 +7,7 @@
 pub const ALL: &[(&str, &str)] = &[
     // At every moment, on every node.
     ("one-leader-a-term", "No two replicas ever lead a group in the same term."),
+    ("votes-are-kept", "Who voted for a leader knows of its term for ever, wherever it crashes."),
     ("term-never-goes-back", "A replica's term never goes back while its process lives."),
     ("commit-never-goes-back", "What a replica knows to be committed never shrinks while its process lives."),
     ("applied-never-goes-back", "What a replica has applied never shrinks while its process lives."),

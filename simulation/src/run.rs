@@ -68,13 +68,18 @@ pub struct Finished {
     pub most_tasks: usize,
 }
 
-/// A process to be ended when it reaches a point.
+/// A process to be ended when it reaches a point, or a while after.
 #[derive(Clone, Debug)]
 pub(crate) struct Armed {
     pub(crate) node: u64,
     pub(crate) point: String,
     /// So many times it is passed before.
     pub(crate) skip: u64,
+    /// It is ended so long after: what it did at the point has had consequences
+    /// elsewhere, and may not be on its own disk yet.
+    pub(crate) after: Duration,
+    /// When the point was reached.
+    pub(crate) reached: Option<Duration>,
     pub(crate) how: Stop,
     pub(crate) draw: u64,
 }
@@ -177,13 +182,18 @@ impl<'a> Run<'a> {
         let hosts = self.cluster.links.hosts();
         let (armed, crashed, recorder) = (Rc::clone(&self.armed), Rc::clone(&self.crashed), self.recorder.clone());
         points::listen(move |host, point| {
-            recorder.mark(crate::environment::clock::now(), point);
+            let now = crate::environment::clock::now();
+            recorder.mark(now, point);
             let Some(node) = node_of(host).and_then(|number| nodes.get(&number)) else { return };
             let mut armed = armed.borrow_mut();
-            let found = armed.iter().position(|it| it.node == node.number && it.point == point);
-            let Some(position) = found.filter(|_| node.is_up()) else { return };
+            let waits = |it: &Armed| it.node == node.number && it.point == point && it.reached.is_none();
+            let Some(position) = armed.iter().position(waits).filter(|_| node.is_up()) else { return };
             if armed[position].skip > 0 {
                 armed[position].skip -= 1;
+                return;
+            }
+            if !armed[position].after.is_zero() {
+                armed[position].reached = Some(now);
                 return;
             }
             let strikes = armed.remove(position);
@@ -358,6 +368,7 @@ impl<'a> Run<'a> {
             unreachable!("the simulation failed: {error}");
         }
         self.take_crashed_down();
+        self.strike_late();
         self.sweep_ended();
         self.start_again();
         let now = self.now();
@@ -407,6 +418,18 @@ impl<'a> Run<'a> {
             self.always.ended_unseen(node);
             self.cluster.take_down(node, how);
             self.give_up_spoiled_tail(node);
+        }
+    }
+
+    /// Ends the processes that reached their points long enough ago.
+    fn strike_late(&mut self) {
+        let now = self.now();
+        let is_due = |armed: &mut Armed| armed.reached.is_some_and(|reached| reached + armed.after <= now);
+        let due: Vec<Armed> = self.armed.borrow_mut().extract_if(.., is_due).collect();
+        for armed in due {
+            if self.cluster.nodes[&armed.node].is_up() {
+                self.stop_node(armed.node, armed.how);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_protocol::{Index, LogId, ReplicaId, Term};
 use quipu_raft::node::{FailedReplica, Gauge};
@@ -37,9 +37,20 @@ pub(crate) struct Always {
 struct Seen {
     /// Who led in which term.
     leaders: BTreeMap<Term, ReplicaId>,
+    /// The newest election that was seen to be won.
+    election: Option<Election>,
     /// The terms of the entries that are committed, by index.
     committed: BTreeMap<u64, Term>,
     replicas: BTreeMap<ReplicaId, Replica>,
+}
+
+/// A term's leader was elected, and whoever voted for it keeps that in mind.
+#[derive(Debug)]
+struct Election {
+    term: Term,
+    voters: BTreeSet<ReplicaId>,
+    /// Those who were in an older term since: they have not voted.
+    without: BTreeSet<ReplicaId>,
 }
 
 /// What was last seen of one replica.

@@ -1,6 +1,7 @@
 //! Faults of processes, clocks and machines, and what operators do to them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quipu_raft::Role;
 
@@ -57,8 +58,11 @@ impl Run<'_> {
                 let node = draw.one(&all)?;
                 let point = draw.one(POINTS)?;
                 let skip = draw.below(4);
-                self.armed.borrow_mut().push(Armed { node, point: point.to_owned(), skip, how, draw: draw.next() });
-                let strike = Strike::on([node], format!("after {skip} others, at {point}"));
+                let draws = draw.next();
+                let after = if draw.below(2) == 0 { 0 } else { 1 + draw.below(40) };
+                let when = if after == 0 { "at".to_owned() } else { format!("{after} ms after") };
+                self.arm(node, point, skip, after, how, draws);
+                let strike = Strike::on([node], format!("after {skip} others, {when} {point}"));
                 Some(strike.undone_by(Undo::Disarm(node)).undone_by(Undo::Start(node)))
             }
             Kind::PowerLossInWrite => {
@@ -80,8 +84,8 @@ impl Run<'_> {
                     "replica-started",
                     "journal-synced",
                 ])?;
-                let (skip, draw) = (draw.below(3), draw.next());
-                self.armed.borrow_mut().push(Armed { node, point: point.to_owned(), skip, how: Stop::Killed, draw });
+                let (skip, draws) = (draw.below(3), draw.next());
+                self.arm(node, point, skip, 0, Stop::Killed, draws);
                 let strike = Strike::on([node], format!("killed, and again at {point}"));
                 Some(strike.undone_by(Undo::Disarm(node)).undone_by(Undo::Start(node)))
             }
@@ -143,6 +147,12 @@ impl Run<'_> {
             }
             _ => None,
         }
+    }
+
+    fn arm(&self, node: u64, point: &str, skip: u64, after_ms: u64, how: Stop, draw: u64) {
+        let after = Duration::from_millis(after_ms);
+        let armed = Armed { node, point: point.to_owned(), skip, after, reached: None, how, draw };
+        self.armed.borrow_mut().push(armed);
     }
 
     /// Lets a paused process go on, if it is still there.

@@ -1,10 +1,12 @@
 //! What is checked of one group, by what was seen of it before.
 
+use std::collections::BTreeSet;
+
 use quipu_protocol::{Index, LogId, ReplicaId};
 use quipu_raft::{GroupStatus, Role};
 use quipu_storage::journal::{EntryId, ReplicaKey};
 
-use super::{Entries, Look, Replica, RoleChange, Seen, index};
+use super::{Election, Entries, Look, Replica, RoleChange, Seen, index};
 use crate::violation::Violation;
 
 impl Seen {
@@ -61,8 +63,12 @@ impl Seen {
                 violated("one-leader-a-term", format!("leads in term {term}, in which replica {leader} led"));
             }
             if changed {
+                self.elected(&status);
                 self.is_complete(key, &status, look, &mut violated);
             }
+        }
+        if !look.in_doubt {
+            self.votes_are_kept(key, &status, &mut violated);
         }
         let change = RoleChange { group: key.group, replica: key.replica, role: status.role, term: status.term };
         let replica = Replica { node: look.node, boot: look.boot, status, compared, unsure: false };
@@ -93,6 +99,36 @@ impl Seen {
             }
         }
         through.max(from)
+    }
+
+    /// Notes that an election was won.
+    fn elected(&mut self, status: &GroupStatus) {
+        let newer = self.election.as_ref().is_none_or(|election| election.term < status.term);
+        // The membership that elected it, and not one that it has appended since.
+        let is_older = status.membership.set_at.is_some_and(|set_at| set_at.term < status.term);
+        if newer && let [voters] = &status.membership.voters[..] {
+            let voters = if is_older { voters.clone() } else { BTreeSet::new() };
+            self.election = Some(Election { term: status.term, voters, without: BTreeSet::new() });
+        }
+    }
+
+    /// A majority of the voters has voted for a leader, and whoever has is never
+    /// again in an older term, wherever it crashes.
+    fn votes_are_kept(&mut self, key: ReplicaKey, status: &GroupStatus, violated: &mut impl FnMut(&str, String)) {
+        let Some(election) = &mut self.election else { return };
+        // One that was only just started may not have looked at its own vote yet.
+        if status.term.get() == 0 || status.term >= election.term || !election.voters.contains(&key.replica) {
+            return;
+        }
+        let (voters, term) = (election.voters.len(), election.term);
+        if election.without.insert(key.replica) && (voters - election.without.len()) * 2 <= voters {
+            let details = format!(
+                "term {} after a leader was elected in term {term}: {} of {voters} voters have not voted for it",
+                status.term,
+                election.without.len()
+            );
+            violated("votes-are-kept", details);
+        }
     }
 
     /// A leader has every entry that was committed before it led.

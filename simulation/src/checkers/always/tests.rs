@@ -146,6 +146,22 @@ fn leaders_of_different_terms_may_both_think_that_they_lead() {
 }
 
 #[test]
+fn a_vote_that_a_crash_took_is_found() {
+    let mut group = Group::default();
+    group.sees(2, 1, follower(1, at(1, 1))).sees(1, 1, leader(2, at(2, 2)));
+    // One of three may not have voted; two may not.
+    group.sees(3, 1, follower(1, at(1, 1))).keeps_all();
+    group.sees(2, 2, follower(1, at(1, 1))).breaks("votes-are-kept");
+}
+
+#[test]
+fn a_vote_on_a_spoiled_disk_may_be_gone() {
+    let mut group = Group::default();
+    group.sees(1, 1, leader(2, at(2, 2))).sees(3, 1, follower(1, at(1, 1)));
+    group.looks(2, 2, Some(follower(1, at(1, 1))), true, Vec::new()).keeps_all();
+}
+
+#[test]
 fn a_term_that_goes_back_is_found() {
     let mut group = Group::default();
     group.sees(1, 1, follower(4, None)).sees(1, 1, follower(3, None));
