@@ -193,7 +193,10 @@ impl Scenario {
         if chance.random_range(0..4) == 0 {
             settings.insert("journal.staged_bytes".to_owned(), (64 << 10) * chance.random_range(1..=8));
         }
-        Self { seed, nodes, logs, settings, timing, clients, faults }.with_copies_to_spare().with_trims()
+        Self { seed, nodes, logs, settings, timing, clients, faults }
+            .with_copies_to_spare()
+            .with_trims()
+            .with_disks_that_fill()
     }
 
     /// In some scenarios clients trim. Drawn by itself, so that all else is as it
@@ -211,6 +214,28 @@ impl Scenario {
             }
             let step = *[1, 4_096, 65_536].choose(&mut chance).expect("not empty");
             self.settings.insert("log.floor_step_bytes".to_owned(), step);
+        }
+        self
+    }
+
+    /// Where disks have no room for more files, somebody appends so much that a
+    /// new file is soon wanted.
+    fn with_disks_that_fill(mut self) -> Self {
+        if self.faults.iter().any(|fault| fault.kind == Kind::DiskFull) {
+            let heavy = Job::Append {
+                log: 0,
+                batch_records: 20,
+                value_bytes: 20_000,
+                in_flight: 4,
+                pause_ms: 20,
+                delivery_timeout_ms: 3_000,
+                idempotent: true,
+                compression: 0,
+            };
+            if let Some(client) = self.clients.first_mut() {
+                client.jobs.push(heavy);
+            }
+            self.settings.insert("journal.segment_bytes".to_owned(), 2 << 20);
         }
         self
     }

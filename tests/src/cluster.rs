@@ -10,7 +10,7 @@ use quipu_sdk::{Client, ClientConfig, LogConfig, LogDescription, ReplicaRole, Re
 use tempfile::TempDir;
 
 use crate::binary::scratch;
-use crate::{Appender, Command, Copies, Ledger, Node, Ports, Stall, eventually};
+use crate::{Appender, Command, Copies, Hosts, Ledger, Node, Ports, Stall, eventually};
 
 /// Settings of every node, unless a test says otherwise: segments of the
 /// journal are so small that a test's data spans many of them and that a
@@ -21,6 +21,7 @@ const SETTINGS: [(&str, u64); 2] = [("journal.segment_bytes", 4 << 20), ("log.la
 pub struct Cluster {
     nodes: Vec<Node>,
     stalls: Vec<Stall>,
+    hosts: Option<Hosts>,
     client: Client,
     directory: TempDir,
     ports: Ports,
@@ -31,6 +32,7 @@ pub struct ClusterShape {
     nodes: u16,
     settings: BTreeMap<String, u64>,
     stallable: bool,
+    on_hosts: bool,
 }
 
 impl ClusterShape {
@@ -48,11 +50,22 @@ impl ClusterShape {
         self
     }
 
+    /// Gives every node a host of its own, see [`Cluster::hosts`].
+    #[must_use]
+    pub fn on_hosts(mut self) -> Self {
+        self.on_hosts = true;
+        self
+    }
+
     /// Makes the directories; starts nothing.
     pub fn prepare(self) -> Cluster {
         let ports = Ports::take();
         let directory = tempfile::Builder::new().prefix("cluster-").tempdir_in(scratch()).expect("a scratch directory");
-        let address = |i: u16| format!("127.0.0.1:{}", ports.get(i));
+        let hosts = self.on_hosts.then(|| Hosts::make(self.nodes, ports.number()));
+        let address = |i: u16| match &hosts {
+            None => format!("127.0.0.1:{}", ports.get(i)),
+            Some(hosts) => format!("{}:{}", hosts.address(NodeId::new(u64::from(i) + 1)), ports.get(i)),
+        };
         let peers: Vec<String> = (0..self.nodes).map(|i| format!("{}={}", i + 1, address(i))).collect();
         let stalls: Vec<Stall> = match self.stallable {
             true => (0..self.nodes).map(|i| Stall::at(&directory.path().join(format!("stall-{}", i + 1)))).collect(),
@@ -70,12 +83,13 @@ impl ClusterShape {
                 arguments.extend(["--set".into(), format!("{key}={value}").into()]);
             }
             let variables = stalls.get(usize::from(i)).map(Stall::variables).unwrap_or_default();
-            Node::new(id, address(i), directory.path(), arguments, variables)
+            let namespace = hosts.as_ref().map(|hosts| hosts.namespace(id));
+            Node::new(id, address(i), directory.path(), arguments, variables).within(namespace)
         };
         let nodes = (0..self.nodes).map(node).collect();
         let bootstrap: Vec<String> = (0..self.nodes).map(address).collect();
         let client = Client::new(ClientConfig::new(bootstrap), system::environment()).expect("a client");
-        Cluster { nodes, stalls, client, directory, ports }
+        Cluster { nodes, stalls, hosts, client, directory, ports }
     }
 
     /// Starts all nodes and waits until they serve.
@@ -90,7 +104,7 @@ impl Cluster {
     /// A cluster of so many nodes, yet to be started.
     pub fn of(nodes: u16) -> ClusterShape {
         let settings = SETTINGS.iter().map(|&(key, value)| (key.to_owned(), value)).collect();
-        ClusterShape { nodes, settings, stallable: false }
+        ClusterShape { nodes, settings, stallable: false, on_hosts: false }
     }
 
     /// So many nodes that serve.
@@ -101,6 +115,14 @@ impl Cluster {
     /// A client of it.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The hosts of its nodes.
+    ///
+    /// # Panics
+    /// When it was not made [`ClusterShape::on_hosts`].
+    pub fn hosts(&self) -> &Hosts {
+        self.hosts.as_ref().expect("the cluster was not made `on_hosts`")
     }
 
     /// Where its nodes keep their data.

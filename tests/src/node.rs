@@ -27,6 +27,8 @@ pub struct Node {
     log: PathBuf,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, OsString)>,
+    /// The network namespace that it runs in, if not the test's own.
+    namespace: Option<String>,
     process: Mutex<Option<Child>>,
 }
 
@@ -40,7 +42,12 @@ impl Node {
     ) -> Self {
         let data = directory.join(format!("node-{id}"));
         let log = directory.join(format!("node-{id}.log"));
-        Self { id, address, data, log, arguments, variables, process: Mutex::new(None) }
+        Self { id, address, data, log, arguments, variables, namespace: None, process: Mutex::new(None) }
+    }
+
+    pub(crate) fn within(mut self, namespace: Option<String>) -> Self {
+        self.namespace = namespace;
+        self
     }
 
     /// Its number.
@@ -68,7 +75,15 @@ impl Node {
         let mut process = self.process.lock().expect("no test panicked with the lock");
         assert!(process.is_none(), "node {} runs already", self.id);
         let log = File::options().create(true).append(true).open(&self.log).expect("the node's log");
-        let mut command = std::process::Command::new(quipu());
+        let mut command = match &self.namespace {
+            None => std::process::Command::new(quipu()),
+            Some(namespace) => {
+                // It becomes `quipu`: the process is the same.
+                let mut command = std::process::Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(quipu());
+                command
+            }
+        };
         for name in variables_of_quipu() {
             command.env_remove(name);
         }
@@ -125,11 +140,25 @@ impl Node {
 
     /// SIGTERM, then waits for the end.
     pub async fn terminates(&self) -> ExitStatus {
-        if let Some(child) = &*self.process.lock().expect("no test panicked with the lock") {
-            let pid = Pid::from_child(child);
-            kill_process(pid, Signal::TERM).expect("a child can be signalled");
-        }
+        self.signal(Signal::TERM);
         self.exits().await
+    }
+
+    /// SIGSTOP: the process stands still until [`Self::goes_on`].
+    pub fn pause(&self) -> &Self {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn goes_on(&self) -> &Self {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> &Self {
+        if let Some(child) = &*self.process.lock().expect("no test panicked with the lock") {
+            kill_process(Pid::from_child(child), signal).expect("a child can be signalled");
+        }
+        self
     }
 
     /// Waits until the process has ended by itself.

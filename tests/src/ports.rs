@@ -46,6 +46,12 @@ impl Ports {
         panic!("all ports from {FIRST} on are taken");
     }
 
+    /// The block's number: no other one has it, in any process.
+    pub(crate) fn number(&self) -> u16 {
+        let past = self.first - FIRST;
+        past / (2 * HTTP_AFTER) * BLOCKS_IN_LOT + past % (2 * HTTP_AFTER) / BLOCK
+    }
+
     /// The first one.
     pub fn first(&self) -> u16 {
         self.first

@@ -10,6 +10,7 @@ mod data_directory;
 mod disk_loss;
 mod durability;
 mod failover;
+mod network;
 mod refusals;
 mod shutdown;
 mod trimming;
