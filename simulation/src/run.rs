@@ -44,6 +44,8 @@ const LIVENESS_TIMEOUTS: u32 = 10;
 const FINISHING_LIMIT: Duration = Duration::from_secs(40);
 /// How long it may take until all replicas have everything again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// For so many election timeouts leaders are watched when nothing is wrong.
+const STAYING_TIMEOUTS: u32 = 4;
 /// How long what was asked of nodes may take to be over.
 const CALM_LIMIT: Duration = Duration::from_secs(10);
 /// All nodes are looked at so often.
@@ -311,6 +313,7 @@ impl<'a> Run<'a> {
         };
         self.settled();
         self.judge_copies(&copies);
+        self.leaders_stay();
         self.calms_down();
     }
 
@@ -318,6 +321,21 @@ impl<'a> Run<'a> {
         let operations = self.history.snapshot();
         for violation in crate::checkers::judge(&operations, copies) {
             self.recorder.violated(self.now(), violation, None);
+        }
+    }
+
+    /// Where nothing is wrong, nobody campaigns against a leader.
+    fn leaders_stay(&mut self) {
+        let before = self.always.leaders();
+        let watched = self.scenario.election_timeout() * STAYING_TIMEOUTS;
+        self.until(watched, |_| false);
+        let after = self.always.leaders();
+        for (group, led) in before {
+            let now = after.get(&group);
+            if now != Some(&led) {
+                let details = format!("group {group}: {led:?} (term, replica) led, and {watched:?} later {now:?}");
+                self.violated("a-leader-stays", details);
+            }
         }
     }
 

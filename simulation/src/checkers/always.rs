@@ -135,6 +135,12 @@ impl Always {
         self.groups.iter().map(|(group, seen)| (*group, &seen.replicas))
     }
 
+    /// The newest leader of each group that has one.
+    pub(crate) fn leaders(&self) -> BTreeMap<LogId, (Term, ReplicaId)> {
+        let newest = |seen: &Seen| seen.leaders.last_key_value().map(|(term, replica)| (*term, *replica));
+        self.groups.iter().filter_map(|(group, seen)| Some((*group, newest(seen)?))).collect()
+    }
+
     /// The last entry of each group that is known to be committed.
     pub(crate) fn committed(&self) -> BTreeMap<LogId, u64> {
         let last = |seen: &Seen| seen.committed.last_key_value().map_or(0, |(index, _)| *index);
