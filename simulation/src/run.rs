@@ -44,6 +44,8 @@ const LIVENESS_TIMEOUTS: u32 = 10;
 const FINISHING_LIMIT: Duration = Duration::from_secs(40);
 /// How long it may take until all replicas have everything again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// How long reading all copies may take: answers of 2 kB on the slowest disk.
+const READING_LIMIT: Duration = Duration::from_secs(300);
 /// For so many election timeouts leaders are watched when nothing is wrong.
 const STAYING_TIMEOUTS: u32 = 4;
 /// How long what was asked of nodes may take to be over.
@@ -307,7 +309,7 @@ impl<'a> Run<'a> {
     }
 
     fn judge_all(&mut self) {
-        let limit = Duration::from_secs(60);
+        let limit = READING_LIMIT;
         let Some(Verdict::Copies(copies)) = self.ask(Question::Copies, limit) else {
             return self.violated("every-copy-can-be-read", format!("not within {limit:?}"));
         };
