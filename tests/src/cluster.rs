@@ -10,7 +10,7 @@ use quipu_sdk::{Client, ClientConfig, LogConfig, LogDescription, ReplicaRole, Re
 use tempfile::TempDir;
 
 use crate::binary::scratch;
-use crate::{Appender, Command, Copies, Hosts, Ledger, Node, Ports, Stall, eventually};
+use crate::{Appender, Command, Copies, Forgetful, Hosts, Ledger, Node, Ports, Stall, eventually};
 
 /// Settings of every node, unless a test says otherwise: segments of the
 /// journal are so small that a test's data spans many of them and that a
@@ -22,6 +22,7 @@ pub struct Cluster {
     nodes: Vec<Node>,
     stalls: Vec<Stall>,
     hosts: Option<Hosts>,
+    disk: Option<Forgetful>,
     client: Client,
     directory: TempDir,
     ports: Ports,
@@ -33,6 +34,7 @@ pub struct ClusterShape {
     settings: BTreeMap<String, u64>,
     stallable: bool,
     on_hosts: bool,
+    disk_bytes: Option<u64>,
 }
 
 impl ClusterShape {
@@ -57,11 +59,24 @@ impl ClusterShape {
         self
     }
 
+    /// Gives all nodes one disk of so many bytes that forgets what was not
+    /// fsynced, see [`Cluster::lose_power`].
+    #[must_use]
+    pub fn on_forgetful_disk(mut self, bytes: u64) -> Self {
+        self.disk_bytes = Some(bytes);
+        self
+    }
+
     /// Makes the directories; starts nothing.
     pub fn prepare(self) -> Cluster {
         let ports = Ports::take();
         let directory = tempfile::Builder::new().prefix("cluster-").tempdir_in(scratch()).expect("a scratch directory");
         let hosts = self.on_hosts.then(|| Hosts::make(self.nodes, ports.number()));
+        let disk = self.disk_bytes.map(|bytes| {
+            std::fs::create_dir(directory.path().join("disk")).expect("the directory is new");
+            Forgetful::mount(&directory.path().join("disk"), bytes)
+        });
+        let below = if disk.is_some() { directory.path().join("disk") } else { directory.path().to_owned() };
         let address = |i: u16| match &hosts {
             None => format!("127.0.0.1:{}", ports.get(i)),
             Some(hosts) => format!("{}:{}", hosts.address(NodeId::new(u64::from(i) + 1)), ports.get(i)),
@@ -73,23 +88,23 @@ impl ClusterShape {
         };
         let node = |i: u16| {
             let id = NodeId::new(u64::from(i) + 1);
-            let data: PathBuf = directory.path().join(format!("node-{id}"));
+            let data: PathBuf = below.join(format!("node-{id}"));
             let mut arguments: Vec<OsString> = ["serve", "--node-id", &id.to_string(), "--listen", &address(i)]
                 .iter()
                 .map(OsString::from)
-                .chain(["--peers".into(), peers.join(",").into(), "--data-dir".into(), data.into()])
+                .chain(["--peers".into(), peers.join(",").into(), "--data-dir".into(), data.clone().into()])
                 .collect();
             for (key, value) in &self.settings {
                 arguments.extend(["--set".into(), format!("{key}={value}").into()]);
             }
             let variables = stalls.get(usize::from(i)).map(Stall::variables).unwrap_or_default();
             let namespace = hosts.as_ref().map(|hosts| hosts.namespace(id));
-            Node::new(id, address(i), directory.path(), arguments, variables).within(namespace)
+            Node::new(id, address(i), data, directory.path(), arguments, variables).within(namespace)
         };
         let nodes = (0..self.nodes).map(node).collect();
         let bootstrap: Vec<String> = (0..self.nodes).map(address).collect();
         let client = Client::new(ClientConfig::new(bootstrap), system::environment()).expect("a client");
-        Cluster { nodes, stalls, hosts, client, directory, ports }
+        Cluster { nodes, stalls, hosts, disk, client, directory, ports }
     }
 
     /// Starts all nodes and waits until they serve.
@@ -104,7 +119,7 @@ impl Cluster {
     /// A cluster of so many nodes, yet to be started.
     pub fn of(nodes: u16) -> ClusterShape {
         let settings = SETTINGS.iter().map(|&(key, value)| (key.to_owned(), value)).collect();
-        ClusterShape { nodes, settings, stallable: false, on_hosts: false }
+        ClusterShape { nodes, settings, stallable: false, on_hosts: false, disk_bytes: None }
     }
 
     /// So many nodes that serve.
@@ -115,6 +130,16 @@ impl Cluster {
     /// A client of it.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Kills every node and takes the power from their disk. Answers how many
+    /// changes of files and directories were lost with it.
+    ///
+    /// # Panics
+    /// When it was not made [`ClusterShape::on_forgetful_disk`].
+    pub fn lose_power(&self) -> usize {
+        self.kill_all();
+        self.disk.as_ref().expect("the cluster was not made `on_forgetful_disk`").lose_power()
     }
 
     /// The hosts of its nodes.

@@ -36,11 +36,11 @@ impl Node {
     pub(crate) fn new(
         id: NodeId,
         address: String,
+        data: PathBuf,
         directory: &Path,
         arguments: Vec<OsString>,
         variables: Vec<(OsString, OsString)>,
     ) -> Self {
-        let data = directory.join(format!("node-{id}"));
         let log = directory.join(format!("node-{id}.log"));
         Self { id, address, data, log, arguments, variables, namespace: None, process: Mutex::new(None) }
     }

@@ -11,6 +11,7 @@ mod disk_loss;
 mod durability;
 mod failover;
 mod network;
+mod power;
 mod refusals;
 mod shutdown;
 mod trimming;
