@@ -67,6 +67,11 @@ pub struct LogDescription {
     pub leader: Option<NodeId>,
     /// The newest term that was heard of.
     pub term: Term,
+    /// Bytes of the batches that can be read, as they are stored, once and not
+    /// once for each replica. What is trimmed inside of a batch counts.
+    pub bytes: u64,
+    /// How many Raft entries there are from the first readable record's on.
+    pub entries: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaDescription>,
 }

@@ -83,6 +83,8 @@ impl Meaning<v1::DescribeLogResponse> for LogDescription {
             range: OffsetRange::new(Offset::new(start), Offset::new(end)),
             leader: node(answer.leader),
             term: Term::new(answer.term),
+            bytes: answer.bytes,
+            entries: answer.entries,
             replicas,
         })
     }

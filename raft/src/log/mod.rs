@@ -15,6 +15,7 @@ mod offsets;
 mod producers;
 mod queue;
 mod read;
+mod retained;
 mod retention;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allot
 pub use queue::LogOptions;
 pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
+pub use retained::Retained;
 pub use retention::Retention;
 
 /// What an acknowledged append got. A majority of the replicas has it on
@@ -137,6 +139,17 @@ impl LogReplica {
     /// What can be read here, as far as this replica has applied.
     pub fn range(&self) -> OffsetRange {
         self.inner.group.view(LogMachine::range)
+    }
+
+    /// How much that is, as far as this replica has applied. Looks at rows, at
+    /// no record.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn retained(&self) -> Result<Retained, ReadError> {
+        let Inner { group, kv, .. } = &*self.inner;
+        let applied = *group.applied().borrow();
+        group.view(|log| log.retained(applied, &**kv, group.key())).map_err(ReadError::storage)
     }
 
     /// What can be read anywhere: at least everything that was acknowledged

@@ -52,6 +52,8 @@ impl Cluster for Node {
             end: log.end,
             leader: state.leader as u64 + 1,
             term: 3,
+            bytes: log.batches.iter().map(|(_, batch)| batch.len() as u64).sum(),
+            entries: log.batches.len() as u64,
             replicas: Vec::new(),
         }))
     }

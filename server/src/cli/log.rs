@@ -60,7 +60,11 @@ pub(crate) struct ListArguments {
     json: bool,
 }
 
-/// Show what can be read of a log and how its replicas are.
+/// Show a log's configuration, what can be read of it and how its replicas are.
+///
+/// `holds` counts what its leader, or the most advanced replica that answers,
+/// has from the first readable record on: bytes of batches as they are stored,
+/// and the Raft entries that they came in.
 ///
 /// `lag` counts the entries of the leader's that a replica does not have yet;
 /// `durable` and `applied` are the last entries that its own disk has fsynced
@@ -155,9 +159,13 @@ async fn describe(arguments: DescribeArguments, client: &Client) -> Result<(), F
         return Ok(());
     }
     let mut output = output::for_people();
-    let LogDescription { log, range, leader, term, replicas } = &described;
+    let LogDescription { log, range, leader, term, bytes, entries, replicas } = &described;
     writeln!(output, "{}", log.name.to_string().bold())?;
+    writeln!(output, "  id       {}", log.id)?;
+    writeln!(output, "  config   {}", log.config)?;
     writeln!(output, "  records  {range} ({})", counted(range.count(), "record", "records"))?;
+    let (bytes, entries) = (counted(*bytes, "byte", "bytes"), counted(*entries, "entry", "entries"));
+    writeln!(output, "  holds    {bytes} of batches in {entries}")?;
     match leader {
         Some(node) => writeln!(output, "  leader   node {node}, term {term}")?,
         None => writeln!(output, "  leader   {}, term {term}", "none".red())?,
@@ -186,12 +194,8 @@ async fn describe(arguments: DescribeArguments, client: &Client) -> Result<(), F
 struct JsonLog<'a> {
     name: &'a str,
     id: u64,
-    replicas: Option<u32>,
-    max_batch_bytes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retention_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retention_ms: Option<u64>,
+    #[serde(flatten)]
+    config: JsonConfig,
     /// Only in the answer to a create.
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<bool>,
@@ -199,9 +203,26 @@ struct JsonLog<'a> {
 
 impl<'a> JsonLog<'a> {
     fn new(log: &'a LogSummary, created: Option<bool>) -> Self {
-        let LogConfig { replicas, max_batch_bytes, retention_bytes, retention_ms } = log.config;
         let (name, id) = (log.name.as_str(), log.id.get());
-        Self { name, id, replicas, max_batch_bytes, retention_bytes, retention_ms, created }
+        Self { name, id, config: JsonConfig::from(log.config), created }
+    }
+}
+
+/// A log's configuration: what is not set is not there.
+#[derive(Serialize)]
+struct JsonConfig {
+    replicas: Option<u32>,
+    max_batch_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
+}
+
+impl From<LogConfig> for JsonConfig {
+    fn from(config: LogConfig) -> Self {
+        let LogConfig { replicas, max_batch_bytes, retention_bytes, retention_ms } = config;
+        Self { replicas, max_batch_bytes, retention_bytes, retention_ms }
     }
 }
 
@@ -216,8 +237,12 @@ struct JsonTrimmed<'a> {
 struct JsonDescription<'a> {
     name: &'a str,
     id: u64,
+    config: JsonConfig,
     start: u64,
     end: u64,
+    records: u64,
+    bytes: u64,
+    entries: u64,
     leader: Option<u64>,
     term: u64,
     replicas: Vec<JsonReplica<'a>>,
@@ -252,8 +277,12 @@ impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
         Self {
             name: described.log.name.as_str(),
             id: described.log.id.get(),
+            config: JsonConfig::from(described.log.config),
             start: described.range.start().get(),
             end: described.range.end().get(),
+            records: described.range.count(),
+            bytes: described.bytes,
+            entries: described.entries,
             leader: described.leader.map(NodeId::get),
             term: described.term.get(),
             replicas: replicas.collect(),
