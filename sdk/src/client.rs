@@ -11,8 +11,9 @@ use quipu_protocol::{LogName, Offset, OffsetRange, v1};
 use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, Target};
 use crate::wire::{LogPage, Meaning, Plain};
 use crate::{
-    ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog, LogConfig, LogDescription,
-    LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
+    AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
+    LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig,
+    RequestError, TrimError,
 };
 
 /// How many logs are asked for at once.
@@ -38,6 +39,15 @@ impl Client {
         let request = || v1::CreateLogRequest { name: log.to_string(), config: Some(config.on_wire()) };
         let call = |channel| async { ClusterClient::new(channel).create_log(request()).await };
         let answer = self.cluster.call(Target::Any, call).await.map_err(|error| create_log_error(log, error))?;
+        Ok(understand(answer)?)
+    }
+
+    /// Changes a log's configuration. Every replica follows within moments of
+    /// the answer. May be repeated.
+    pub async fn alter_log(&self, log: &LogName, change: LogAlteration) -> Result<AlteredLog, AlterLogError> {
+        let request = || v1::AlterLogRequest { name: log.to_string(), change: Some(change.on_wire()) };
+        let call = |channel| async { ClusterClient::new(channel).alter_log(request()).await };
+        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| alter_log_error(log, error))?;
         Ok(understand(answer)?)
     }
 
@@ -157,6 +167,19 @@ fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
             }
             Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
                 CreateLogError::BadConfig { field, reason }
+            }
+            _ => RequestError::Refused { address, message: error.message }.into(),
+        },
+        PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn alter_log_error(log: &LogName, error: PursuitError) -> AlterLogError {
+    match error {
+        PursuitError::Refused(Refusal { address, error }) => match error.kind {
+            Some(Kind::UnknownLog(_)) => AlterLogError::UnknownLog { log: log.clone() },
+            Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
+                AlterLogError::BadConfig { field, reason }
             }
             _ => RequestError::Refused { address, message: error.message }.into(),
         },

@@ -5,7 +5,7 @@ use prost::Message;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::{CatalogReply, Introduction, Joined, LogCreated, ProducersAllotted, refusal};
 use quipu_protocol::stored::catalog_command::Command;
-use quipu_protocol::{ClusterId, Incarnation, Index, NodeId, Term, Timestamp, stored, v1};
+use quipu_protocol::{ClusterId, Incarnation, Index, LogId, NodeId, Term, Timestamp, stored, v1};
 use quipu_storage::journal::EntryId;
 
 use super::*;
@@ -68,6 +68,10 @@ impl Story {
             other => panic!("{other:?}"),
         }
         self.log(name)
+    }
+
+    fn id(&self, name: &str) -> LogId {
+        self.catalog.log_named(&name.parse().expect("a log name")).expect("the log").0
     }
 
     fn log(&self, name: &str) -> CatalogLog {
@@ -343,4 +347,65 @@ fn more_voters_than_are_wanted_are_left_alone() {
     story.tell(found(ClusterId::new(7), founders));
     assert!(matches!(story.register(8, 80, 1, 1, "n8:1"), Outcome::Joined(_)));
     assert_eq!(story.catalog.nodes().values().filter(|node| node.catalog_voter).count(), 7);
+}
+
+fn altered(outcome: Outcome) -> (v1::LogConfig, bool) {
+    match outcome {
+        Outcome::LogAltered(altered) => (altered.log.and_then(|log| log.config).expect("a log"), altered.changed),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn alteration_changes_what_it_names_and_the_version_once() {
+    let mut story = Story::founded(3);
+    let before = story.created("orders", 3).config;
+    let (id, version) = (story.id("orders"), story.catalog.version());
+    let change = v1::LogAlteration {
+        retention_bytes: Some(1 << 30),
+        codecs: Some(0b01001),
+        max_timestamp_after_ms: Some(5),
+        ..v1::LogAlteration::default()
+    };
+    let expected = v1::LogConfig { retention_bytes: 1 << 30, codecs: 0b01001, max_timestamp_after_ms: 5, ..before };
+    assert_eq!(altered(story.tell(alter_log(id, change))), (expected, true));
+    assert_eq!(story.catalog.version(), version + 1);
+    assert_eq!(altered(story.tell(alter_log(id, change))), (expected, false), "told again");
+    assert_eq!(altered(story.tell(alter_log(id, v1::LogAlteration::default()))), (expected, false));
+    assert_eq!(story.catalog.version(), version + 1);
+    let back = v1::LogAlteration {
+        retention_bytes: Some(0),
+        codecs: Some(0),
+        max_timestamp_after_ms: Some(0),
+        ..v1::LogAlteration::default()
+    };
+    assert_eq!(altered(story.tell(alter_log(id, back))), (before, true));
+    assert_eq!(story.log("orders").founders.len(), 3, "the replicas stay");
+}
+
+#[test]
+fn alteration_out_of_bounds_is_refused_by_name_and_changes_nothing() {
+    let mut story = Story::founded(3);
+    story.created("orders", 3);
+    let id = story.id("orders");
+    let before = story.catalog.clone();
+    let small = v1::LogAlteration { max_batch_bytes: Some(1023), ..v1::LogAlteration::default() };
+    let unset = v1::LogAlteration { max_batch_bytes: Some(0), ..v1::LogAlteration::default() };
+    let large = v1::LogAlteration { max_batch_bytes: Some((64 << 20) + 1), ..v1::LogAlteration::default() };
+    let unknown = v1::LogAlteration { codecs: Some(1 << 5), ..v1::LogAlteration::default() };
+    for (change, field, bound) in [
+        (small, "max_batch_bytes", "from 1024 to 67108864"),
+        (unset, "max_batch_bytes", "from 1024 to 67108864"),
+        (large, "max_batch_bytes", "from 1024 to 67108864"),
+        (unknown, "codecs", "none,gzip,snappy,lz4,zstd"),
+    ] {
+        let refused = error(story.tell(alter_log(id, change)));
+        assert!(
+            matches!(&refused, v1::error::Kind::InvalidArgument(it) if it.field == field && it.reason.contains(bound)),
+            "{refused:?}"
+        );
+    }
+    let nobody = error(story.tell(alter_log(LogId::new(99), small)));
+    assert!(matches!(nobody, v1::error::Kind::UnknownLog(_)), "{nobody:?}");
+    assert_eq!(story.catalog, before);
 }

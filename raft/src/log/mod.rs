@@ -17,6 +17,7 @@ mod queue;
 mod read;
 mod retained;
 mod retention;
+mod settings;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
 pub use retained::Retained;
 pub use retention::Retention;
+pub use settings::{LogSettings, NotTaken};
 
 /// What an acknowledged append got. A majority of the replicas has it on
 /// stable storage.
@@ -64,7 +66,7 @@ struct Inner {
     kv: Arc<dyn Kv>,
     clock: Arc<dyn Clock>,
     _proposer: Task,
-    _retention: Option<Task>,
+    _retention: Task,
 }
 
 impl LogReplica {
@@ -91,11 +93,9 @@ impl LogReplica {
         let clock = Arc::clone(&environment.clock);
         let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), Arc::clone(&clock));
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
-        let retention = queue.options().retention;
-        let kept = retention.is_some().then(|| {
-            let kept = retention::enforce(retention, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
-            environment.tasks.spawn("log-retention", Box::pin(kept))
-        });
+        let settings = queue.settings().subscribe();
+        let kept = retention::enforce(settings, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
+        let kept = environment.tasks.spawn("log-retention", Box::pin(kept));
         let inner = Inner { group, queue, journal, kv, clock, _proposer: proposer, _retention: kept };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -133,7 +133,17 @@ impl LogReplica {
 
     /// The most bytes that a batch may have here.
     pub fn max_batch_bytes(&self) -> u64 {
-        self.inner.queue.options().max_batch_bytes
+        self.inner.queue.max_batch_bytes()
+    }
+
+    /// What the log takes and keeps, as far as it is known here.
+    pub fn settings(&self) -> LogSettings {
+        *self.inner.queue.settings().borrow()
+    }
+
+    /// Takes and keeps what `settings` say from now on.
+    pub fn follow(&self, settings: LogSettings) {
+        self.inner.queue.settings().send_if_modified(|held| std::mem::replace(held, settings) != settings);
     }
 
     /// What can be read here, as far as this replica has applied.

@@ -22,10 +22,11 @@ use quipu_protocol::peer::{
     CatalogReply, Introduction, Joined, ProposeReply, Refusal, propose_reply, refusal as refused,
 };
 use quipu_protocol::stored::catalog_command::Command;
+use quipu_protocol::v1::error::Kind;
 use quipu_protocol::{ClusterId, LogId, LogName, NodeId, stored, v1};
 
 use super::inner::{Inner, LogState};
-use super::{CatalogError, LogLookupError};
+use super::{CatalogError, ChangeLogError, LogLookupError};
 use crate::catalog::{self, CatalogLog};
 use crate::group::{ProposeError, Role};
 use crate::log::LogReplica;
@@ -258,6 +259,34 @@ impl Inner {
             (Some(found), _) => Ok(found),
             (None, Ok(())) => Err(LogLookupError::Unknown { name: name.as_str().to_owned() }),
             (None, Err(error)) => Err(LogLookupError::Starting { reason: error.to_string(), replicas: Vec::new() }),
+        }
+    }
+
+    /// Changes the log of that name by the command that `command` makes for its
+    /// id.
+    pub(super) async fn change_log(
+        &self,
+        name: &LogName,
+        command: impl Fn(LogId) -> Command,
+    ) -> Result<Outcome, ChangeLogError> {
+        let unknown = || ChangeLogError::Unknown { name: name.as_str().to_owned() };
+        let mut tried = None;
+        loop {
+            let id = match self.look_up(name).await {
+                Ok((id, ..)) => id,
+                Err(LogLookupError::Unknown { .. }) => return Err(unknown()),
+                Err(other) => return Err(unavailable(other.to_string()).into()),
+            };
+            // The local copy was behind: the log of that name is another now,
+            // or none. Ids only grow, so that this ends.
+            if tried.replace(id) == Some(id) {
+                return Err(unknown());
+            }
+            match self.change(command(id)).await? {
+                Outcome::Error(v1::Error { kind: Some(Kind::UnknownLog(_)), .. }) => {}
+                Outcome::Error(error) => return Err(ChangeLogError::Refused(error)),
+                outcome => return Ok(outcome),
+            }
         }
     }
 

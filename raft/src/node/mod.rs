@@ -35,7 +35,9 @@ use crate::log::LogReplica;
 use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
-pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
+pub use errors::{
+    AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, Fatal, LogLookupError, NodeStartError,
+};
 pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
 pub use inside::{FailedReplica, RunningLog};
@@ -65,6 +67,15 @@ pub struct CreatedLog {
     pub log: v1::LogSummary,
     /// False when it existed already with an equal configuration.
     pub created: bool,
+}
+
+/// A log whose configuration is what was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlteredLog {
+    /// The log as it is now.
+    pub log: v1::LogSummary,
+    /// False when it was so already.
+    pub changed: bool,
 }
 
 /// A producer id that nobody has had before.
@@ -154,6 +165,20 @@ impl RaftNode {
                 Ok(CreatedLog { log: created.log.unwrap_or_default(), created: created.created })
             }
             Outcome::Error(error) => Err(CreateLogError::Refused(error)),
+            other => Err(asking::unexpected(&other).into()),
+        }
+    }
+
+    /// Changes a log's configuration. Every replica follows as its node hears
+    /// of it.
+    ///
+    /// # Errors
+    /// Names the bound or the reason.
+    pub async fn alter_log(&self, name: &LogName, change: v1::LogAlteration) -> Result<AlteredLog, ChangeLogError> {
+        match self.inner().change_log(name, |log| catalog::alter_log(log, change)).await? {
+            Outcome::LogAltered(altered) => {
+                Ok(AlteredLog { log: altered.log.unwrap_or_default(), changed: altered.changed })
+            }
             other => Err(asking::unexpected(&other).into()),
         }
     }

@@ -14,7 +14,7 @@ use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::catalog::{Catalog, CatalogLog, Place};
 use crate::group::{self, Group, StartError, StopReason};
-use crate::log::{LogOptions, LogReplica, Retention};
+use crate::log::{LogOptions, LogReplica, LogSettings};
 use crate::machine::Machine;
 use crate::node::{Inner, LogHere, LogState};
 use crate::peers::GroupNetwork;
@@ -37,6 +37,7 @@ pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>) 
     for id in surplus {
         stop(node, id);
     }
+    follow(node, catalog);
     for (id, replica, log) in missing {
         start(node, id, replica, &log).await;
     }
@@ -53,6 +54,19 @@ fn changes(catalog: &Catalog, here: NodeId, disk: Incarnation, running: &BTreeMa
         (running.get(id) != Some(&replica)).then(|| (*id, replica, log.clone()))
     });
     Changes { missing: missing.collect(), surplus: surplus.map(|(id, _)| *id).collect() }
+}
+
+/// Lets every replica that runs here take and keep what its log is configured
+/// to now.
+fn follow(node: &Arc<Inner>, catalog: &Group<Catalog>) {
+    let logs = node.logs().borrow();
+    catalog.view(|catalog| {
+        for (id, here) in &*logs {
+            if let (LogState::Running(replica), Some(log)) = (&here.state, catalog.logs().get(id)) {
+                replica.follow(LogSettings::of(&log.config));
+            }
+        }
+    });
 }
 
 /// Lets go of a replica at once; it stops by itself, so that nothing else has
@@ -93,7 +107,6 @@ async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLo
 async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> Result<LogReplica, StartError> {
     let begin = found(node.journal(), key, &log.founders).await?;
     let network = GroupNetwork::new(Arc::clone(node.peers()), key.group, key.replica);
-    let max_batch_bytes = u64::from(log.config.max_batch_bytes).min(node.config().log.max_batch_bytes);
     let running = LogReplica::start(
         key,
         node.journal().clone(),
@@ -101,7 +114,7 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         node.environment(),
         network,
         node.config().group.clone(),
-        LogOptions { max_batch_bytes, retention: Retention::of(&log.config), ..node.config().log.clone() },
+        LogOptions { settings: LogSettings::of(&log.config), ..node.config().log.clone() },
     )
     .await?;
     node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));

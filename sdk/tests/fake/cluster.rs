@@ -28,6 +28,24 @@ impl Cluster for Node {
         Ok(Response::new(v1::CreateLogResponse { log: Some(log), created }))
     }
 
+    async fn alter_log(&self, request: Request<v1::AlterLogRequest>) -> Result<Response<v1::AlterLogResponse>, Status> {
+        let v1::AlterLogRequest { name, change } = request.into_inner();
+        let change = change.unwrap_or_default();
+        if change.max_batch_bytes.is_some_and(|bytes| bytes < 1024) {
+            return Err(v1::Error::invalid_argument("max_batch_bytes", "the least is 1024").into());
+        }
+        let mut state = self.world.state();
+        let Some(log) = state.logs.get_mut(&name) else { return Err(v1::Error::unknown_log(&name).into()) };
+        let config = v1::LogConfig {
+            retention_bytes: change.retention_bytes.unwrap_or(log.config.retention_bytes),
+            retention_ms: change.retention_ms.unwrap_or(log.config.retention_ms),
+            ..log.config
+        };
+        let changed = std::mem::replace(&mut log.config, config) != config;
+        let log = Some(v1::LogSummary { name, id: 7, config: Some(config) });
+        Ok(Response::new(v1::AlterLogResponse { log, changed }))
+    }
+
     async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
         // Small pages, whatever was asked for.
         const PAGE: usize = 2;

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
-use quipu_protocol::batch::{self, BatchLimits};
+use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::{LogName, Offset, OffsetRange, v1};
 use quipu_raft::{Appended, LogReplica};
@@ -41,7 +41,6 @@ type Pending = BoxFuture<'static, Result<Appended, v1::Error>>;
 pub(super) struct Log {
     name: LogName,
     replica: LogReplica,
-    limits: BatchLimits,
     shared: SharedNode,
 }
 
@@ -51,13 +50,22 @@ impl Log {
         let name = log_name(name)?;
         let found = shared.node.log(&name).await;
         let replica = found.map_err(|error| refusals::of_lookup_for_leader(&name, error))?;
-        let settings = &shared.settings;
+        Ok(Self { name, replica, shared: Arc::clone(shared) })
+    }
+
+    /// Makes sure that `batch` is sound and one that the log takes, as it is
+    /// configured now.
+    fn check(&self, batch: &[u8]) -> Result<BatchHeader, v1::Error> {
+        let (settings, log) = (&self.shared.settings, self.replica.settings());
         let limits = BatchLimits {
-            max_batch_bytes: in_memory(replica.max_batch_bytes()),
+            max_batch_bytes: in_memory(self.replica.max_batch_bytes()),
             max_decompressed_bytes: in_memory(settings.max_decompressed_bytes),
-            check_records: settings.check_records == 1,
+            check_records: settings.check_records == 1 || log.bounds_timestamps(),
         };
-        Ok(Self { name, replica, limits, shared: Arc::clone(shared) })
+        let found = batch::inspect(batch, &limits)?;
+        let taken = log.take(&found.header, found.oldest, self.shared.environment.clock.wall());
+        taken.map_err(|refused| v1::Error::not_taken(refused.setting(), refused))?;
+        Ok(found.header)
     }
 
     /// Moves the log's start to `to`.
@@ -74,7 +82,7 @@ impl Log {
         if self.shared.ending.is_cancelled() {
             return Err(ending());
         }
-        let producer = batch::validate(&batch, &self.limits)?.producer;
+        let producer = self.check(&batch)?.producer;
         let outcome = self.replica.append(batch);
         // Two counts; the name is copied only for a refusal.
         let log = self.clone();

@@ -22,18 +22,18 @@ impl ClusterService {
         Self { shared }
     }
 
-    /// What is asked for, as far as it can be judged without the catalog.
-    fn checked(&self, config: v1::LogConfig) -> Result<v1::LogConfig, v1::Error> {
-        let asked = config.max_batch_bytes;
+    /// Whether a log may have this `max_batch_bytes` on this node; `field` is
+    /// the request's.
+    fn check_max_batch_bytes(&self, field: &str, asked: u32) -> Result<(), v1::Error> {
         let largest = self.shared.settings.largest_max_batch_bytes;
-        if asked != 0 && asked < LEAST_MAX_BATCH_BYTES {
+        if asked < LEAST_MAX_BATCH_BYTES {
             let reason = format!("{asked} is less than the least, {LEAST_MAX_BATCH_BYTES}");
-            return Err(v1::Error::invalid_argument("config.max_batch_bytes", reason));
+            return Err(v1::Error::invalid_argument(field, reason));
         }
         if u64::from(asked) > largest {
             return Err(v1::Error::too_large("largest_max_batch_bytes", largest, u64::from(asked)));
         }
-        Ok(config)
+        Ok(())
     }
 }
 
@@ -45,10 +45,25 @@ impl Cluster for ClusterService {
     ) -> Result<Response<v1::CreateLogResponse>, Status> {
         let v1::CreateLogRequest { name, config } = request.into_inner();
         let name = named(&name)?;
-        let config = self.checked(config.unwrap_or_default()).map_err(status)?;
+        let config = config.unwrap_or_default();
+        if config.max_batch_bytes != 0 {
+            self.check_max_batch_bytes("config.max_batch_bytes", config.max_batch_bytes).map_err(status)?;
+        }
         let created = self.shared.node.create_log(&name, config).await;
         let created = created.map_err(|error| status(refusals::of_create_log(error)))?;
         Ok(Response::new(v1::CreateLogResponse { log: Some(created.log), created: created.created }))
+    }
+
+    async fn alter_log(&self, request: Request<v1::AlterLogRequest>) -> Result<Response<v1::AlterLogResponse>, Status> {
+        let v1::AlterLogRequest { name, change } = request.into_inner();
+        let name = named(&name)?;
+        let change = change.unwrap_or_default();
+        if let Some(asked) = change.max_batch_bytes {
+            self.check_max_batch_bytes("change.max_batch_bytes", asked).map_err(status)?;
+        }
+        let altered = self.shared.node.alter_log(&name, change).await;
+        let altered = altered.map_err(|error| status(refusals::of_change_log(&name, error)))?;
+        Ok(Response::new(v1::AlterLogResponse { log: Some(altered.log), changed: altered.changed }))
     }
 
     async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
