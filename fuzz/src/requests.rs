@@ -154,7 +154,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             builder.push(&Record::new(Timestamp::new(7), Bytes::from(vec![b'x'; 40]))).expect("room");
         }
         let batch = builder.finish(None).expect("records");
-        v1::AppendRequest { request: 9, log: LOG.to_owned(), batch }.encode_to_vec()
+        v1::AppendRequest { request: 9, log: LOG.to_owned(), batch, ..v1::AppendRequest::default() }.encode_to_vec()
     };
     let log = LOG.to_owned();
     let linearizable = v1::Consistency::Linearizable.into();
@@ -166,6 +166,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             max_bytes: 1000,
             follow,
             consistency: linearizable,
+            log_id: 0,
         };
         request.encode_to_vec()
     };
@@ -181,7 +182,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<(u8, Vec<u8>)> =
         Compression::ALL.into_iter().map(|compression| (SEALED, append(compression))).collect();
     seeds.extend([
-        (1, v1::OffsetsRequest { log: log.clone(), consistency: linearizable }.encode_to_vec()),
+        (
+            1,
+            v1::OffsetsRequest { log: log.clone(), consistency: linearizable, ..v1::OffsetsRequest::default() }
+                .encode_to_vec(),
+        ),
         (2, v1::CreateLogRequest { name: "another".to_owned(), config }.encode_to_vec()),
         (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2 }.encode_to_vec()),
         (4, v1::DescribeLogRequest { name: log }.encode_to_vec()),

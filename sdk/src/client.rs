@@ -12,8 +12,8 @@ use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, 
 use crate::wire::{LogPage, Meaning, Plain};
 use crate::{
     AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
-    LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig,
-    RequestError, TrimError,
+    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Producer, ProducerConfig, Reader,
+    ReaderConfig, RequestError, TrimError,
 };
 
 /// How many logs are asked for at once.
@@ -49,6 +49,19 @@ impl Client {
         let call = |channel| async { ClusterClient::new(channel).alter_log(request()).await };
         let answer = self.cluster.call(Target::Any, call).await.map_err(|error| alter_log_error(log, error))?;
         Ok(understand(answer)?)
+    }
+
+    /// Deletes a log with all its records, on every node; returns what it was.
+    /// The name is free at once: a new log of that name has another id, and no
+    /// producer or reader of the deleted one ever comes to it. May be repeated.
+    pub async fn delete_log(&self, log: &LogName) -> Result<LogSummary, DeleteLogError> {
+        let described = self.describe_log(log).await?.log;
+        let request = || v1::DeleteLogRequest { name: log.to_string(), id: described.id.get() };
+        let call = |channel| async { ClusterClient::new(channel).delete_log(request()).await };
+        // By its id, so that an attempt whose answer was lost does not meet
+        // another log.
+        self.cluster.call(Target::Any, call).await.map_err(|error| delete_log_error(log, error))?;
+        Ok(described)
     }
 
     /// All logs, by name.
@@ -92,7 +105,8 @@ impl Client {
             Consistency::Linearizable => Target::Leader(log.clone()),
             Consistency::Local => Target::Any,
         };
-        offsets(&self.cluster, target, log, consistency).await.map_err(|error| log_error(log, error))
+        let offsets = offsets(&self.cluster, target, log, 0, consistency).await;
+        offsets.map(|offsets| offsets.range).map_err(|error| log_error(log, error))
     }
 
     /// Moves a log's start to `to`, or to its end if that is less, and never
@@ -133,21 +147,31 @@ pub(crate) async fn status(cluster: &Arc<Cluster>) -> Result<v1::StatusResponse,
     Ok(answer.value)
 }
 
-/// What `target` says can be read of `log`.
+/// What can be read of a log.
+pub(crate) struct Offsets {
+    /// The log's id.
+    pub(crate) log_id: u64,
+    pub(crate) range: OffsetRange,
+}
+
+/// What `target` says can be read of `log`, and of no other id than `log_id`,
+/// unless that is 0.
 pub(crate) async fn offsets(
     cluster: &Arc<Cluster>,
     target: Target,
     log: &LogName,
+    log_id: u64,
     consistency: Consistency,
-) -> Result<OffsetRange, PursuitError> {
-    let request = || v1::OffsetsRequest { log: log.to_string(), consistency: consistency.on_wire().into() };
+) -> Result<Offsets, PursuitError> {
+    let request = || v1::OffsetsRequest { log: log.to_string(), consistency: consistency.on_wire().into(), log_id };
     let call = |channel| async { RecordsClient::new(channel).offsets(request()).await };
     let Answer { address, value } = cluster.call(target, call).await?;
     if value.start > value.end {
         let violation = format!("the log starts at {} and ends at {}", value.start, value.end);
         return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
     }
-    Ok(OffsetRange::new(Offset::new(value.start), Offset::new(value.end)))
+    let range = OffsetRange::new(Offset::new(value.start), Offset::new(value.end));
+    Ok(Offsets { log_id: value.log_id, range })
 }
 
 /// Turns an answer into what it means, if it means anything.
@@ -184,6 +208,13 @@ fn alter_log_error(log: &LogName, error: PursuitError) -> AlterLogError {
             _ => RequestError::Refused { address, message: error.message }.into(),
         },
         PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
+    match log_error(log, error) {
+        LogError::UnknownLog { log } => DeleteLogError::UnknownLog { log },
+        LogError::Request(error) => DeleteLogError::Request(error),
     }
 }
 

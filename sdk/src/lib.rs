@@ -52,7 +52,8 @@ mod wire;
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
 pub use errors::{
-    AlterLogError, AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError, TrimError,
+    AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
+    SendError, TrimError,
 };
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole,

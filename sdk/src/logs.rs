@@ -21,7 +21,9 @@ pub struct LogConfig {
     /// How long records are kept, in milliseconds by the log's time, which is
     /// its leaders'. `None` keeps them for ever.
     pub retention_ms: Option<u64>,
-    /// The codecs that batches may have. The default takes any.
+    /// The codecs that batches may have. The default takes any. A producer sends
+    /// a batch that does not get smaller uncompressed, so that
+    /// [`Compression::None`](crate::Compression::None) belongs beside a codec.
     pub codecs: Codecs,
     /// How far a record's timestamp may lie before the leader's clock, in
     /// milliseconds. `None` takes any.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use fake::{FakeCluster, log};
 use quipu_sdk::{
-    AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, LogAlteration,
-    LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, system,
+    AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
+    LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, system,
 };
 
 #[tokio::test]
@@ -122,4 +122,17 @@ fn a_client_without_a_usable_address_is_refused() {
 async fn nobody() -> String {
     let listener = system::environment().network.listen("127.0.0.1:0").await.expect("a free port");
     listener.local_address().expect("an address").to_string()
+}
+
+#[tokio::test]
+async fn a_deleted_log_is_unknown_and_its_name_is_free() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client();
+    let before = client.describe_log(&log()).await.expect("there").log;
+    assert_eq!(client.delete_log(&log()).await.expect("deleted"), before);
+    let error = client.delete_log(&log()).await.expect_err("gone");
+    assert!(matches!(&error, DeleteLogError::UnknownLog { log: gone } if *gone == log()), "{error}");
+    assert!(error.has_no_side_effects() && !error.is_retryable());
+    let again = client.create_log(&log(), LogConfig::default()).await.expect("the name is free");
+    assert!(again.created && again.log.id > before.id, "{again:?} after {before:?}");
 }

@@ -262,3 +262,38 @@ async fn a_follower_notices_that_its_connection_is_dead() {
     cluster.fill(&["k"]);
     assert_eq!(next(&mut reader).await, (10, "k".to_owned()));
 }
+
+#[tokio::test]
+async fn a_reader_of_a_deleted_log_never_comes_to_a_new_log_of_its_name() {
+    for from in [From::Start, From::End, From::Offset(Offset::new(1))] {
+        let cluster = FakeCluster::start(3).await;
+        cluster.fill(&["a"]);
+        cluster.fill(&["b"]);
+        let config = ReaderConfig { from, follow: true, ..ReaderConfig::default() };
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        if from == From::End {
+            // Its place is known with the first answer.
+            let next = reader.next();
+            let more = async {
+                cluster.until(|cluster| !cluster.reads().is_empty()).await;
+                cluster.fill(&["c"]);
+            };
+            futures_util::future::join(next, more).await.0.expect("a record").expect("one");
+        } else {
+            reader.next().await.expect("a record").expect("one");
+        }
+        cluster.replace_log();
+        for value in ["x", "y", "z", "w"] {
+            cluster.fill(&[value]);
+        }
+        let mut after = Vec::new();
+        let error = loop {
+            match reader.next().await {
+                Ok(record) => after.push(text(record.expect("it follows").value)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(&error, ReadError::UnknownLog { log: gone } if *gone == log()), "{error}");
+        assert!(after.iter().all(|value| ["a", "b", "c"].contains(&value.as_str())), "{after:?} after {from:?}");
+    }
+}

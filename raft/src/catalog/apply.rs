@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 use quipu_protocol::batch::{Codecs, Compression};
 use quipu_protocol::peer::{
-    CatalogReply, Joined, LogAltered, LogCreated, ProducersAllotted, Refusal, catalog_reply, refusal,
+    CatalogReply, Joined, LogAltered, LogCreated, LogDeleted, ProducersAllotted, Refusal, catalog_reply, refusal,
 };
 use quipu_protocol::stored::catalog_command::Command;
 use quipu_protocol::{
@@ -38,6 +38,7 @@ impl Machine for Catalog {
             Some(Command::RegisterNode(registration)) => self.register(registration),
             Some(Command::CreateLog(creation)) => self.create_log(creation),
             Some(Command::AlterLog(alteration)) => self.alter_log(&alteration),
+            Some(Command::DeleteLog(deletion)) => self.delete_log(&deletion),
             Some(Command::AllocateProducers(request)) => self.allocate_producers(request),
             None => return Err(unreadable(format!("entry {id:?} holds a command of a newer version"))),
         };
@@ -195,6 +196,22 @@ impl Catalog {
         let changed = std::mem::replace(&mut log.config, config) != config;
         self.version += u64::from(changed);
         Outcome::LogAltered(LogAltered { log: self.summary(id), changed })
+    }
+
+    fn delete_log(&mut self, deletion: &stored::DeleteLog) -> Outcome {
+        let id = LogId::new(deletion.log);
+        if self.is_deleted(id) {
+            return Outcome::LogDeleted(LogDeleted { deleted: false });
+        }
+        match self.logs.get(&id).filter(|log| log.name.as_str() == deletion.name) {
+            None => Outcome::Error(v1::Error::unknown_log(&deletion.name)),
+            Some(log) => {
+                self.names.remove(&log.name);
+                self.logs.remove(&id);
+                self.version += 1;
+                Outcome::LogDeleted(LogDeleted { deleted: true })
+            }
+        }
     }
 
     fn add_log(&mut self, name: LogName, config: v1::LogConfig, reachable: &[u64]) -> Outcome {

@@ -36,6 +36,11 @@ pub fn alter_log(log: LogId, change: v1::LogAlteration) -> Command {
     Command::AlterLog(stored::AlterLog { log: log.get(), change: Some(change) })
 }
 
+/// Deletes the log `log`, which has this name.
+pub fn delete_log(log: LogId, name: &LogName) -> Command {
+    Command::DeleteLog(stored::DeleteLog { log: log.get(), name: name.as_str().to_owned() })
+}
+
 /// Allots `count` producer ids.
 pub fn allocate_producers(count: u32) -> Command {
     Command::AllocateProducers(stored::AllocateProducers { count })

@@ -122,6 +122,12 @@ impl Catalog {
         &self.logs
     }
 
+    /// Whether there was a log of that id once and is none any more. Of a log
+    /// that this copy does not know yet it says no.
+    pub fn is_deleted(&self, id: LogId) -> bool {
+        id != LogId::CATALOG && id.get() < self.next_log && !self.logs.contains_key(&id)
+    }
+
     /// The log of that name.
     pub fn log_named(&self, name: &LogName) -> Option<(LogId, &CatalogLog)> {
         let id = *self.names.get(name)?;

@@ -409,3 +409,46 @@ fn alteration_out_of_bounds_is_refused_by_name_and_changes_nothing() {
     assert!(matches!(nobody, v1::error::Kind::UnknownLog(_)), "{nobody:?}");
     assert_eq!(story.catalog, before);
 }
+
+fn deleted(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::LogDeleted(gone) => gone.deleted,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn deleted_log_frees_its_name_and_never_its_ids() {
+    let mut story = Story::founded(3);
+    let first = story.created("orders", 3);
+    let (id, version) = (story.id("orders"), story.catalog.version());
+    let name = "orders".parse().expect("a log name");
+    assert!(!story.catalog.is_deleted(id));
+    assert!(deleted(story.tell(delete_log(id, &name))));
+    assert_eq!(story.catalog.version(), version + 1);
+    assert!(story.catalog.is_deleted(id) && story.catalog.log_named(&name).is_none());
+    // Told again, before and after another log got the name.
+    assert!(!deleted(story.tell(delete_log(id, &name))));
+    let second = story.created("orders", 3);
+    assert!(!deleted(story.tell(delete_log(id, &name))));
+    assert_eq!(story.log("orders"), second, "a repeated command does not meet it");
+    assert!(story.id("orders") > id);
+    for place in &second.founders {
+        assert!(first.founders.iter().all(|old| old.replica < place.replica), "replica ids are not given twice");
+    }
+}
+
+#[test]
+fn deletion_of_what_never_was_is_refused() {
+    let mut story = Story::founded(3);
+    story.created("orders", 3);
+    let before = story.catalog.clone();
+    let id = story.id("orders");
+    let (orders, others) = ("orders".parse().expect("a log name"), "others".parse().expect("a log name"));
+    for (log, name) in [(LogId::CATALOG, &orders), (LogId::new(99), &orders), (id, &others)] {
+        let refused = error(story.tell(delete_log(log, name)));
+        assert!(matches!(refused, v1::error::Kind::UnknownLog(_)), "{refused:?}");
+    }
+    assert!(!story.catalog.is_deleted(LogId::CATALOG) && !story.catalog.is_deleted(LogId::new(99)));
+    assert_eq!(story.catalog, before);
+}

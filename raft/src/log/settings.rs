@@ -150,7 +150,7 @@ mod tests {
     fn header(compression: Compression, times: &[i64]) -> BatchHeader {
         let mut builder = BatchBuilder::new(compression);
         for time in times {
-            builder.push(&Record::new(Timestamp::new(*time), Bytes::from_static(b"value"))).unwrap();
+            builder.push(&Record::new(Timestamp::new(*time), Bytes::from(vec![7; 1_000]))).unwrap();
         }
         BatchHeader::parse(&builder.finish(None).unwrap()).unwrap()
     }

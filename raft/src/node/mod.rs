@@ -27,7 +27,7 @@ use std::sync::Arc;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
-use quipu_protocol::{LogName, NodeId, ProducerId, ReplicaId, Timestamp, v1};
+use quipu_protocol::{LogId, LogName, NodeId, ProducerId, ReplicaId, Timestamp, v1};
 use quipu_storage::{Disk, Kv, KvError};
 
 use crate::catalog;
@@ -131,8 +131,22 @@ impl RaftNode {
     /// # Errors
     /// Says where else to ask.
     pub async fn log(&self, name: &LogName) -> Result<LogReplica, LogLookupError> {
-        let (id, log, replicas) = self.inner().look_up(name).await?;
+        self.log_as(name, None).await
+    }
+
+    /// As [`log`](Self::log); with an `id`, none but the log that has that one.
+    ///
+    /// # Errors
+    /// Says where else to ask. A log that was deleted is unknown, whether there
+    /// is another one of its name or not.
+    pub async fn log_as(&self, name: &LogName, id: Option<LogId>) -> Result<LogReplica, LogLookupError> {
+        let (id, log, replicas) = self.inner().look_up(name, id).await?;
         self.inner().local_log(id, &log, replicas).await
+    }
+
+    /// The id of the log of that name, as far as this node knows.
+    pub fn log_id(&self, name: &LogName) -> Option<LogId> {
+        self.inner().view(|catalog| catalog.log_named(name).map(|(id, _)| id)).flatten()
     }
 
     /// The nodes that have a replica of the log, as far as this node knows.
@@ -175,10 +189,27 @@ impl RaftNode {
     /// # Errors
     /// Names the bound or the reason.
     pub async fn alter_log(&self, name: &LogName, change: v1::LogAlteration) -> Result<AlteredLog, ChangeLogError> {
-        match self.inner().change_log(name, |log| catalog::alter_log(log, change)).await? {
+        match self.inner().change_log(name, |log| catalog::alter_log(log, change)).await?.1 {
             Outcome::LogAltered(altered) => {
                 Ok(AlteredLog { log: altered.log.unwrap_or_default(), changed: altered.changed })
             }
+            other => Err(asking::unexpected(&other).into()),
+        }
+    }
+
+    /// Deletes a log with all its records: the one that has the name now, or
+    /// none but the one with this `id`. Returns its id, and whether it was not
+    /// gone already. Its name is free at once.
+    ///
+    /// # Errors
+    /// When there is no such log and never was.
+    pub async fn delete_log(&self, name: &LogName, id: Option<LogId>) -> Result<(LogId, bool), ChangeLogError> {
+        let (id, outcome) = match id {
+            Some(id) => (id, self.inner().change_log_as(name, catalog::delete_log(id, name)).await?),
+            None => self.inner().change_log(name, |id| catalog::delete_log(id, name)).await?,
+        };
+        match outcome {
+            Outcome::LogDeleted(gone) => Ok((id, gone.deleted)),
             other => Err(asking::unexpected(&other).into()),
         }
     }
@@ -199,7 +230,7 @@ impl RaftNode {
     /// # Errors
     /// When there is no such log.
     pub async fn describe_log(&self, name: &LogName) -> Result<v1::DescribeLogResponse, LogLookupError> {
-        let (id, log, replicas) = self.inner().look_up(name).await?;
+        let (id, log, replicas) = self.inner().look_up(name, None).await?;
         Ok(self.inner().describe(id, &log, &replicas).await)
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId};
 use quipu_storage::journal::{Journal, ReplicaKey};
 
+use super::leaving::Leaving;
 use crate::catalog::{Catalog, CatalogLog, Place};
 use crate::group::{self, Group, StartError, StopReason};
 use crate::log::{LogOptions, LogReplica, LogSettings};
@@ -30,12 +31,12 @@ struct Changes {
 
 /// Starts what the catalog wants here and does not run yet, and stops what it
 /// wants no more.
-pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>) {
+pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>, leaving: &Leaving) {
     let (here, disk) = (node.config().node, node.disk_incarnation());
     let running = node.logs().borrow().iter().map(|(id, it)| (*id, it.replica)).collect();
     let Changes { missing, surplus } = catalog.view(|catalog| changes(catalog, here, disk, &running));
     for id in surplus {
-        stop(node, id);
+        stop(node, catalog, leaving, id);
     }
     follow(node, catalog);
     for (id, replica, log) in missing {
@@ -71,23 +72,16 @@ fn follow(node: &Arc<Inner>, catalog: &Group<Catalog>) {
 
 /// Lets go of a replica at once; it stops by itself, so that nothing else has
 /// to wait for it.
-fn stop(node: &Arc<Inner>, id: LogId) {
+fn stop(node: &Arc<Inner>, catalog: &Group<Catalog>, leaving: &Leaving, id: LogId) {
     let mut stopped = None;
     node.logs().send_modify(|logs| stopped = logs.remove(&id));
     let Some(here) = stopped else { return };
     node.peers().registry().remove(id, here.replica);
-    let journal = node.journal().clone();
-    node.spawn("log-stop", async move {
-        if let LogState::Running(replica) = here.state {
-            replica.shutdown().await;
-        }
-        let retired = Box::new(move |result: Result<(), _>| {
-            if let Err(error) = result {
-                tracing::warn!(log = id.get(), %error, "retiring a replica");
-            }
-        });
-        journal.retire(ReplicaKey { group: id, replica: here.replica }, retired);
-    });
+    let running = match here.state {
+        LogState::Running(replica) => Some(replica),
+        LogState::Failed { .. } => None,
+    };
+    leaving.leave(node, catalog, ReplicaKey { group: id, replica: here.replica }, running);
 }
 
 async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLog) {

@@ -198,6 +198,7 @@ impl Reader {
         let Some(open) = &self.stream else { return };
         if let Some(opener) = &mut self.opener {
             opener.succeeded(&open.address, !answer.batches.is_empty());
+            opener.is_of(answer.log_id);
         }
         self.until.get_or_insert(Offset::new(answer.end));
         let (start, max_records) = (Offset::new(answer.start), self.max_records);

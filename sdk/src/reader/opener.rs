@@ -15,6 +15,9 @@ use crate::{Consistency, From, ReadError, ReaderConfig, RequestError, client};
 pub(super) struct Opener {
     cluster: Arc<Cluster>,
     log: LogName,
+    /// The log's id once an answer has named it: none of its name that comes
+    /// after it is read. 0 before.
+    log_id: u64,
     config: ReaderConfig,
     consistency: Consistency,
     pursuit: Pursuit,
@@ -42,7 +45,7 @@ impl Opener {
             (None, Consistency::Linearizable) => (Target::Leader(log.clone()), Consistency::Linearizable),
         };
         let pursuit = Pursuit::new(Arc::clone(&cluster), target, Some(cluster.config.retry_timeout));
-        Self { cluster, log, config, consistency, pursuit, end: None, resumed: false }
+        Self { cluster, log, log_id: 0, config, consistency, pursuit, end: None, resumed: false }
     }
 
     /// Opens a stream at `position` (at the configured place while there is
@@ -89,6 +92,7 @@ impl Opener {
             max_bytes: self.config.max_bytes,
             follow: self.config.follow,
             consistency: self.consistency.on_wire().into(),
+            log_id: self.log_id,
         };
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let limit = self.cluster.config.request_timeout;
@@ -115,10 +119,19 @@ impl Opener {
             return Ok(end);
         }
         let target = self.pursuit.target().clone();
-        let range = client::offsets(&self.cluster, target, &self.log, self.consistency).await;
-        let end = range.map_err(|error| self.error(error, None))?.end();
+        let offsets = client::offsets(&self.cluster, target, &self.log, self.log_id, self.consistency).await;
+        let offsets = offsets.map_err(|error| self.error(error, None))?;
+        self.is_of(offsets.log_id);
+        let end = offsets.range.end();
         self.end = Some(end);
         Ok(end)
+    }
+
+    /// An answer names the log's id.
+    pub(super) fn is_of(&mut self, log_id: u64) {
+        if self.log_id == 0 {
+            self.log_id = log_id;
+        }
     }
 
     /// A stream to `address` works; `yields` says whether it brought records.

@@ -1,10 +1,10 @@
 //! The service `quipu.v1.Cluster`: logs, nodes, producer ids.
 
 use quipu_protocol::v1::cluster_server::Cluster;
-use quipu_protocol::{LogName, LogNameError, v1};
+use quipu_protocol::{LogId, LogName, LogNameError, v1};
 use tonic::{Request, Response, Status};
 
-use super::{SharedNode, log_name, refusals, status};
+use super::{SharedNode, log_id, log_name, refusals, status};
 
 /// Logs on a page when the client does not say, and at most.
 const DEFAULT_PAGE: u32 = 1_000;
@@ -66,6 +66,17 @@ impl Cluster for ClusterService {
         Ok(Response::new(v1::AlterLogResponse { log: Some(altered.log), changed: altered.changed }))
     }
 
+    async fn delete_log(
+        &self,
+        request: Request<v1::DeleteLogRequest>,
+    ) -> Result<Response<v1::DeleteLogResponse>, Status> {
+        let v1::DeleteLogRequest { name, id } = request.into_inner();
+        let name = named(&name)?;
+        let deleted = self.shared.node.delete_log(&name, log_id(id)).await;
+        let (id, deleted) = deleted.map_err(|error| status(refusals::of_change_log(&name, error)))?;
+        Ok(Response::new(v1::DeleteLogResponse { id: id.get(), deleted }))
+    }
+
     async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
         let v1::ListLogsRequest { after, limit } = request.into_inner();
         let limit = match limit {
@@ -98,12 +109,16 @@ impl Cluster for ClusterService {
 
     async fn allocate_producer(
         &self,
-        _request: Request<v1::AllocateProducerRequest>,
+        request: Request<v1::AllocateProducerRequest>,
     ) -> Result<Response<v1::AllocateProducerResponse>, Status> {
+        let log = request.into_inner().log;
+        let log = if log.is_empty() { None } else { Some(log_name(&log).map_err(status)?) };
         let allocated = self.shared.node.allocate_producer().await;
         let allocated = allocated.map_err(|error| status(refusals::of_allocate_producer(error)))?;
         let (producer_id, allotted_at) = (allocated.id.get(), allocated.allotted_at.get());
-        Ok(Response::new(v1::AllocateProducerResponse { producer_id, allotted_at }))
+        // The copy here has what the allotment came after.
+        let log_id = log.and_then(|log| self.shared.node.log_id(&log)).map_or(0, LogId::get);
+        Ok(Response::new(v1::AllocateProducerResponse { producer_id, allotted_at, log_id }))
     }
 }
 

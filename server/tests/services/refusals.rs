@@ -172,7 +172,7 @@ async fn a_producer_that_skips_or_is_unknown_is_refused_with_what_it_needs() {
     use quipu_protocol::{ProducerEpoch, ProducerId, Sequence};
 
     let node = Node::with_log().await;
-    let allocated = within(node.cluster().allocate_producer(v1::AllocateProducerRequest {})).await;
+    let allocated = within(node.cluster().allocate_producer(v1::AllocateProducerRequest::default())).await;
     let id = allocated.expect("a producer id").into_inner().producer_id;
     let from = |epoch, sequence| {
         let producer =

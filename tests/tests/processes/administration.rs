@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use quipu_sdk::{AppendError, Compression, LogName, ProducerConfig, Record, Timestamp};
-use quipu_tests::{Cluster, Command, eventually};
+use quipu_sdk::{AppendError, Compression, LogName, ProducerConfig, ReadError, ReaderConfig, Record, Timestamp};
+use quipu_tests::{Cluster, Command, Node, eventually};
 
 /// Runs `command` until it is refused with this in the error: a change of a
 /// log is followed within moments.
@@ -34,7 +34,7 @@ async fn a_log_takes_what_it_is_altered_to_take_on_every_leader_and_after_every_
     cluster.quipu(["log", "create", "orders"]).succeeds().await;
     let line = "x".repeat(5_000);
     let large = || cluster.quipu(["append", "orders"]).input(line.as_str());
-    let zstd = || cluster.quipu(["append", "orders", "--compression", "zstd"]).input("compressed\n");
+    let zstd = || cluster.quipu(["append", "orders", "--compression", "zstd"]).input("compressed ".repeat(100));
     large().succeeds().await;
     zstd().succeeds().await;
 
@@ -48,7 +48,7 @@ async fn a_log_takes_what_it_is_altered_to_take_on_every_leader_and_after_every_
     cluster.start_all().await;
     large().is_refused().await.complains_of("max_batch_bytes allows 4096");
     zstd().is_refused().await.complains_of("the batch's codec is zstd, and the log takes none,lz4");
-    cluster.quipu(["append", "orders", "--compression", "lz4"]).input("small\n").succeeds().await;
+    cluster.quipu(["append", "orders", "--compression", "lz4"]).input("small ".repeat(100)).succeeds().await;
 
     cluster.quipu(["log", "alter", "orders", "--compression", "any"]).succeeds().await;
     comes_to_succeed(zstd).await;
@@ -105,4 +105,76 @@ async fn a_log_that_is_altered_to_keep_less_lets_go_of_the_rest() {
     nobody.complains_of("there is no log nobody");
     let bounds = cluster.quipu(["log", "alter", "orders", "--max-batch-bytes", "1023"]).is_refused().await;
     bounds.complains_of("less than the least, 1024");
+}
+
+/// Lines of a kilobyte each.
+fn kilobytes(count: usize) -> String {
+    format!("{}\n", "x".repeat(1_023)).repeat(count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_log_is_gone_for_its_producers_and_readers_though_its_name_is_in_use_again() {
+    let cluster = Cluster::start(3).await;
+    let name = cluster.create("orders").await;
+    let producer = cluster.client().producer(&name, ProducerConfig::default()).expect("a sound configuration");
+    producer.append(vec![producer.record("old")]).await.expect("appended");
+    let follow = ReaderConfig { follow: true, ..ReaderConfig::default() };
+    let mut reader = cluster.client().reader(&name, follow).expect("a sound configuration");
+    assert_eq!(reader.next().await.expect("a record").expect("one").offset.get(), 0);
+
+    let refused = cluster.quipu(["log", "delete", "orders"]).run().await.exits_with(2);
+    refused.complains_of("--yes");
+    let id = cluster.describe("orders").await.log.id;
+    let deleted = cluster.quipu(["log", "delete", "orders", "--yes"]).succeeds().await;
+    deleted.prints(format!("deleted orders (id {id})\n"));
+    cluster.quipu(["log", "list"]).succeeds().await.prints("");
+    cluster.quipu(["read", "orders"]).is_refused().await.complains_of("there is no log orders");
+    cluster.quipu(["log", "delete", "orders", "--yes"]).is_refused().await.complains_of("there is no log orders");
+
+    cluster.create("orders").await;
+    cluster.quipu(["append", "orders"]).input("new\n").succeeds().await.prints("appended 1 records at 0..1\n");
+    assert!(cluster.describe("orders").await.log.id > id, "an id is not given twice");
+    let asked = std::time::Instant::now();
+    match producer.append(vec![producer.record("late")]).await {
+        Err(AppendError::UnknownLog { log }) => assert_eq!(log, name),
+        other => panic!("{other:?}"),
+    }
+    match reader.next().await {
+        Err(ReadError::UnknownLog { log }) => assert_eq!(log, name),
+        other => panic!("{other:?}"),
+    }
+    assert!(asked.elapsed() < Duration::from_secs(20), "that is no timeout: {:?}", asked.elapsed());
+    for node in ["1", "2", "3"] {
+        eventually("every replica has the new log", async || {
+            let read = cluster.quipu(["read", "orders", "--replica", node]).run().await;
+            if read.bytes() == b"new\n" { Ok(()) } else { Err(read.to_string()) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_space_of_a_deleted_log_is_free_on_every_node_even_one_that_was_down() {
+    let shape = Cluster::of(3)
+        .setting("log.max_batch_bytes", 1 << 20)
+        .setting("log.largest_max_batch_bytes", 1 << 20)
+        .setting("journal.segment_bytes", 2 << 20)
+        .setting("log.floor_step_bytes", 1);
+    let cluster = shape.start().await;
+    cluster.quipu(["log", "create", "orders"]).succeeds().await;
+    cluster.quipu(["log", "create", "others", "--retention-bytes", "1"]).succeeds().await;
+    for _ in 0..20 {
+        cluster.quipu(["append", "orders"]).input(kilobytes(1_000)).succeeds().await;
+    }
+    let files = |node: &Node| std::fs::read_dir(node.data_directory().join("journal")).expect("a journal").count();
+    assert!(cluster.nodes().iter().all(|node| files(node) >= 10), "it fills ten segments");
+    cluster.node(3).kill();
+    cluster.quipu(["log", "delete", "orders", "--yes"]).succeeds().await;
+    cluster.node(3).start().serves().await;
+    eventually("the disk follows", async || {
+        cluster.quipu(["append", "others"]).input(kilobytes(2_000)).succeeds().await;
+        let files: Vec<usize> = cluster.nodes().iter().map(files).collect();
+        if files.iter().all(|files| *files <= 6) { Ok(()) } else { Err(format!("{files:?} files for nothing")) }
+    })
+    .await;
 }

@@ -1,5 +1,6 @@
 //! `quipu log`: logs as wholes.
 
+mod delete;
 mod describe;
 mod json;
 mod settings;
@@ -10,13 +11,14 @@ use clap::{Args, Subcommand};
 use quipu_sdk::{Client, Offset};
 use serde::Serialize;
 
+use self::delete::DeleteArguments;
 use self::describe::DescribeArguments;
 use self::json::JsonLog;
 use self::settings::{AlterArguments, CreateArguments};
 use super::failure::Failure;
 use quipu_server::output::{self, counted};
 
-/// Create, change, list, describe and trim logs.
+/// Create, change, list, describe, trim and delete logs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Create(CreateArguments),
@@ -24,6 +26,7 @@ pub(crate) enum LogCommand {
     List(ListArguments),
     Describe(DescribeArguments),
     Trim(TrimArguments),
+    Delete(DeleteArguments),
 }
 
 /// List the logs, one name a line.
@@ -62,6 +65,7 @@ impl LogCommand {
             Self::List(arguments) => list(&arguments, client).await,
             Self::Describe(arguments) => describe::run(arguments, client).await,
             Self::Trim(arguments) => trim(arguments, client).await,
+            Self::Delete(arguments) => delete::run(arguments, client).await,
         }
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct CreateArguments {
 #[command(after_help = "\
 Examples:
   quipu log alter orders --retention-bytes 10737418240 --retention-ms none
-  quipu log alter orders --compression lz4,zstd --max-timestamp-after-ms 60000")]
+  quipu log alter orders --compression none,lz4 --max-timestamp-after-ms 60000")]
 pub(crate) struct AlterArguments {
     /// The log's name.
     name: String,
@@ -69,7 +69,8 @@ struct SettingArguments {
     #[arg(long, value_name = "MS|none")]
     retention_ms: Option<Bound>,
     /// The codecs that batches may have, of none, gzip, snappy, lz4 and zstd,
-    /// with commas between them. At first any.
+    /// with commas between them. At first any. Our clients send a batch that
+    /// does not get smaller uncompressed, so that none belongs beside a codec.
     #[arg(long, value_name = "any|CODECS")]
     compression: Option<Codecs>,
     /// How far a record's timestamp may lie before the leader's clock, in
