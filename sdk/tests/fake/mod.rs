@@ -304,9 +304,9 @@ impl World {
     }
 
     /// Whether `node` leads, or what it says instead.
-    fn check_leader(&self, node: usize, log: &str) -> Result<(), v1::Error> {
-        let state = self.state();
-        if state.behind.contains(&node) || !state.logs.contains_key(log) {
+    fn check_leader(&self, node: usize, log: &str, log_id: u64) -> Result<(), v1::Error> {
+        let mut state = self.state();
+        if state.behind.contains(&node) || state.find(log, log_id).is_err() {
             return Err(v1::Error::unknown_log(log));
         }
         if state.leader == node {

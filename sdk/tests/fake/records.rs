@@ -39,7 +39,7 @@ impl Records for Node {
         self.world.state().reads.push((self.node, request.clone()));
         self.world.changed();
         if request.consistency() != v1::Consistency::Local {
-            self.world.check_leader(self.node, &request.log)?;
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
         }
         let script = self.world.state().on_read.pop_front();
         if let Some(OnRead::Refuse(error)) = script {
@@ -69,7 +69,7 @@ impl Records for Node {
     async fn offsets(&self, request: Request<v1::OffsetsRequest>) -> Result<Response<v1::OffsetsResponse>, Status> {
         let request = request.into_inner();
         if request.consistency() != v1::Consistency::Local {
-            self.world.check_leader(self.node, &request.log)?;
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
         }
         let mut state = self.world.state();
         let log = state.find(&request.log, request.log_id)?;
@@ -78,7 +78,7 @@ impl Records for Node {
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let v1::TrimRequest { log, to } = request.into_inner();
-        self.world.check_leader(self.node, &log)?;
+        self.world.check_leader(self.node, &log, 0)?;
         let mut state = self.world.state();
         let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };
         log.start = log.start.max(to.min(log.end));
@@ -109,7 +109,7 @@ impl Node {
                 Ok(appended) => answer(Outcome::Appended(appended)),
                 Err(error) => answer(Outcome::Error(error)),
             };
-            let land = || self.world.check_leader(self.node, &log).and_then(|()| self.world.land(&log, log_id, &batch));
+            let land = || self.world.check_leader(self.node, &log, log_id).and_then(|()| self.world.land(&log, log_id, &batch));
             let answer = match script {
                 OnAppend::Land => outcome(land()),
                 OnAppend::LandAndAnswerLate => {
