@@ -188,7 +188,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 .encode_to_vec(),
         ),
         (2, v1::CreateLogRequest { name: "another".to_owned(), config }.encode_to_vec()),
-        (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2 }.encode_to_vec()),
+        (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2, ..v1::ListLogsRequest::default() }.encode_to_vec()),
         (4, v1::DescribeLogRequest { name: log }.encode_to_vec()),
         (5, Vec::new()),
         (6, Vec::new()),

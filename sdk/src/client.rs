@@ -6,18 +6,15 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{LogName, LogPattern, Offset, OffsetRange, v1};
 
-use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, Target};
-use crate::wire::{LogPage, Meaning, Plain};
+use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
+use crate::wire::{Meaning, Plain};
 use crate::{
     AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
-    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Producer, ProducerConfig, Reader,
-    ReaderConfig, RequestError, TrimError,
+    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Logs, Producer, ProducerConfig,
+    Reader, ReaderConfig, RequestError, TrimError,
 };
-
-/// How many logs are asked for at once.
-const LIST_PAGE: u32 = 1_000;
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
 /// connections and what is known of leaders.
@@ -55,34 +52,30 @@ impl Client {
     /// The name is free at once: a new log of that name has another id, and no
     /// producer or reader of the deleted one ever comes to it. May be repeated.
     pub async fn delete_log(&self, log: &LogName) -> Result<LogSummary, DeleteLogError> {
-        let described = self.describe_log(log).await?.log;
-        let request = || v1::DeleteLogRequest { name: log.to_string(), id: described.id.get() };
+        let found = self.logs(Some(log.into())).next().await?;
+        let found = found.ok_or_else(|| DeleteLogError::UnknownLog { log: log.clone() })?;
+        let request = || v1::DeleteLogRequest { name: log.to_string(), id: found.id.get() };
         let call = |channel| async { ClusterClient::new(channel).delete_log(request()).await };
         // By its id, so that an attempt whose answer was lost does not meet
         // another log.
         self.cluster.call(Target::Any, call).await.map_err(|error| delete_log_error(log, error))?;
-        Ok(described)
+        Ok(found)
     }
 
     /// All logs, by name.
     pub async fn list_logs(&self) -> Result<Vec<LogSummary>, RequestError> {
-        let mut logs: Vec<LogSummary> = Vec::new();
-        loop {
-            let after = logs.last().map(|log| log.name.to_string()).unwrap_or_default();
-            let request = || v1::ListLogsRequest { after: after.clone(), limit: LIST_PAGE };
-            let call = |channel| async {
-                ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).list_logs(request()).await
-            };
-            let answer = self.cluster.call(Target::Any, call).await.map_err(PursuitError::into_request_error)?;
-            let more = answer.value.more;
-            let LogPage(page) = understand(answer)?;
-            // A page that brings nothing new would be asked for again for ever.
-            let goes_on = page.last().is_some_and(|last| logs.last().is_none_or(|before| before.name < last.name));
-            logs.extend(page);
-            if !(more && goes_on) {
-                return Ok(logs);
-            }
+        let mut logs = self.logs(None);
+        let mut all = Vec::new();
+        while let Some(log) = logs.next().await? {
+            all.push(log);
         }
+        Ok(all)
+    }
+
+    /// The logs whose names match `pattern`, all of them without one, by name.
+    /// Asked for in pages, as they are taken.
+    pub fn logs(&self, pattern: Option<LogPattern>) -> Logs {
+        Logs::new(Arc::clone(&self.cluster), pattern)
     }
 
     /// A log, with what each of its replicas says of itself.
@@ -175,7 +168,7 @@ pub(crate) async fn offsets(
 }
 
 /// Turns an answer into what it means, if it means anything.
-fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
+pub(crate) fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
     let address = answer.address;
     T::of(answer.value).map_err(|malformed| RequestError::Protocol { address, violation: malformed.to_string() })
 }

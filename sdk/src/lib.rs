@@ -42,6 +42,7 @@ mod client;
 mod cluster;
 mod config;
 mod errors;
+mod listing;
 mod logs;
 mod nodes;
 mod producer;
@@ -55,6 +56,7 @@ pub use errors::{
     AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
     SendError, TrimError,
 };
+pub use listing::Logs;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole,
     ReplicaState,
@@ -65,4 +67,4 @@ pub use reader::{ReadRecord, Reader};
 
 pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
-pub use quipu_protocol::{LogName, LogNameError, NodeId, Offset, OffsetRange, Timestamp};
+pub use quipu_protocol::{LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, Timestamp};

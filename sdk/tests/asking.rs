@@ -5,6 +5,7 @@ mod fake;
 use std::time::Duration;
 
 use fake::{FakeCluster, log};
+use futures_util::StreamExt as _;
 use quipu_sdk::{
     AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
     LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, system,
@@ -39,6 +40,10 @@ async fn a_log_is_created_once_and_found_again() {
     let listed: Vec<String> =
         client.list_logs().await.expect("listed").iter().map(|log| log.name.to_string()).collect();
     assert_eq!(listed, ["a", "b", "c", "invoices", "orders"], "through all pages, by name");
+    let some = client.logs(Some("*o*s".parse().expect("a pattern"))).into_stream();
+    let some: Vec<String> = some.map(|log| log.expect("listed").name.to_string()).collect().await;
+    assert_eq!(some, ["invoices", "orders"]);
+    assert!(client.logs(Some("*x*".parse().expect("a pattern"))).next().await.expect("listed").is_none());
 }
 
 #[tokio::test]

@@ -207,6 +207,7 @@ impl Catalog {
             None => Outcome::Error(v1::Error::unknown_log(&deletion.name)),
             Some(log) => {
                 self.names.remove(&log.name);
+                self.loads.remove(log);
                 self.logs.remove(&id);
                 self.version += 1;
                 Outcome::LogDeleted(LogDeleted { deleted: true })
@@ -221,7 +222,9 @@ impl Catalog {
         let id = LogId::new(self.next_log);
         self.next_log += 1;
         self.names.insert(name.clone(), id);
-        self.logs.insert(id, CatalogLog { name, config, wanted: founders.clone(), founders });
+        let log = CatalogLog { name, config, wanted: founders.clone(), founders };
+        self.loads.add(&log);
+        self.logs.insert(id, log);
         self.version += 1;
         Outcome::LogCreated(LogCreated { log: self.summary(id), created: true })
     }

@@ -1,12 +1,16 @@
 //! What the catalog knows, in memory and as its image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::{BootCount, ClusterId, Incarnation, LogId, LogName, NodeId, ReplicaId, Timestamp, stored, v1};
+use quipu_protocol::{
+    BootCount, ClusterId, Incarnation, LogId, LogName, LogPattern, NodeId, ReplicaId, Timestamp, stored, v1,
+};
 
 use super::FIRST_ALLOTTED_REPLICA;
+use super::placement::Loads;
 use crate::machine::MachineError;
 
 /// The catalog's state.
@@ -22,6 +26,8 @@ pub struct Catalog {
     pub(super) logs: BTreeMap<LogId, CatalogLog>,
     /// The logs by name; follows from `logs`.
     pub(super) names: BTreeMap<LogName, LogId>,
+    /// What each node has to do; follows from `logs`.
+    pub(super) loads: Loads,
     pub(super) next_log: u64,
     pub(super) next_replica: u64,
     pub(super) next_producer: i64,
@@ -82,6 +88,7 @@ impl Default for Catalog {
             nodes: BTreeMap::new(),
             logs: BTreeMap::new(),
             names: BTreeMap::new(),
+            loads: Loads::default(),
             next_log: LogId::CATALOG.get() + 1,
             next_replica: FIRST_ALLOTTED_REPLICA,
             next_producer: 1,
@@ -134,10 +141,14 @@ impl Catalog {
         Some((id, self.logs.get(&id)?))
     }
 
-    /// At most `limit` logs whose names come after `after`, by name; and
-    /// whether there are more.
-    pub fn logs_after(&self, after: &str, limit: usize) -> (Vec<v1::LogSummary>, bool) {
-        let mut later = self.names.iter().skip_while(|(name, _)| name.as_str() <= after);
+    /// At most `limit` logs whose names come after `after` and match `pattern`,
+    /// by name; and whether there are more.
+    pub fn logs_after(&self, after: &str, pattern: Option<&LogPattern>, limit: usize) -> (Vec<v1::LogSummary>, bool) {
+        let prefix = pattern.map_or("", LogPattern::prefix);
+        let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        let later = self.names.range::<str, _>((from, Bound::Unbounded));
+        let later = later.take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let mut later = later.filter(|(name, _)| pattern.is_none_or(|pattern| pattern.matches(name)));
         let page = later.by_ref().take(limit).filter_map(|(_, &id)| self.summary(id)).collect();
         (page, later.next().is_some())
     }
@@ -200,6 +211,7 @@ impl Catalog {
             let id = LogId::new(log.id);
             let log = CatalogLog::from_stored(log).map_err(bad)?;
             catalog.names.insert(log.name.clone(), id);
+            catalog.loads.add(&log);
             catalog.logs.insert(id, log);
         }
         Ok(catalog)

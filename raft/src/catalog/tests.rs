@@ -307,7 +307,7 @@ fn logs_are_listed_in_pages() {
         story.created(name, 1);
     }
     let names = |after: &str, limit| {
-        let (page, more) = story.catalog.logs_after(after, limit);
+        let (page, more) = story.catalog.logs_after(after, None, limit);
         (page.into_iter().map(|log| log.name).collect::<Vec<_>>(), more)
     };
     assert_eq!(names("", 2), (vec!["a".to_owned(), "b".to_owned()], true));
@@ -451,4 +451,86 @@ fn deletion_of_what_never_was_is_refused() {
     }
     assert!(!story.catalog.is_deleted(LogId::CATALOG) && !story.catalog.is_deleted(LogId::new(99)));
     assert_eq!(story.catalog, before);
+}
+
+/// All names that match, a page of `limit` after the other, and the pages.
+fn listed(catalog: &Catalog, pattern: Option<&str>, limit: usize) -> (Vec<String>, usize) {
+    let pattern = pattern.map(|pattern| pattern.parse().expect("a pattern"));
+    let (mut names, mut pages) = (Vec::<String>::new(), 0);
+    loop {
+        let after = names.last().cloned().unwrap_or_default();
+        let (page, more) = catalog.logs_after(&after, pattern.as_ref(), limit);
+        assert!(page.len() <= limit && (!more || page.len() == limit));
+        names.extend(page.into_iter().map(|log| log.name));
+        pages += 1;
+        if !more {
+            return (names, pages);
+        }
+    }
+}
+
+#[test]
+fn logs_are_listed_by_pattern_in_pages() {
+    let mut story = Story::founded(3);
+    for name in ["orders", "orders/eu", "orders/us", "ordersX", "payments/eu", "a"] {
+        story.created(name, 1);
+    }
+    for limit in 1..4 {
+        let names = |pattern| listed(&story.catalog, pattern, limit).0;
+        assert_eq!(names(None), ["a", "orders", "orders/eu", "orders/us", "ordersX", "payments/eu"]);
+        assert_eq!(names(Some("orders/*")), ["orders/eu", "orders/us"]);
+        assert_eq!(names(Some("orders")), ["orders"]);
+        assert_eq!(names(Some("*/eu")), ["orders/eu", "payments/eu"]);
+        assert_eq!(names(Some("?")), ["a"]);
+        assert_eq!(names(Some("b*")), Vec::<String>::new());
+    }
+    let (page, more) = story.catalog.logs_after("orders/us", Some(&"orders/*".parse().expect("a pattern")), 9);
+    assert!(page.is_empty() && !more, "what comes after its last one");
+}
+
+#[test]
+fn ten_thousand_logs_are_created_listed_described_and_deleted() {
+    const LOGS: usize = 10_000;
+    let mut story = Story::founded(5);
+    let tell = |catalog: &mut Catalog, index: usize, command| {
+        let id = EntryId { term: Term::new(1), index: Index::new(100 + index as u64) };
+        let reply = catalog.apply(id, &encode(Timestamp::new(NOW), command)).expect("a known command");
+        let Reply::Catalog(reply) = reply else { panic!("the catalog answers as the catalog") };
+        CatalogReply::decode(reply).expect("a reply").outcome.expect("an outcome")
+    };
+    let config = v1::LogConfig { replicas: 3, max_batch_bytes: 1 << 20, ..v1::LogConfig::default() };
+    let names: Vec<String> = (0..LOGS).map(|n| format!("tenant-{:03}/log-{n:05}", n % 100)).collect();
+    for (n, name) in names.iter().enumerate() {
+        let command = create_log(&name.parse().expect("a log name"), config, []);
+        let created = tell(&mut story.catalog, n, command);
+        assert!(matches!(created, Outcome::LogCreated(LogCreated { created: true, .. })), "{created:?}");
+    }
+    let (all, pages) = listed(&story.catalog, None, 1_000);
+    let mut sorted = names.clone();
+    sorted.sort();
+    assert_eq!((all, pages), (sorted.clone(), 10));
+    assert_eq!(listed(&story.catalog, Some("tenant-042/*"), 7).0.len(), LOGS / 100);
+    for name in &names {
+        let (id, log) = story.catalog.log_named(&name.parse().expect("a log name")).expect("it is there");
+        let summary = story.catalog.summary(id).expect("it is there");
+        assert_eq!((&summary.name, summary.config), (name, Some(config)));
+        assert_eq!(log.founders.len(), 3);
+    }
+    let mut replicas: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for place in story.catalog.logs().values().flat_map(|log| &log.wanted) {
+        *replicas.entry(place.node).or_default() += 1;
+    }
+    assert!(replicas.values().all(|count| *count == LOGS * 3 / 5), "they are spread evenly: {replicas:?}");
+    let mut copy = Catalog::default();
+    copy.install(&story.catalog.image()).expect("its own image");
+    assert_eq!(copy, story.catalog);
+
+    for (n, name) in names.iter().enumerate().filter(|(n, _)| n % 2 == 0) {
+        let name = name.parse().expect("a log name");
+        let id = story.catalog.log_named(&name).expect("it is there").0;
+        assert!(deleted(tell(&mut story.catalog, LOGS + n, delete_log(id, &name))));
+    }
+    assert_eq!(listed(&story.catalog, None, 999).0.len(), LOGS / 2);
+    copy.install(&story.catalog.image()).expect("its own image");
+    assert_eq!(copy, story.catalog);
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
-use quipu_protocol::{LogId, LogName, NodeId, ProducerId, ReplicaId, Timestamp, v1};
+use quipu_protocol::{LogId, LogName, LogPattern, NodeId, ProducerId, ReplicaId, Timestamp, v1};
 use quipu_storage::{Disk, Kv, KvError};
 
 use crate::catalog;
@@ -214,14 +214,19 @@ impl RaftNode {
         }
     }
 
-    /// At most `limit` logs whose names come after `after`, by name, as the
-    /// catalog's leader knows them; and whether there are more.
+    /// At most `limit` logs whose names come after `after` and match `pattern`,
+    /// by name, as the catalog's leader knows them; and whether there are more.
     ///
     /// # Errors
     /// When the catalog's leader does not answer.
-    pub async fn list_logs(&self, after: &str, limit: usize) -> Result<v1::ListLogsResponse, CatalogError> {
+    pub async fn list_logs(
+        &self,
+        after: &str,
+        pattern: Option<&LogPattern>,
+        limit: usize,
+    ) -> Result<v1::ListLogsResponse, CatalogError> {
         self.inner().refresh().await?;
-        let (logs, more) = self.inner().view(|catalog| catalog.logs_after(after, limit)).unwrap_or_default();
+        let (logs, more) = self.inner().view(|catalog| catalog.logs_after(after, pattern, limit)).unwrap_or_default();
         Ok(v1::ListLogsResponse { logs, more })
     }
 

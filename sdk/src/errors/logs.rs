@@ -119,15 +119,6 @@ impl DeleteLogError {
     }
 }
 
-impl From<LogError> for DeleteLogError {
-    fn from(error: LogError) -> Self {
-        match error {
-            LogError::UnknownLog { log } => Self::UnknownLog { log },
-            LogError::Request(error) => Self::Request(error),
-        }
-    }
-}
-
 /// Why a log was not trimmed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TrimError {

@@ -70,9 +70,12 @@ impl Cluster for Node {
     async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
         // Small pages, whatever was asked for.
         const PAGE: usize = 2;
-        let after = request.into_inner().after;
+        let v1::ListLogsRequest { after, pattern, .. } = request.into_inner();
+        let pattern: Option<quipu_sdk::LogPattern> = (!pattern.is_empty()).then(|| pattern.parse().expect("a pattern"));
+        let matches =
+            |name: &String| pattern.as_ref().is_none_or(|pattern| pattern.matches(&name.parse().expect("a name")));
         let state = self.world.state();
-        let later: Vec<_> = state.logs.iter().filter(|(name, _)| **name > after).collect();
+        let later: Vec<_> = state.logs.iter().filter(|(name, _)| **name > after && matches(name)).collect();
         let summary = |(name, log): &(&String, &FakeLog)| v1::LogSummary {
             name: (*name).clone(),
             id: log.id,

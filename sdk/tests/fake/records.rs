@@ -109,7 +109,9 @@ impl Node {
                 Ok(appended) => answer(Outcome::Appended(appended)),
                 Err(error) => answer(Outcome::Error(error)),
             };
-            let land = || self.world.check_leader(self.node, &log, log_id).and_then(|()| self.world.land(&log, log_id, &batch));
+            let land = || {
+                self.world.check_leader(self.node, &log, log_id).and_then(|()| self.world.land(&log, log_id, &batch))
+            };
             let answer = match script {
                 OnAppend::Land => outcome(land()),
                 OnAppend::LandAndAnswerLate => {

@@ -1,7 +1,7 @@
 //! The service `quipu.v1.Cluster`: logs, nodes, producer ids.
 
 use quipu_protocol::v1::cluster_server::Cluster;
-use quipu_protocol::{LogId, LogName, LogNameError, v1};
+use quipu_protocol::{LogId, LogName, LogNameError, LogPattern, v1};
 use tonic::{Request, Response, Status};
 
 use super::{SharedNode, log_id, log_name, refusals, status};
@@ -78,7 +78,7 @@ impl Cluster for ClusterService {
     }
 
     async fn list_logs(&self, request: Request<v1::ListLogsRequest>) -> Result<Response<v1::ListLogsResponse>, Status> {
-        let v1::ListLogsRequest { after, limit } = request.into_inner();
+        let v1::ListLogsRequest { after, limit, pattern } = request.into_inner();
         let limit = match limit {
             0 => DEFAULT_PAGE,
             limit if limit > LARGEST_PAGE => {
@@ -89,7 +89,14 @@ impl Cluster for ClusterService {
         if !after.is_empty() {
             log_name(&after).map_err(|_| status(v1::Error::invalid_argument("after", "it is no log name")))?;
         }
-        let page = self.shared.node.list_logs(&after, limit as usize).await;
+        let pattern: Option<LogPattern> = match &*pattern {
+            "" => None,
+            pattern => Some(pattern.parse().map_err(|why: LogNameError| {
+                let why = why.to_string().replacen("a log name", "a pattern, * and ? apart,", 1);
+                status(v1::Error::invalid_argument("pattern", why))
+            })?),
+        };
+        let page = self.shared.node.list_logs(&after, pattern.as_ref(), limit as usize).await;
         Ok(Response::new(page.map_err(|error| status(refusals::of_catalog(error)))?))
     }
 

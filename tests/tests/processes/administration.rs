@@ -178,3 +178,16 @@ async fn the_space_of_a_deleted_log_is_free_on_every_node_even_one_that_was_down
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_listed_by_pattern() {
+    let cluster = Cluster::start(1).await;
+    for name in ["orders", "orders/eu", "orders/us", "payments/eu"] {
+        cluster.quipu(["log", "create", name]).succeeds().await;
+    }
+    cluster.quipu(["log", "list"]).succeeds().await.prints("orders\norders/eu\norders/us\npayments/eu\n");
+    cluster.quipu(["log", "list", "orders/*"]).succeeds().await.prints("orders/eu\norders/us\n");
+    cluster.quipu(["log", "list", "*/e?"]).succeeds().await.prints("orders/eu\npayments/eu\n");
+    cluster.quipu(["log", "list", "nothing*"]).succeeds().await.prints("");
+    cluster.quipu(["log", "list", "[ab]"]).is_refused().await.complains_of("'['");
+}

@@ -31,7 +31,14 @@ pub(crate) enum LogCommand {
 
 /// List the logs, one name a line.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu log list
+  quipu log list 'orders/*'              quoted, so that the shell leaves it alone")]
 pub(crate) struct ListArguments {
+    /// Only logs whose whole names match: * stands for any characters, / among
+    /// them, ? for one.
+    pattern: Option<String>,
     /// Print one line of JSON for each: name, id, and its configuration as far
     /// as it is set.
     #[arg(long)]
@@ -84,7 +91,9 @@ async fn trim(arguments: TrimArguments, client: &Client) -> Result<(), Failure> 
 
 async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure> {
     let mut output = BufWriter::new(std::io::stdout().lock());
-    for log in client.list_logs().await? {
+    let pattern = arguments.pattern.as_deref().map(str::parse).transpose()?;
+    let mut logs = client.logs(pattern);
+    while let Some(log) = logs.next().await? {
         if arguments.json {
             serde_json::to_writer(&mut output, &JsonLog::new(&log)).map_err(std::io::Error::from)?;
             writeln!(output)?;
