@@ -31,7 +31,7 @@ pub mod types;
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
     AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, NotTaken, ReadChunk, ReadError, Retained,
-    Retention, next_producer_id,
+    Retention, Sought, next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};

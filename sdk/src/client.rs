@@ -6,14 +6,14 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, Offset, OffsetRange, v1};
+use quipu_protocol::{LogName, LogPattern, Offset, OffsetRange, Timestamp, v1};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::wire::{Meaning, Plain};
 use crate::{
     AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
-    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Logs, Producer, ProducerConfig,
-    Reader, ReaderConfig, RequestError, TrimError,
+    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Logs, OffsetAt, Producer,
+    ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
 };
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
@@ -102,6 +102,23 @@ impl Client {
         offsets.map(|offsets| offsets.range).map_err(|error| log_error(log, error))
     }
 
+    /// The first record of a log at or after `at`, by records' own timestamps:
+    /// exact to the record. Records after it may be older, since producers give
+    /// timestamps in any order.
+    pub async fn offset_at(
+        &self,
+        log: &LogName,
+        at: Timestamp,
+        consistency: Consistency,
+    ) -> Result<OffsetAt, LogError> {
+        let target = match consistency {
+            Consistency::Linearizable => Target::Leader(log.clone()),
+            Consistency::Local => Target::Any,
+        };
+        let found = offset_at(&self.cluster, target, log, 0, at, consistency).await;
+        found.map(|(_, found)| found).map_err(|error| log_error(log, error))
+    }
+
     /// Moves a log's start to `to`, or to its end if that is less, and never
     /// back; returns what can be read then. Records before the start are gone
     /// for good, though their space is freed later. May be repeated whatever
@@ -165,6 +182,32 @@ pub(crate) async fn offsets(
     }
     let range = OffsetRange::new(Offset::new(value.start), Offset::new(value.end));
     Ok(Offsets { log_id: value.log_id, range })
+}
+
+/// What `target` says is the first record of `log` at or after `at`, and the
+/// log's id; of no other id than `log_id`, unless that is 0.
+pub(crate) async fn offset_at(
+    cluster: &Arc<Cluster>,
+    target: Target,
+    log: &LogName,
+    log_id: u64,
+    at: Timestamp,
+    consistency: Consistency,
+) -> Result<(u64, OffsetAt), PursuitError> {
+    let request = || v1::OffsetAtRequest {
+        log: log.to_string(),
+        timestamp: at.get(),
+        consistency: consistency.on_wire().into(),
+        log_id,
+    };
+    let call = |channel| async { RecordsClient::new(channel).offset_at(request()).await };
+    let Answer { address, value } = cluster.call(target, call).await?;
+    if value.offset > value.end || value.timestamp.is_some_and(|timestamp| timestamp < at.get()) {
+        let violation = format!("offset {} of {} was named for {}", value.offset, value.end, at.get());
+        return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
+    }
+    let found = OffsetAt { offset: Offset::new(value.offset), timestamp: value.timestamp.map(Timestamp::new) };
+    Ok((value.log_id, found))
 }
 
 /// Turns an answer into what it means, if it means anything.

@@ -51,15 +51,15 @@ pub mod system;
 mod wire;
 
 pub use client::Client;
-pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
+pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
 pub use errors::{
     AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
     SendError, TrimError,
 };
 pub use listing::Logs;
 pub use logs::{
-    AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole,
-    ReplicaState,
+    AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
+    ReplicaRole, ReplicaState,
 };
 pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
 pub use producer::{Append, Delivery, Producer};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use quipu_protocol::batch::Codecs;
-use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term};
+use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp};
 
 /// How a log is set up. Equal configurations make a repeated create succeed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +91,15 @@ pub struct LogSummary {
     pub id: LogId,
     /// How it is set up.
     pub config: LogConfig,
+}
+
+/// The first record at or after a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetAt {
+    /// Its offset; the log's end when there is none yet.
+    pub offset: Offset,
+    /// Its timestamp; `None` when there is none yet.
+    pub timestamp: Option<Timestamp>,
 }
 
 /// The answer to a create.

@@ -10,7 +10,8 @@ use fake::{FakeCluster, OnRead, log, text};
 use futures_util::{FutureExt, TryStreamExt};
 use quipu_protocol::v1;
 use quipu_sdk::{
-    Client, ClientConfig, Consistency, From, NodeId, Offset, ReadError, Reader, ReaderConfig, RequestError, system,
+    Client, ClientConfig, Consistency, From, NodeId, Offset, OffsetAt, OnTrimmed, ReadError, Reader, ReaderConfig,
+    RequestError, Timestamp, system,
 };
 
 fn reader(client: &Client, config: ReaderConfig) -> Reader {
@@ -296,4 +297,55 @@ async fn a_reader_of_a_deleted_log_never_comes_to_a_new_log_of_its_name() {
         assert!(matches!(&error, ReadError::UnknownLog { log: gone } if *gone == log()), "{error}");
         assert!(after.iter().all(|value| ["a", "b", "c"].contains(&value.as_str())), "{after:?} after {from:?}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_begins_at_the_first_record_of_a_time() {
+    let cluster = FakeCluster::start(3).await;
+    for (timestamp, value) in [(10, "a"), (30, "b"), (20, "c"), (40, "d")] {
+        cluster.fill_at(timestamp, &[value]);
+    }
+    for (at, offset, timestamp) in [(5, 0, Some(10)), (20, 1, Some(30)), (31, 3, Some(40)), (41, 4, None)] {
+        let found = cluster.client().offset_at(&log(), Timestamp::new(at), Consistency::Linearizable).await;
+        let expected = OffsetAt { offset: Offset::new(offset), timestamp: timestamp.map(Timestamp::new) };
+        assert_eq!(found.expect("found"), expected);
+        let config = ReaderConfig { from: From::Time(Timestamp::new(at)), ..ReaderConfig::default() };
+        // The first stream is lost: the place stays.
+        cluster.on_read([OnRead::BreakAfter(0)]);
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        let mut values = Vec::new();
+        while let Some(record) = reader.next().await.expect("readable") {
+            values.push(text(record.value));
+        }
+        assert_eq!(values, ["a", "b", "c", "d"][usize::try_from(offset).expect("small")..]);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_to_what_was_trimmed_does_as_it_was_told() {
+    let cluster = FakeCluster::start(3).await;
+    for value in ["a", "b", "c", "d", "e"] {
+        cluster.fill(&[value]);
+    }
+    cluster.trim(3);
+    let read = async |on_trimmed| {
+        let from = From::Offset(Offset::new(1));
+        let config = ReaderConfig { from, on_trimmed, max_records: Some(2), ..ReaderConfig::default() };
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        let mut values = Vec::new();
+        loop {
+            match reader.next().await {
+                Ok(Some(record)) => values.push(text(record.value)),
+                Ok(None) => return Ok((values, reader.skipped())),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let error = read(OnTrimmed::Fail).await.expect_err("it is gone");
+    assert!(
+        matches!(error, ReadError::BelowStart { offset, start } if (offset.get(), start.get()) == (1, 3)),
+        "{error}"
+    );
+    assert_eq!(read(OnTrimmed::Start).await.expect("readable"), (vec!["d".to_owned(), "e".to_owned()], 2));
+    assert_eq!(read(OnTrimmed::End).await.expect("readable"), (Vec::new(), 4));
 }

@@ -17,7 +17,9 @@ mod queue;
 mod read;
 mod retained;
 mod retention;
+mod seek;
 mod settings;
+mod times;
 
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
 use quipu_protocol::environment::{Clock, Environment, Task};
-use quipu_protocol::{Offset, OffsetRange};
+use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
@@ -41,6 +43,7 @@ pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
 pub use retained::Retained;
 pub use retention::Retention;
+pub use seek::Sought;
 pub use settings::{LogSettings, NotTaken};
 
 /// What an acknowledged append got. A majority of the replicas has it on
@@ -174,6 +177,16 @@ impl LogReplica {
     pub async fn read(&self, from: Offset, max_bytes: u64) -> Result<ReadChunk, ReadError> {
         let Inner { group, journal, kv, .. } = &*self.inner;
         read::read(group, journal, &**kv, from, max_bytes).await
+    }
+
+    /// The first record at or after `at`. A batch's records are decompressed to
+    /// at most `max_decompressed_bytes`.
+    ///
+    /// # Errors
+    /// When what is stored cannot be read.
+    pub async fn seek(&self, at: Timestamp, max_decompressed_bytes: usize) -> Result<Sought, ReadError> {
+        let Inner { group, journal, kv, .. } = &*self.inner;
+        seek::seek(group, journal, &**kv, at, max_decompressed_bytes).await
     }
 
     /// Resolves once the record at `offset` can be read here; an error once

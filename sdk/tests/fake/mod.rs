@@ -196,10 +196,15 @@ impl FakeCluster {
 
     /// Appends a batch of so many records behind everybody's back.
     pub(crate) fn fill(&self, values: &[&str]) {
+        self.fill_at(1, values);
+    }
+
+    /// As [`fill`](Self::fill), with this timestamp.
+    pub(crate) fn fill_at(&self, timestamp: i64, values: &[&str]) {
         let mut builder = quipu_protocol::batch::BatchBuilder::new(quipu_sdk::Compression::Lz4);
         for value in values {
             let value = Bytes::copy_from_slice(value.as_bytes());
-            builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(1), value)).expect("fits");
+            builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(timestamp), value)).expect("fits");
         }
         let batch = builder.finish(None).expect("not empty");
         self.world.land(log().as_str(), 0, &batch).expect("lands");

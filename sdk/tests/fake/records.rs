@@ -76,6 +76,28 @@ impl Records for Node {
         Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id }))
     }
 
+    async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
+        let request = request.into_inner();
+        if request.consistency() != v1::Consistency::Local {
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
+        }
+        let mut state = self.world.state();
+        let log = state.find(&request.log, request.log_id)?;
+        let records = log.batches.iter().flat_map(|(_, batch)| {
+            quipu_protocol::batch::records(batch, 1 << 30).expect("sound").map(|record| record.expect("sound"))
+        });
+        let found = records
+            .map(|(offset, record)| (offset.get(), record.timestamp.get()))
+            .find(|(offset, timestamp)| *offset >= log.start && *timestamp >= request.timestamp);
+        Ok(Response::new(v1::OffsetAtResponse {
+            offset: found.map_or(log.end, |(offset, _)| offset),
+            timestamp: found.map(|(_, timestamp)| timestamp),
+            start: log.start,
+            end: log.end,
+            log_id: log.id,
+        }))
+    }
+
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let v1::TrimRequest { log, to } = request.into_inner();
         self.world.check_leader(self.node, &log, 0)?;

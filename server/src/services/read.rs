@@ -20,7 +20,7 @@ use futures_util::future::{self, Either};
 use futures_util::stream::BoxStream;
 use quipu_protocol::batch::BatchHeader;
 use quipu_protocol::v1::{self, Consistency, read_request::From};
-use quipu_protocol::{LogId, LogName, Offset, OffsetRange};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange, Timestamp};
 use quipu_raft::{LogReplica, ReadChunk, ReadError, StopReason};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
@@ -49,6 +49,38 @@ pub(super) async fn settled_range(
     let replica = found.map_err(|error| refusals::of_lookup_for_leader(name, error))?;
     let range = replica.linearizable_range().await.map_err(|error| refusals::of_range(&shared.node, name, error))?;
     Ok((replica, range))
+}
+
+/// The first record at or after `at`, as fresh as asked for.
+pub(super) async fn offset_at(
+    shared: &SharedNode,
+    name: &LogName,
+    id: Option<LogId>,
+    at: Timestamp,
+    consistency: Consistency,
+) -> Result<v1::OffsetAtResponse, v1::Error> {
+    let (replica, _) = settled_range(shared, name, id, consistency).await?;
+    let most = usize::try_from(shared.settings.max_decompressed_bytes).unwrap_or(usize::MAX);
+    let found = replica.seek(at, most).await.map_err(|error| refusal(shared, name, &replica, Offset::ZERO, error))?;
+    Ok(v1::OffsetAtResponse {
+        offset: found.record.map_or(found.range.end(), |(offset, _)| offset).get(),
+        timestamp: found.record.map(|(_, timestamp)| timestamp.get()),
+        start: found.range.start().get(),
+        end: found.range.end().get(),
+        log_id: replica.group().key().group.get(),
+    })
+}
+
+/// Why there is nothing to read. What a replica that has stopped does not find,
+/// it may have been told to forget.
+fn refusal(shared: &SharedNode, name: &LogName, replica: &LogReplica, at: Offset, error: ReadError) -> v1::Error {
+    match error {
+        ReadError::Storage(reason) if replica.group().is_stopped() => {
+            tracing::debug!(log = %name, %reason, "a replica that was read from has stopped");
+            refusals::of_stopped(&shared.node, name, &StopReason::Shutdown)
+        }
+        error => refusals::of_read(shared.node_id, at, error),
+    }
 }
 
 /// Checks a request, and settles where it begins.
@@ -149,24 +181,12 @@ impl Reader {
                 return Err(ending());
             }
             let read = self.replica.read(self.next, self.max_bytes).await;
-            let chunk = read.map_err(|error| self.refusal(error))?;
+            let chunk = read.map_err(|error| refusal(&self.shared, &self.name, &self.replica, self.next, error))?;
             // The first answer says where the reader is, even at the end.
             if !chunk.batches.is_empty() || self.state == State::First || self.stop.reached(self.next) {
                 return Ok(self.take(chunk));
             }
             self.wait_for_more().await?;
-        }
-    }
-
-    /// Why there is nothing to read. What a replica that has stopped does not
-    /// find, it may have been told to forget.
-    fn refusal(&self, error: ReadError) -> v1::Error {
-        match error {
-            ReadError::Storage(reason) if self.replica.group().is_stopped() => {
-                tracing::debug!(log = %self.name, %reason, "a replica that was read from has stopped");
-                refusals::of_stopped(&self.shared.node, &self.name, &StopReason::Shutdown)
-            }
-            error => refusals::of_read(self.shared.node_id, self.next, error),
         }
     }
 

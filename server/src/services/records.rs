@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::stream::BoxStream;
 use quipu_protocol::v1::records_server::Records;
 use quipu_protocol::v1::{self, Consistency};
-use quipu_protocol::{LogId, Offset};
+use quipu_protocol::{LogId, Offset, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
@@ -57,6 +57,15 @@ impl Records for RecordsService {
         let (replica, range) = settled.map_err(status)?;
         let log_id = replica.group().key().group.get();
         Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get(), log_id }))
+    }
+
+    async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
+        let request = request.into_inner();
+        let consistency = consistency(request.consistency).map_err(status)?;
+        let name = log_name(&request.log).map_err(status)?;
+        let id = log_id(request.log_id);
+        let found = read::offset_at(&self.shared, &name, id, Timestamp::new(request.timestamp), consistency).await;
+        Ok(Response::new(found.map_err(status)?))
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {

@@ -191,3 +191,96 @@ async fn logs_are_listed_by_pattern() {
     cluster.quipu(["log", "list", "nothing*"]).succeeds().await.prints("");
     cluster.quipu(["log", "list", "[ab]"]).is_refused().await.complains_of("'['");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_read_from_a_time_on_to_the_record() {
+    let cluster = Cluster::start(3).await;
+    let name = cluster.create("orders").await;
+    let producer = cluster.client().producer(&name, ProducerConfig::default()).expect("a sound configuration");
+    // 2026-01-01T00:00:00Z, and so many minutes after it.
+    let minute = |minutes: i64, value: &'static str| {
+        Record::new(Timestamp::new(1_767_225_600_000 + minutes * 60_000), value.into())
+    };
+    producer.append(vec![minute(0, "a"), minute(1, "b"), minute(2, "c")]).await.expect("appended");
+    producer.append(vec![minute(5, "d"), minute(4, "e")]).await.expect("appended");
+    let read = async |arguments: &[&str]| {
+        let arguments = ["read", "orders"].iter().chain(arguments).copied().collect::<Vec<_>>();
+        let bootstrap = cluster.nodes()[0].address().to_owned();
+        let read = Command::new(arguments).variable("QUIPU_BOOTSTRAP", &bootstrap).succeeds().await;
+        read.text().to_owned()
+    };
+    assert_eq!(
+        read(&["--since", "2026-01-01T00:01:00Z"]).await,
+        "b
+c
+d
+e
+"
+    );
+    assert_eq!(
+        read(&["--since", "2026-01-01T00:01:00.001Z", "--max-records", "2"]).await,
+        "c
+d
+"
+    );
+    assert_eq!(
+        read(&["--since", "2026-01-01T00:04:30Z"]).await,
+        "d
+e
+"
+    );
+    assert_eq!(read(&["--since", "2026-01-01T00:05:01Z"]).await, "");
+    assert_eq!(read(&["--since", "-5m"]).await, "", "all of them are older");
+    producer.append(vec![producer.record("now")]).await.expect("appended");
+    assert_eq!(
+        read(&["--since", "-5m"]).await,
+        "now
+"
+    );
+    assert_eq!(
+        read(&["--max-bytes", "3"]).await,
+        "a
+b
+c
+"
+    );
+    assert_eq!(
+        read(&["--from", "5", "--max-bytes", "1"]).await,
+        "now
+",
+        "one record always is printed"
+    );
+    for node in ["1", "2", "3"] {
+        eventually("every replica finds it in its own copy", async || {
+            let read = cluster.quipu(["read", "orders", "--since", "2026-01-01T00:03:00Z", "--replica", node]);
+            let read = read.run().await;
+            if read.bytes()
+                == b"d
+e
+now
+"
+            {
+                Ok(())
+            } else {
+                Err(read.to_string())
+            }
+        })
+        .await;
+    }
+
+    cluster.quipu(["log", "trim", "orders", "--to", "3"]).succeeds().await;
+    cluster.quipu(["read", "orders", "--from", "1"]).is_refused().await.complains_of("below the log's start, 3");
+    let skipped = cluster.quipu(["read", "orders", "--from", "1", "--on-trimmed", "start"]).succeeds().await;
+    skipped.mentions("2 records that had been trimmed were left out").prints(
+        "d
+e
+now
+",
+    );
+    assert_eq!(
+        read(&["--since", "2026-01-01T00:00:00Z", "--max-records", "1"]).await,
+        "d
+"
+    );
+    let _ = cluster.quipu(["read", "orders", "--since", "noon"]).run().await.exits_with(2);
+}
