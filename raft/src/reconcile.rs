@@ -78,7 +78,7 @@ impl Reconciler {
         }
         self.learn_nodes();
         replicas::start_and_stop(&self.node, &self.catalog, &self.leaving).await;
-        self.leaving.sweep(&self.node, &self.catalog, version);
+        self.leaving.sweep(&self.node, &self.catalog);
         if !counted {
             // A new disk whose copy of the catalog is still on its way to the
             // present; or one that was replaced, which is told so.

@@ -135,6 +135,12 @@ impl Catalog {
         id != LogId::CATALOG && id.get() < self.next_log && !self.logs.contains_key(&id)
     }
 
+    /// How many logs were deleted so far.
+    pub fn deletions(&self) -> u64 {
+        let created = self.next_log.saturating_sub(LogId::CATALOG.get() + 1);
+        created.saturating_sub(self.logs.len() as u64)
+    }
+
     /// The log of that name.
     pub fn log_named(&self, name: &LogName) -> Option<(LogId, &CatalogLog)> {
         let id = *self.names.get(name)?;

@@ -431,6 +431,7 @@ fn deleted_log_frees_its_name_and_never_its_ids() {
     assert!(!deleted(story.tell(delete_log(id, &name))));
     let second = story.created("orders", 3);
     assert!(!deleted(story.tell(delete_log(id, &name))));
+    assert_eq!(story.catalog.deletions(), 1);
     assert_eq!(story.log("orders"), second, "a repeated command does not meet it");
     assert!(story.id("orders") > id);
     for place in &second.founders {

@@ -21,12 +21,12 @@ mod seek;
 mod settings;
 mod times;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
-use quipu_protocol::environment::{Clock, Environment, Task};
+use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
@@ -67,9 +67,10 @@ struct Inner {
     queue: Arc<queue::AppendQueue>,
     journal: Journal,
     kv: Arc<dyn Kv>,
-    clock: Arc<dyn Clock>,
+    environment: Environment,
     _proposer: Task,
-    _retention: Task,
+    /// Runs once there is something that goes.
+    retention: Mutex<Option<Task>>,
 }
 
 impl LogReplica {
@@ -94,13 +95,25 @@ impl LogReplica {
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
         let clock = Arc::clone(&environment.clock);
-        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), Arc::clone(&clock));
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clock);
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
-        let settings = queue.settings().subscribe();
-        let kept = retention::enforce(settings, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
-        let kept = environment.tasks.spawn("log-retention", Box::pin(kept));
-        let inner = Inner { group, queue, journal, kv, clock, _proposer: proposer, _retention: kept };
-        Ok(Self { inner: Arc::new(inner) })
+        let (environment, retention) = (environment.clone(), Mutex::default());
+        let inner = Inner { group, queue, journal, kv, environment, _proposer: proposer, retention };
+        let log = Self { inner: Arc::new(inner) };
+        log.keep();
+        Ok(log)
+    }
+
+    /// Sees to it that the log keeps no more than it is to.
+    fn keep(&self) {
+        let Inner { group, queue, kv, environment, retention, .. } = &*self.inner;
+        // Whoever holds it changes it in one step.
+        let mut retention = retention.lock().unwrap_or_else(PoisonError::into_inner);
+        if retention.is_none() && queue.settings().borrow().retention.is_some() {
+            let (settings, clock) = (queue.settings().subscribe(), Arc::clone(&environment.clock));
+            let kept = retention::enforce(settings, group.clone(), Arc::clone(kv), clock);
+            *retention = Some(environment.tasks.spawn("log-retention", Box::pin(kept)));
+        }
     }
 
     /// Its group: leader, members, shutting down.
@@ -114,7 +127,7 @@ impl LogReplica {
     /// Has no deadline: whoever gives up waiting must take the outcome for
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.inner.queue.push(batch, &*self.inner.clock)
+        self.inner.queue.push(batch, &*self.inner.environment.clock)
     }
 
     /// What its appends hold, and by which options that is bounded.
@@ -128,7 +141,7 @@ impl LogReplica {
     /// # Errors
     /// Trimming again is harmless, whatever became of the first attempt.
     pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
-        match self.inner.group.propose(queue::trim(self.inner.clock.wall(), to)).await? {
+        match self.inner.group.propose(queue::trim(self.inner.environment.clock.wall(), to)).await? {
             Reply::Trim(range) => Ok(range),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
@@ -146,7 +159,9 @@ impl LogReplica {
 
     /// Takes and keeps what `settings` say from now on.
     pub fn follow(&self, settings: LogSettings) {
-        self.inner.queue.settings().send_if_modified(|held| std::mem::replace(held, settings) != settings);
+        if self.inner.queue.settings().send_if_modified(|held| std::mem::replace(held, settings) != settings) {
+            self.keep();
+        }
     }
 
     /// What can be read here, as far as this replica has applied.

@@ -50,7 +50,7 @@ impl Retention {
     }
 
     /// Whether anything ever goes.
-    fn is_some(&self) -> bool {
+    pub(super) fn is_some(&self) -> bool {
         self.bytes.is_some() || self.age.is_some()
     }
 
@@ -87,8 +87,8 @@ impl LogMachine {
     }
 }
 
-/// Trims the log wherever this replica leads, until the group stops. A log that
-/// keeps all costs nothing until its settings change.
+/// Trims the log wherever this replica leads, until the group stops. Waits while
+/// its settings keep all.
 pub(super) async fn enforce(
     mut settings: watch::Receiver<LogSettings>,
     group: Group<LogMachine>,

@@ -1,12 +1,13 @@
 //! Replicas that leave this node for good, and what they leave behind.
 //!
 //! ```text
-//!   runs ──▶ stopped ──▶ the catalog's state kept ──▶ retired ──▶ rows removed
-//!                        (journal, stable storage)    (journal)    (Kv)
+//!   runs ──▶ stopped ──▶ the catalog's state kept ──▶ rows removed ──▶ retired
+//!                        (journal, stable storage)    (Kv)             (journal)
 //! ```
 //!
 //! A node may have been down when a log was deleted, or have crashed halfway:
-//! what its journal and its rows hold is looked at as well.
+//! what its journal holds is looked at as well, and, once after a start, its
+//! rows: a crash may bring rows back that had been removed.
 //!
 //! # Invariants
 //! - A replica that was not deleted as far as this node knows is left alone: a
@@ -19,8 +20,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
-use quipu_storage::{Kv, KvError};
 
 use crate::catalog::Catalog;
 use crate::group::Group;
@@ -34,7 +35,7 @@ const POISONED: &str = "a holder of this lock panicked";
 #[derive(Default)]
 pub(super) struct Leaving {
     under_way: Arc<Mutex<BTreeSet<ReplicaKey>>>,
-    /// As of which version of the catalog nothing of a deleted log is left.
+    /// After how many deletions nothing of a deleted log is left.
     swept: Option<u64>,
 }
 
@@ -64,15 +65,16 @@ impl Leaving {
         });
     }
 
-    /// Forgets what is left here of logs that were deleted, as of the
-    /// catalog's `version`.
-    pub(super) fn sweep(&mut self, node: &Arc<Inner>, catalog: &Group<Catalog>, version: u64) {
-        if self.swept == Some(version) {
+    /// Forgets what is left here of logs that were deleted.
+    pub(super) fn sweep(&mut self, node: &Arc<Inner>, catalog: &Group<Catalog>) {
+        let deletions = catalog.view(Catalog::deletions);
+        if self.swept == Some(deletions) {
             return;
         }
-        match left(node.journal(), &**node.kv(), catalog) {
+        let rows = if self.swept.is_none() && deletions > 0 { machine::keys(&**node.kv()) } else { Ok(Vec::new()) };
+        match rows.map(|rows| left(node.journal(), rows, catalog)) {
             Ok(left) if left.is_empty() && self.under_way.lock().expect(POISONED).is_empty() => {
-                self.swept = Some(version);
+                self.swept = Some(deletions);
             }
             Ok(left) => {
                 for key in left {
@@ -84,18 +86,19 @@ impl Leaving {
     }
 }
 
-/// The replicas of deleted logs of which something is left here.
-fn left(journal: &Journal, kv: &dyn Kv, catalog: &Group<Catalog>) -> Result<BTreeSet<ReplicaKey>, KvError> {
-    let mut found: BTreeSet<ReplicaKey> = journal.replicas().into_iter().collect();
-    found.extend(machine::keys(kv)?);
+/// The replicas of deleted logs of which something is in the journal or has
+/// `rows`.
+fn left(journal: &Journal, rows: Vec<ReplicaKey>, catalog: &Group<Catalog>) -> BTreeSet<ReplicaKey> {
+    let mut found: BTreeSet<ReplicaKey> = journal.replicas().into_iter().chain(rows).collect();
     catalog.view(|catalog| found.retain(|key| catalog.is_deleted(key.group)));
-    Ok(found)
+    found
 }
 
 async fn forget(catalog: &Group<Catalog>, journal: &Journal, kv: &dyn Kv, key: ReplicaKey) -> io::Result<()> {
     catalog.keep_state().await?;
+    machine::remove(kv, key).map_err(io::Error::other)?;
     if journal.replicas().contains(&key) {
         log_store::retire(journal, key).await?;
     }
-    machine::remove(kv, key).map_err(io::Error::other)
+    Ok(())
 }
