@@ -33,11 +33,14 @@ const UNARY: [&str; 7] = [
 const APPEND_ONE: usize = 0;
 const APPEND: &str = "/quipu.v1.Records/Append";
 const READ: &str = "/quipu.v1.Records/Read";
+/// What came later: the calls above keep their numbers.
+const MORE: [&str; 3] = ["/quipu.v1.Records/OffsetAt", "/quipu.v1.Cluster/AlterLog", "/quipu.v1.Cluster/DeleteLog"];
+const FIRST_OF_MORE: usize = UNARY.len() + 2;
 
 /// A read gives so many messages at most before its client leaves.
 const READ_MESSAGES: usize = 4;
 /// A node serves so many inputs, and its disk takes so many bytes, before
-/// there is a new one: logs and records only ever get more.
+/// there is a new one: logs may be deleted, and records only ever get more.
 const INPUTS: u32 = 5_000;
 const DISK_BYTES: u64 = 96 << 20;
 
@@ -60,12 +63,13 @@ pub fn run(input: &[u8]) {
 
 fn call(node: &Node, input: &[u8]) {
     let (how, message) = choice(input);
-    let (sealed, which) = (how & SEALED != 0, usize::from(how & 0xf) % (UNARY.len() + 2));
+    let (sealed, which) = (how & SEALED != 0, usize::from(how & 0xf) % (FIRST_OF_MORE + MORE.len()));
     let message = Bytes::copy_from_slice(message);
     node.talk(async |channel| {
         let mut client = Grpc::new(channel);
         client.ready().await.expect("the node takes calls");
-        if let Some(path) = UNARY.get(which) {
+        let unary = UNARY.get(which).or_else(|| MORE.get(which.checked_sub(FIRST_OF_MORE)?));
+        if let Some(path) = unary {
             let message = if which == APPEND_ONE && sealed { seal(&message) } else { message };
             let path = PathAndQuery::from_static(path);
             typed(client.unary::<Bytes, Bytes, _>(Request::new(message), path, Raw).await.map(drop));
@@ -154,7 +158,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             builder.push(&Record::new(Timestamp::new(7), Bytes::from(vec![b'x'; 40]))).expect("room");
         }
         let batch = builder.finish(None).expect("records");
-        v1::AppendRequest { request: 9, log: LOG.to_owned(), batch }.encode_to_vec()
+        v1::AppendRequest { request: 9, log: LOG.to_owned(), batch, ..v1::AppendRequest::default() }.encode_to_vec()
     };
     let log = LOG.to_owned();
     let linearizable = v1::Consistency::Linearizable.into();
@@ -166,10 +170,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
             max_bytes: 1000,
             follow,
             consistency: linearizable,
+            log_id: 0,
         };
         request.encode_to_vec()
     };
     let config = Some(v1::LogConfig { replicas: 1, max_batch_bytes: 4096, ..v1::LogConfig::default() });
+    let alteration = v1::LogAlteration {
+        retention_bytes: Some(1 << 20),
+        codecs: Some(0),
+        max_timestamp_after_ms: Some(1 << 40),
+        ..v1::LogAlteration::default()
+    };
     let appends: Vec<u8> = [Compression::None, Compression::Gzip]
         .map(append)
         .iter()
@@ -181,9 +192,13 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<(u8, Vec<u8>)> =
         Compression::ALL.into_iter().map(|compression| (SEALED, append(compression))).collect();
     seeds.extend([
-        (1, v1::OffsetsRequest { log: log.clone(), consistency: linearizable }.encode_to_vec()),
+        (
+            1,
+            v1::OffsetsRequest { log: log.clone(), consistency: linearizable, ..v1::OffsetsRequest::default() }
+                .encode_to_vec(),
+        ),
         (2, v1::CreateLogRequest { name: "another".to_owned(), config }.encode_to_vec()),
-        (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2 }.encode_to_vec()),
+        (3, v1::ListLogsRequest { after: "a".to_owned(), limit: 2, ..v1::ListLogsRequest::default() }.encode_to_vec()),
         (4, v1::DescribeLogRequest { name: log }.encode_to_vec()),
         (5, Vec::new()),
         (6, Vec::new()),
@@ -191,6 +206,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         (8, read(From::Start(v1::read_request::Start {}), false)),
         (8, read(From::Offset(2), false)),
         (8, read(From::End(v1::read_request::End {}), true)),
+        (
+            9,
+            v1::OffsetAtRequest { log: LOG.to_owned(), timestamp: 1, ..v1::OffsetAtRequest::default() }.encode_to_vec(),
+        ),
+        (10, v1::AlterLogRequest { name: LOG.to_owned(), change: Some(alteration) }.encode_to_vec()),
+        (11, v1::DeleteLogRequest { name: "another".to_owned(), id: 0 }.encode_to_vec()),
     ]);
     seeds.into_iter().map(|(how, message)| [&[how], &message[..]].concat()).collect()
 }

@@ -29,7 +29,10 @@ pub mod runtime;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
-pub use log::{AppendError, Appended, LogMachine, LogOptions, LogReplica, ReadChunk, ReadError, next_producer_id};
+pub use log::{
+    AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, NotTaken, ReadChunk, ReadError, Retained,
+    Retention, Sought, next_producer_id,
+};
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};

@@ -132,6 +132,11 @@ pub(crate) async fn save_image(journal: &Journal, key: ReplicaKey, at: EntryId, 
     done(|done| journal.save_image(key, at, image, done)).await
 }
 
+/// Forgets the replica for good and waits until that is on stable storage.
+pub(crate) async fn retire(journal: &Journal, key: ReplicaKey) -> io::Result<()> {
+    done(|done| journal.retire(key, done)).await
+}
+
 /// Waits for an operation of the journal.
 async fn done(submit: impl FnOnce(quipu_storage::journal::Done)) -> io::Result<()> {
     let (done, result) = oneshot::channel();

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   catalog applied ─┐         ┌─▶ know where nodes are, which disks are gone
-//!   a leader changed ├─▶ pass ─┼─▶ start and stop local replicas
+//!   a leader changed ├─▶ pass ─┼─▶ start and stop local replicas, and forget
+//!                    │         │   those of deleted logs
 //!   a step was taken ┤         ├─▶ found, as the catalog's first leader
 //!   now and then ────┘         └─▶ one step of each group that is led here
 //! ```
@@ -11,6 +12,7 @@
 //! Keeps nothing that it could not find again: a pass may be repeated at any
 //! time, and errors are tried again with the next one.
 
+mod leaving;
 mod memberships;
 mod replicas;
 mod walk;
@@ -38,6 +40,7 @@ pub(crate) async fn run(node: &Arc<Inner>) {
         node: Arc::clone(node),
         catalog,
         nodes: BTreeMap::new(),
+        leaving: leaving::Leaving::default(),
         memberships: memberships::Memberships::default(),
     };
     let mut applied = reconciler.catalog.applied();
@@ -60,6 +63,7 @@ struct Reconciler {
     catalog: Group<Catalog>,
     /// The nodes as the catalog had them in the last pass.
     nodes: BTreeMap<NodeId, CatalogNode>,
+    leaving: leaving::Leaving,
     memberships: memberships::Memberships,
 }
 
@@ -73,7 +77,8 @@ impl Reconciler {
             return;
         }
         self.learn_nodes();
-        replicas::start_and_stop(&self.node, &self.catalog).await;
+        replicas::start_and_stop(&self.node, &self.catalog, &self.leaving).await;
+        self.leaving.sweep(&self.node, &self.catalog);
         if !counted {
             // A new disk whose copy of the catalog is still on its way to the
             // present; or one that was replaced, which is told so.

@@ -6,17 +6,15 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{LogName, LogPattern, Offset, OffsetRange, Timestamp, v1};
 
-use crate::cluster::{Answer, Cluster, MAX_MESSAGE_BYTES, PursuitError, Refusal, Target};
-use crate::wire::{LogPage, Meaning, Plain};
+use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
+use crate::wire::{Meaning, Plain};
 use crate::{
-    ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog, LogConfig, LogDescription,
-    LogError, LogSummary, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
+    AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
+    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Logs, OffsetAt, Producer,
+    ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
 };
-
-/// How many logs are asked for at once.
-const LIST_PAGE: u32 = 1_000;
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
 /// connections and what is known of leaders.
@@ -41,25 +39,43 @@ impl Client {
         Ok(understand(answer)?)
     }
 
+    /// Changes a log's configuration. Every replica follows within moments of
+    /// the answer. May be repeated.
+    pub async fn alter_log(&self, log: &LogName, change: LogAlteration) -> Result<AlteredLog, AlterLogError> {
+        let request = || v1::AlterLogRequest { name: log.to_string(), change: Some(change.on_wire()) };
+        let call = |channel| async { ClusterClient::new(channel).alter_log(request()).await };
+        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| alter_log_error(log, error))?;
+        Ok(understand(answer)?)
+    }
+
+    /// Deletes a log with all its records, on every node; returns what it was.
+    /// The name is free at once: a new log of that name has another id, and no
+    /// producer or reader of the deleted one ever comes to it. May be repeated.
+    pub async fn delete_log(&self, log: &LogName) -> Result<LogSummary, DeleteLogError> {
+        let found = self.logs(Some(log.into())).next().await?;
+        let found = found.ok_or_else(|| DeleteLogError::UnknownLog { log: log.clone() })?;
+        let request = || v1::DeleteLogRequest { name: log.to_string(), id: found.id.get() };
+        let call = |channel| async { ClusterClient::new(channel).delete_log(request()).await };
+        // By its id, so that an attempt whose answer was lost does not meet
+        // another log.
+        self.cluster.call(Target::Any, call).await.map_err(|error| delete_log_error(log, error))?;
+        Ok(found)
+    }
+
     /// All logs, by name.
     pub async fn list_logs(&self) -> Result<Vec<LogSummary>, RequestError> {
-        let mut logs: Vec<LogSummary> = Vec::new();
-        loop {
-            let after = logs.last().map(|log| log.name.to_string()).unwrap_or_default();
-            let request = || v1::ListLogsRequest { after: after.clone(), limit: LIST_PAGE };
-            let call = |channel| async {
-                ClusterClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).list_logs(request()).await
-            };
-            let answer = self.cluster.call(Target::Any, call).await.map_err(PursuitError::into_request_error)?;
-            let more = answer.value.more;
-            let LogPage(page) = understand(answer)?;
-            // A page that brings nothing new would be asked for again for ever.
-            let goes_on = page.last().is_some_and(|last| logs.last().is_none_or(|before| before.name < last.name));
-            logs.extend(page);
-            if !(more && goes_on) {
-                return Ok(logs);
-            }
+        let mut logs = self.logs(None);
+        let mut all = Vec::new();
+        while let Some(log) = logs.next().await? {
+            all.push(log);
         }
+        Ok(all)
+    }
+
+    /// The logs whose names match `pattern`, all of them without one, by name.
+    /// Asked for in pages, as they are taken.
+    pub fn logs(&self, pattern: Option<LogPattern>) -> Logs {
+        Logs::new(Arc::clone(&self.cluster), pattern)
     }
 
     /// A log, with what each of its replicas says of itself.
@@ -82,7 +98,25 @@ impl Client {
             Consistency::Linearizable => Target::Leader(log.clone()),
             Consistency::Local => Target::Any,
         };
-        offsets(&self.cluster, target, log, consistency).await.map_err(|error| log_error(log, error))
+        let offsets = offsets(&self.cluster, target, log, 0, consistency).await;
+        offsets.map(|offsets| offsets.range).map_err(|error| log_error(log, error))
+    }
+
+    /// The first record of a log at or after `at`, by records' own timestamps:
+    /// exact to the record. Records after it may be older, since producers give
+    /// timestamps in any order.
+    pub async fn offset_at(
+        &self,
+        log: &LogName,
+        at: Timestamp,
+        consistency: Consistency,
+    ) -> Result<OffsetAt, LogError> {
+        let target = match consistency {
+            Consistency::Linearizable => Target::Leader(log.clone()),
+            Consistency::Local => Target::Any,
+        };
+        let found = offset_at(&self.cluster, target, log, 0, at, consistency).await;
+        found.map(|(_, found)| found).map_err(|error| log_error(log, error))
     }
 
     /// Moves a log's start to `to`, or to its end if that is less, and never
@@ -123,25 +157,61 @@ pub(crate) async fn status(cluster: &Arc<Cluster>) -> Result<v1::StatusResponse,
     Ok(answer.value)
 }
 
-/// What `target` says can be read of `log`.
+/// What can be read of a log.
+pub(crate) struct Offsets {
+    /// The log's id.
+    pub(crate) log_id: u64,
+    pub(crate) range: OffsetRange,
+}
+
+/// What `target` says can be read of `log`, and of no other id than `log_id`,
+/// unless that is 0.
 pub(crate) async fn offsets(
     cluster: &Arc<Cluster>,
     target: Target,
     log: &LogName,
+    log_id: u64,
     consistency: Consistency,
-) -> Result<OffsetRange, PursuitError> {
-    let request = || v1::OffsetsRequest { log: log.to_string(), consistency: consistency.on_wire().into() };
+) -> Result<Offsets, PursuitError> {
+    let request = || v1::OffsetsRequest { log: log.to_string(), consistency: consistency.on_wire().into(), log_id };
     let call = |channel| async { RecordsClient::new(channel).offsets(request()).await };
     let Answer { address, value } = cluster.call(target, call).await?;
     if value.start > value.end {
         let violation = format!("the log starts at {} and ends at {}", value.start, value.end);
         return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
     }
-    Ok(OffsetRange::new(Offset::new(value.start), Offset::new(value.end)))
+    let range = OffsetRange::new(Offset::new(value.start), Offset::new(value.end));
+    Ok(Offsets { log_id: value.log_id, range })
+}
+
+/// What `target` says is the first record of `log` at or after `at`, and the
+/// log's id; of no other id than `log_id`, unless that is 0.
+pub(crate) async fn offset_at(
+    cluster: &Arc<Cluster>,
+    target: Target,
+    log: &LogName,
+    log_id: u64,
+    at: Timestamp,
+    consistency: Consistency,
+) -> Result<(u64, OffsetAt), PursuitError> {
+    let request = || v1::OffsetAtRequest {
+        log: log.to_string(),
+        timestamp: at.get(),
+        consistency: consistency.on_wire().into(),
+        log_id,
+    };
+    let call = |channel| async { RecordsClient::new(channel).offset_at(request()).await };
+    let Answer { address, value } = cluster.call(target, call).await?;
+    if value.offset > value.end || value.timestamp.is_some_and(|timestamp| timestamp < at.get()) {
+        let violation = format!("offset {} of {} was named for {}", value.offset, value.end, at.get());
+        return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
+    }
+    let found = OffsetAt { offset: Offset::new(value.offset), timestamp: value.timestamp.map(Timestamp::new) };
+    Ok((value.log_id, found))
 }
 
 /// Turns an answer into what it means, if it means anything.
-fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
+pub(crate) fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
     let address = answer.address;
     T::of(answer.value).map_err(|malformed| RequestError::Protocol { address, violation: malformed.to_string() })
 }
@@ -161,6 +231,26 @@ fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
             _ => RequestError::Refused { address, message: error.message }.into(),
         },
         PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn alter_log_error(log: &LogName, error: PursuitError) -> AlterLogError {
+    match error {
+        PursuitError::Refused(Refusal { address, error }) => match error.kind {
+            Some(Kind::UnknownLog(_)) => AlterLogError::UnknownLog { log: log.clone() },
+            Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
+                AlterLogError::BadConfig { field, reason }
+            }
+            _ => RequestError::Refused { address, message: error.message }.into(),
+        },
+        PursuitError::GivenUp(error) => error.into(),
+    }
+}
+
+fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
+    match log_error(log, error) {
+        LogError::UnknownLog { log } => DeleteLogError::UnknownLog { log },
+        LogError::Request(error) => DeleteLogError::Request(error),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quipu_protocol::batch::Compression;
 use quipu_protocol::transport::AddressError;
-use quipu_protocol::{NodeId, Offset, v1};
+use quipu_protocol::{NodeId, Offset, Timestamp, v1};
 
 /// How a [`Client`](crate::Client) reaches its cluster.
 #[derive(Clone, Debug)]
@@ -141,6 +141,8 @@ pub struct ReaderConfig {
     /// The most bytes of batches that one answer carries; at least one batch
     /// always is. Default 1 MiB.
     pub max_bytes: u32,
+    /// What to do when the next record was trimmed. Default: fail.
+    pub on_trimmed: OnTrimmed,
 }
 
 impl Default for ReaderConfig {
@@ -152,6 +154,7 @@ impl Default for ReaderConfig {
             consistency: Consistency::Linearizable,
             node: None,
             max_bytes: 1 << 20,
+            on_trimmed: OnTrimmed::Fail,
         }
     }
 }
@@ -176,6 +179,21 @@ impl Consistency {
     }
 }
 
+/// What a reader does that comes to a record that was trimmed before it was
+/// read, or begins at one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTrimmed {
+    /// It fails with [`BelowStart`](crate::ReadError::BelowStart), which names
+    /// the start: nothing is left out unnoticed.
+    #[default]
+    Fail,
+    /// It goes on at the start. How many records it left out,
+    /// [`Reader::skipped`](crate::Reader::skipped) tells.
+    Start,
+    /// It goes on at the end as of then, and leaves out all before it.
+    End,
+}
+
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
@@ -185,6 +203,9 @@ pub enum From {
     End,
     /// At this offset, which lies within start..=end.
     Offset(Offset),
+    /// At the first record that is not before this time, by its own timestamp;
+    /// at the end when there is none, as of the first call of `next`.
+    Time(Timestamp),
 }
 
 /// Why a configuration is refused.

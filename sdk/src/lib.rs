@@ -42,6 +42,7 @@ mod client;
 mod cluster;
 mod config;
 mod errors;
+mod listing;
 mod logs;
 mod nodes;
 mod producer;
@@ -50,13 +51,20 @@ pub mod system;
 mod wire;
 
 pub use client::Client;
-pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
-pub use errors::{AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError, TrimError};
-pub use logs::{CreatedLog, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole, ReplicaState};
+pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
+pub use errors::{
+    AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
+    SendError, TrimError,
+};
+pub use listing::Logs;
+pub use logs::{
+    AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
+    ReplicaRole, ReplicaState,
+};
 pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
 pub use producer::{Append, Delivery, Producer};
 pub use reader::{ReadRecord, Reader};
 
-pub use quipu_protocol::batch::{Compression, Header, Record};
+pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
-pub use quipu_protocol::{LogName, LogNameError, NodeId, Offset, OffsetRange, Timestamp};
+pub use quipu_protocol::{LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, Timestamp};

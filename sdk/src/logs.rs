@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term};
+use quipu_protocol::batch::Codecs;
+use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp};
 
 /// How a log is set up. Equal configurations make a repeated create succeed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,42 @@ pub struct LogConfig {
     /// How long records are kept, in milliseconds by the log's time, which is
     /// its leaders'. `None` keeps them for ever.
     pub retention_ms: Option<u64>,
+    /// The codecs that batches may have. The default takes any. A producer sends
+    /// a batch that does not get smaller uncompressed, so that
+    /// [`Compression::None`](crate::Compression::None) belongs beside a codec.
+    pub codecs: Codecs,
+    /// How far a record's timestamp may lie before the leader's clock, in
+    /// milliseconds. `None` takes any.
+    pub max_timestamp_before_ms: Option<u64>,
+    /// How far it may lie after it.
+    pub max_timestamp_after_ms: Option<u64>,
+}
+
+/// A change of a log's configuration: what is `None` stays as it is. Where a
+/// setting may be absent, `Some(None)` takes it away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogAlteration {
+    /// See [`LogConfig::max_batch_bytes`]. What is in the log already stays.
+    pub max_batch_bytes: Option<u32>,
+    /// See [`LogConfig::retention_bytes`].
+    pub retention_bytes: Option<Option<u64>>,
+    /// See [`LogConfig::retention_ms`].
+    pub retention_ms: Option<Option<u64>>,
+    /// See [`LogConfig::codecs`].
+    pub codecs: Option<Codecs>,
+    /// See [`LogConfig::max_timestamp_before_ms`].
+    pub max_timestamp_before_ms: Option<Option<u64>>,
+    /// See [`LogConfig::max_timestamp_after_ms`].
+    pub max_timestamp_after_ms: Option<Option<u64>>,
+}
+
+/// The answer to an alteration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlteredLog {
+    /// The log as it is now.
+    pub log: LogSummary,
+    /// False when it was so already.
+    pub changed: bool,
 }
 
 impl fmt::Display for LogConfig {
@@ -27,7 +64,16 @@ impl fmt::Display for LogConfig {
         let or_default = |value: Option<u32>| value.map_or_else(|| "default".to_owned(), |value| value.to_string());
         let (replicas, bytes) = (or_default(self.replicas), or_default(self.max_batch_bytes));
         write!(f, "replicas {replicas}, max_batch_bytes {bytes}")?;
-        for (name, bound) in [("retention_bytes", self.retention_bytes), ("retention_ms", self.retention_ms)] {
+        if !self.codecs.is_any() {
+            write!(f, ", codecs {}", self.codecs)?;
+        }
+        let bounds = [
+            ("retention_bytes", self.retention_bytes),
+            ("retention_ms", self.retention_ms),
+            ("max_timestamp_before_ms", self.max_timestamp_before_ms),
+            ("max_timestamp_after_ms", self.max_timestamp_after_ms),
+        ];
+        for (name, bound) in bounds {
             if let Some(bound) = bound {
                 write!(f, ", {name} {bound}")?;
             }
@@ -45,6 +91,15 @@ pub struct LogSummary {
     pub id: LogId,
     /// How it is set up.
     pub config: LogConfig,
+}
+
+/// The first record at or after a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetAt {
+    /// Its offset; the log's end when there is none yet.
+    pub offset: Offset,
+    /// Its timestamp; `None` when there is none yet.
+    pub timestamp: Option<Timestamp>,
 }
 
 /// The answer to a create.
@@ -67,6 +122,11 @@ pub struct LogDescription {
     pub leader: Option<NodeId>,
     /// The newest term that was heard of.
     pub term: Term,
+    /// Bytes of the batches that can be read, as they are stored, once and not
+    /// once for each replica. What is trimmed inside of a batch counts.
+    pub bytes: u64,
+    /// How many Raft entries there are from the first readable record's on.
+    pub entries: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaDescription>,
 }

@@ -8,8 +8,8 @@ use quipu_protocol::v1::replica_description::{Role, State as WireReplicaState};
 use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange, ReplicaId, Term, v1};
 
 use crate::{
-    ClusterStatus, CreatedLog, JournalCounters, LogConfig, LogDescription, LogSummary, NodeState, NodeStatus,
-    ReplicaDescription, ReplicaRole, ReplicaState,
+    AlteredLog, ClusterStatus, Codecs, CreatedLog, JournalCounters, LogAlteration, LogConfig, LogDescription,
+    LogSummary, NodeState, NodeStatus, ReplicaDescription, ReplicaRole, ReplicaState,
 };
 
 /// What a message means, if it means anything. (A trait of our own: messages
@@ -41,7 +41,30 @@ impl LogConfig {
             max_batch_bytes: self.max_batch_bytes.unwrap_or(0),
             retention_bytes: self.retention_bytes.unwrap_or(0),
             retention_ms: self.retention_ms.unwrap_or(0),
+            codecs: self.codecs.bits(),
+            max_timestamp_before_ms: self.max_timestamp_before_ms.unwrap_or(0),
+            max_timestamp_after_ms: self.max_timestamp_after_ms.unwrap_or(0),
         }
+    }
+}
+
+impl LogAlteration {
+    pub(crate) fn on_wire(self) -> v1::LogAlteration {
+        let absent_as_zero = |value: Option<Option<u64>>| value.map(|value| value.unwrap_or(0));
+        v1::LogAlteration {
+            max_batch_bytes: self.max_batch_bytes,
+            retention_bytes: absent_as_zero(self.retention_bytes),
+            retention_ms: absent_as_zero(self.retention_ms),
+            codecs: self.codecs.map(Codecs::bits),
+            max_timestamp_before_ms: absent_as_zero(self.max_timestamp_before_ms),
+            max_timestamp_after_ms: absent_as_zero(self.max_timestamp_after_ms),
+        }
+    }
+}
+
+impl Meaning<v1::AlterLogResponse> for AlteredLog {
+    fn of(answer: v1::AlterLogResponse) -> Result<Self, Malformed> {
+        Ok(Self { log: Meaning::of(answer.log.ok_or(Malformed::NoLog)?)?, changed: answer.changed })
     }
 }
 
@@ -54,6 +77,10 @@ impl Plain<v1::LogConfig> for LogConfig {
             max_batch_bytes: set(config.max_batch_bytes),
             retention_bytes: long(config.retention_bytes),
             retention_ms: long(config.retention_ms),
+            // A codec that this client does not know cannot be named.
+            codecs: Codecs::from_bits(config.codecs).unwrap_or_default(),
+            max_timestamp_before_ms: long(config.max_timestamp_before_ms),
+            max_timestamp_after_ms: long(config.max_timestamp_after_ms),
         }
     }
 }
@@ -83,6 +110,8 @@ impl Meaning<v1::DescribeLogResponse> for LogDescription {
             range: OffsetRange::new(Offset::new(start), Offset::new(end)),
             leader: node(answer.leader),
             term: Term::new(answer.term),
+            bytes: answer.bytes,
+            entries: answer.entries,
             replicas,
         })
     }

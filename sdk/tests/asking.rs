@@ -5,9 +5,10 @@ mod fake;
 use std::time::Duration;
 
 use fake::{FakeCluster, log};
+use futures_util::StreamExt as _;
 use quipu_sdk::{
-    Client, ClientConfig, ConfigError, Consistency, CreateLogError, LogConfig, LogError, LogName, NodeId, Offset,
-    OffsetRange, RequestError, system,
+    AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
+    LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, system,
 };
 
 #[tokio::test]
@@ -19,7 +20,9 @@ async fn a_log_is_created_once_and_found_again() {
         replicas: Some(3),
         max_batch_bytes: Some(4096),
         retention_bytes: Some(1 << 30),
-        retention_ms: None,
+        codecs: Codecs::from_iter([Compression::None, Compression::Lz4]),
+        max_timestamp_after_ms: Some(60_000),
+        ..LogConfig::default()
     };
     let first = client.create_log(&name, config).await.expect("created");
     assert_eq!((&first.log.name, first.log.config, first.created), (&name, config, true));
@@ -37,6 +40,30 @@ async fn a_log_is_created_once_and_found_again() {
     let listed: Vec<String> =
         client.list_logs().await.expect("listed").iter().map(|log| log.name.to_string()).collect();
     assert_eq!(listed, ["a", "b", "c", "invoices", "orders"], "through all pages, by name");
+    let some = client.logs(Some("*o*s".parse().expect("a pattern"))).into_stream();
+    let some: Vec<String> = some.map(|log| log.expect("listed").name.to_string()).collect().await;
+    assert_eq!(some, ["invoices", "orders"]);
+    assert!(client.logs(Some("*x*".parse().expect("a pattern"))).next().await.expect("listed").is_none());
+}
+
+#[tokio::test]
+async fn an_alteration_changes_what_it_names_and_says_whether_that_was_new() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client();
+    let name: LogName = "invoices".parse().expect("a name");
+    let config = LogConfig { replicas: Some(3), retention_bytes: Some(5), ..LogConfig::default() };
+    client.create_log(&name, config).await.expect("created");
+    let change = LogAlteration { retention_bytes: Some(None), retention_ms: Some(Some(9)), ..LogAlteration::default() };
+    let altered = client.alter_log(&name, change).await.expect("altered");
+    let expected = LogConfig { retention_bytes: None, retention_ms: Some(9), ..config };
+    assert_eq!((altered.log.config, altered.changed), (expected, true));
+    assert!(!client.alter_log(&name, change).await.expect("as it is").changed);
+    let error = client.alter_log(&"nobody".parse().expect("a name"), change).await.expect_err("no such log");
+    assert!(matches!(error, AlterLogError::UnknownLog { .. }), "{error}");
+    let too_small = LogAlteration { max_batch_bytes: Some(1), ..change };
+    let error = client.alter_log(&name, too_small).await.expect_err("too small");
+    assert!(matches!(&error, AlterLogError::BadConfig { field, .. } if field == "max_batch_bytes"), "{error}");
+    assert!(error.has_no_side_effects() && !error.is_retryable());
 }
 
 #[tokio::test]
@@ -100,4 +127,17 @@ fn a_client_without_a_usable_address_is_refused() {
 async fn nobody() -> String {
     let listener = system::environment().network.listen("127.0.0.1:0").await.expect("a free port");
     listener.local_address().expect("an address").to_string()
+}
+
+#[tokio::test]
+async fn a_deleted_log_is_unknown_and_its_name_is_free() {
+    let cluster = FakeCluster::start(3).await;
+    let client = cluster.client();
+    let before = client.describe_log(&log()).await.expect("there").log;
+    assert_eq!(client.delete_log(&log()).await.expect("deleted"), before);
+    let error = client.delete_log(&log()).await.expect_err("gone");
+    assert!(matches!(&error, DeleteLogError::UnknownLog { log: gone } if *gone == log()), "{error}");
+    assert!(error.has_no_side_effects() && !error.is_retryable());
+    let again = client.create_log(&log(), LogConfig::default()).await.expect("the name is free");
+    assert!(again.created && again.log.id > before.id, "{again:?} after {before:?}");
 }

@@ -353,3 +353,36 @@ async fn configurations_that_contradict_a_bound_are_refused_by_name() {
     let error = cluster.client().producer(&log(), lingers).err();
     assert!(matches!(error, Some(ConfigError::LingerPastDelivery { .. })), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_producer_of_a_deleted_log_never_comes_to_a_new_log_of_its_name() {
+    for idempotent in [true, false] {
+        let cluster = FakeCluster::start(3).await;
+        let config = ProducerConfig { idempotent, ..ProducerConfig::default() };
+        let producer = cluster.client().producer(&log(), config).expect("a good configuration");
+        producer.append(vec![producer.record("old")]).await.expect("lands");
+        cluster.replace_log();
+        for _ in 0..2 {
+            let error = producer.append(vec![producer.record("late")]).await.expect_err("the log is gone");
+            assert!(matches!(&error, AppendError::UnknownLog { log: gone } if *gone == log()), "{error}");
+            assert!(error.has_no_side_effects());
+        }
+        assert_eq!(cluster.values(), Vec::<String>::new(), "idempotent: {idempotent}");
+        let other = cluster.client().producer(&log(), ProducerConfig::default()).expect("a good configuration");
+        other.append(vec![other.record("new")]).await.expect("the new log takes it");
+    }
+}
+
+#[tokio::test]
+async fn a_producer_keeps_to_the_log_that_was_there_when_it_got_its_id() {
+    let cluster = FakeCluster::start(3).await;
+    // The first append reaches nobody before the log is another one.
+    cluster.on_append(std::iter::repeat_n(OnAppend::Break, 1_000));
+    let producer = cluster.client().producer(&log(), ProducerConfig::default()).expect("a good configuration");
+    let pending = producer.enqueue(vec![producer.record("old")]).await.expect("taken");
+    cluster.until(|cluster| cluster.appends() > 0).await;
+    cluster.replace_log();
+    cluster.on_append_clear();
+    pending.await.expect_err("the log that it was for is gone");
+    assert_eq!(cluster.values(), Vec::<String>::new());
+}

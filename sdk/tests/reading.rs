@@ -10,7 +10,8 @@ use fake::{FakeCluster, OnRead, log, text};
 use futures_util::{FutureExt, TryStreamExt};
 use quipu_protocol::v1;
 use quipu_sdk::{
-    Client, ClientConfig, Consistency, From, NodeId, Offset, ReadError, Reader, ReaderConfig, RequestError, system,
+    Client, ClientConfig, Consistency, From, NodeId, Offset, OffsetAt, OnTrimmed, ReadError, Reader, ReaderConfig,
+    RequestError, Timestamp, system,
 };
 
 fn reader(client: &Client, config: ReaderConfig) -> Reader {
@@ -261,4 +262,90 @@ async fn a_follower_notices_that_its_connection_is_dead() {
     freezer.freeze();
     cluster.fill(&["k"]);
     assert_eq!(next(&mut reader).await, (10, "k".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_of_a_deleted_log_never_comes_to_a_new_log_of_its_name() {
+    for from in [From::Start, From::End, From::Offset(Offset::new(1))] {
+        let cluster = FakeCluster::start(3).await;
+        cluster.fill(&["a"]);
+        cluster.fill(&["b"]);
+        let config = ReaderConfig { from, follow: true, ..ReaderConfig::default() };
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        if from == From::End {
+            // Its place is known with the first answer.
+            let next = reader.next();
+            let more = async {
+                cluster.until(|cluster| !cluster.reads().is_empty()).await;
+                cluster.fill(&["c"]);
+            };
+            futures_util::future::join(next, more).await.0.expect("a record").expect("one");
+        } else {
+            reader.next().await.expect("a record").expect("one");
+        }
+        cluster.replace_log();
+        for value in ["x", "y", "z", "w"] {
+            cluster.fill(&[value]);
+        }
+        let mut after = Vec::new();
+        let error = loop {
+            match reader.next().await {
+                Ok(record) => after.push(text(record.expect("it follows").value)),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(&error, ReadError::UnknownLog { log: gone } if *gone == log()), "{error}");
+        assert!(after.iter().all(|value| ["a", "b", "c"].contains(&value.as_str())), "{after:?} after {from:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_begins_at_the_first_record_of_a_time() {
+    let cluster = FakeCluster::start(3).await;
+    for (timestamp, value) in [(10, "a"), (30, "b"), (20, "c"), (40, "d")] {
+        cluster.fill_at(timestamp, &[value]);
+    }
+    for (at, offset, timestamp) in [(5, 0, Some(10)), (20, 1, Some(30)), (31, 3, Some(40)), (41, 4, None)] {
+        let found = cluster.client().offset_at(&log(), Timestamp::new(at), Consistency::Linearizable).await;
+        let expected = OffsetAt { offset: Offset::new(offset), timestamp: timestamp.map(Timestamp::new) };
+        assert_eq!(found.expect("found"), expected);
+        let config = ReaderConfig { from: From::Time(Timestamp::new(at)), ..ReaderConfig::default() };
+        // The first stream is lost: the place stays.
+        cluster.on_read([OnRead::BreakAfter(0)]);
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        let mut values = Vec::new();
+        while let Some(record) = reader.next().await.expect("readable") {
+            values.push(text(record.value));
+        }
+        assert_eq!(values, ["a", "b", "c", "d"][usize::try_from(offset).expect("small")..]);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_to_what_was_trimmed_does_as_it_was_told() {
+    let cluster = FakeCluster::start(3).await;
+    for value in ["a", "b", "c", "d", "e"] {
+        cluster.fill(&[value]);
+    }
+    cluster.trim(3);
+    let read = async |on_trimmed| {
+        let from = From::Offset(Offset::new(1));
+        let config = ReaderConfig { from, on_trimmed, max_records: Some(2), ..ReaderConfig::default() };
+        let mut reader = cluster.client().reader(&log(), config).expect("a good configuration");
+        let mut values = Vec::new();
+        loop {
+            match reader.next().await {
+                Ok(Some(record)) => values.push(text(record.value)),
+                Ok(None) => return Ok((values, reader.skipped())),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let error = read(OnTrimmed::Fail).await.expect_err("it is gone");
+    assert!(
+        matches!(error, ReadError::BelowStart { offset, start } if (offset.get(), start.get()) == (1, 3)),
+        "{error}"
+    );
+    assert_eq!(read(OnTrimmed::Start).await.expect("readable"), (vec!["d".to_owned(), "e".to_owned()], 2));
+    assert_eq!(read(OnTrimmed::End).await.expect("readable"), (Vec::new(), 4));
 }

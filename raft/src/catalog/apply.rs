@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::peer::{CatalogReply, Joined, LogCreated, ProducersAllotted, Refusal, catalog_reply, refusal};
+use quipu_protocol::batch::{Codecs, Compression};
+use quipu_protocol::peer::{
+    CatalogReply, Joined, LogAltered, LogCreated, LogDeleted, ProducersAllotted, Refusal, catalog_reply, refusal,
+};
 use quipu_protocol::stored::catalog_command::Command;
 use quipu_protocol::{
     BootCount, ClusterId, Incarnation, LogId, LogName, NodeId, ProducerId, ReplicaId, Timestamp, stored, v1,
@@ -34,6 +37,8 @@ impl Machine for Catalog {
             Some(Command::Found(found)) => self.found(found),
             Some(Command::RegisterNode(registration)) => self.register(registration),
             Some(Command::CreateLog(creation)) => self.create_log(creation),
+            Some(Command::AlterLog(alteration)) => self.alter_log(&alteration),
+            Some(Command::DeleteLog(deletion)) => self.delete_log(&deletion),
             Some(Command::AllocateProducers(request)) => self.allocate_producers(request),
             None => return Err(unreadable(format!("entry {id:?} holds a command of a newer version"))),
         };
@@ -172,14 +177,42 @@ impl Catalog {
         if replicas > nodes || nodes == 0 {
             return Err(v1::Error::too_few_nodes(replicas, nodes));
         }
-        if !(MIN_BATCH_BYTES..=MAX_BATCH_BYTES).contains(&asked.max_batch_bytes) {
-            let reason = format!("{} is not from {MIN_BATCH_BYTES} to {MAX_BATCH_BYTES}", asked.max_batch_bytes);
-            return Err(v1::Error::invalid_argument("max_batch_bytes", reason));
-        }
+        within_bounds(&asked)?;
         if self.logs.len() as u64 >= MAX_LOGS {
             return Err(v1::Error::too_large("max_logs", MAX_LOGS, MAX_LOGS + 1));
         }
         Ok(v1::LogConfig { replicas, ..asked })
+    }
+
+    fn alter_log(&mut self, alteration: &stored::AlterLog) -> Outcome {
+        let id = LogId::new(alteration.log);
+        let Some(log) = self.logs.get_mut(&id) else {
+            return Outcome::Error(v1::Error::unknown_log(&format!("with id {id}")));
+        };
+        let config = altered(&log.config, &alteration.change.unwrap_or_default());
+        if let Err(error) = within_bounds(&config) {
+            return Outcome::Error(error);
+        }
+        let changed = std::mem::replace(&mut log.config, config) != config;
+        self.version += u64::from(changed);
+        Outcome::LogAltered(LogAltered { log: self.summary(id), changed })
+    }
+
+    fn delete_log(&mut self, deletion: &stored::DeleteLog) -> Outcome {
+        let id = LogId::new(deletion.log);
+        if self.is_deleted(id) {
+            return Outcome::LogDeleted(LogDeleted { deleted: false });
+        }
+        match self.logs.get(&id).filter(|log| log.name.as_str() == deletion.name) {
+            None => Outcome::Error(v1::Error::unknown_log(&deletion.name)),
+            Some(log) => {
+                self.names.remove(&log.name);
+                self.loads.remove(log);
+                self.logs.remove(&id);
+                self.version += 1;
+                Outcome::LogDeleted(LogDeleted { deleted: true })
+            }
+        }
     }
 
     fn add_log(&mut self, name: LogName, config: v1::LogConfig, reachable: &[u64]) -> Outcome {
@@ -189,7 +222,9 @@ impl Catalog {
         let id = LogId::new(self.next_log);
         self.next_log += 1;
         self.names.insert(name.clone(), id);
-        self.logs.insert(id, CatalogLog { name, config, wanted: founders.clone(), founders });
+        let log = CatalogLog { name, config, wanted: founders.clone(), founders };
+        self.loads.add(&log);
+        self.logs.insert(id, log);
         self.version += 1;
         Outcome::LogCreated(LogCreated { log: self.summary(id), created: true })
     }
@@ -230,6 +265,33 @@ impl CatalogNode {
         (self.boot_count, self.boot) = (count, boot);
         Ok(moved)
     }
+}
+
+/// `config` with what `change` sets.
+fn altered(config: &v1::LogConfig, change: &v1::LogAlteration) -> v1::LogConfig {
+    v1::LogConfig {
+        replicas: config.replicas,
+        max_batch_bytes: change.max_batch_bytes.unwrap_or(config.max_batch_bytes),
+        retention_bytes: change.retention_bytes.unwrap_or(config.retention_bytes),
+        retention_ms: change.retention_ms.unwrap_or(config.retention_ms),
+        codecs: change.codecs.unwrap_or(config.codecs),
+        max_timestamp_before_ms: change.max_timestamp_before_ms.unwrap_or(config.max_timestamp_before_ms),
+        max_timestamp_after_ms: change.max_timestamp_after_ms.unwrap_or(config.max_timestamp_after_ms),
+    }
+}
+
+/// Whether what a log is set to is within the bounds that hold for all logs.
+fn within_bounds(config: &v1::LogConfig) -> Result<(), v1::Error> {
+    if !(MIN_BATCH_BYTES..=MAX_BATCH_BYTES).contains(&config.max_batch_bytes) {
+        let reason = format!("{} is not from {MIN_BATCH_BYTES} to {MAX_BATCH_BYTES}", config.max_batch_bytes);
+        return Err(v1::Error::invalid_argument("max_batch_bytes", reason));
+    }
+    if Codecs::from_bits(config.codecs).is_none() {
+        let known: Codecs = Compression::ALL.into_iter().collect();
+        let reason = format!("{:#x} names a codec that is none of {known} ({:#x})", config.codecs, known.bits());
+        return Err(v1::Error::invalid_argument("codecs", reason));
+    }
+    Ok(())
 }
 
 fn refuse(reason: refusal::Reason, message: &str) -> Outcome {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 use quipu_protocol::stored::catalog_command::Command;
-use quipu_protocol::{ClusterId, LogName, NodeId, Timestamp, peer, stored, v1};
+use quipu_protocol::{ClusterId, LogId, LogName, NodeId, Timestamp, peer, stored, v1};
 
 /// Founds the cluster; only the first such command counts.
 pub fn found(cluster: ClusterId, founders: Vec<stored::Node>) -> Command {
@@ -29,6 +29,16 @@ pub fn create_log(name: &LogName, config: v1::LogConfig, reachable: impl IntoIte
         config: Some(config),
         reachable: reachable.into_iter().map(NodeId::get).collect(),
     })
+}
+
+/// Changes the configuration of the log `log`.
+pub fn alter_log(log: LogId, change: v1::LogAlteration) -> Command {
+    Command::AlterLog(stored::AlterLog { log: log.get(), change: Some(change) })
+}
+
+/// Deletes the log `log`, which has this name.
+pub fn delete_log(log: LogId, name: &LogName) -> Command {
+    Command::DeleteLog(stored::DeleteLog { log: log.get(), name: name.as_str().to_owned() })
 }
 
 /// Allots `count` producer ids.

@@ -6,6 +6,8 @@
 //!               │                          everywhere, the old disk retired
 //!               ▼
 //!   CreateLog ──▶ logs: founders, wanted   AllocateProducers ──▶ ids
+//!   AlterLog ───▶  │  configuration
+//!   DeleteLog ──▶  └ gone; its id stays taken
 //! ```
 //!
 //! It says what should be. What is, each group knows of itself; the reconciler
@@ -21,7 +23,7 @@ mod placement;
 mod state;
 
 pub(crate) use apply::founding_nodes;
-pub use commands::{allocate_producers, create_log, encode, found, register};
+pub use commands::{allocate_producers, alter_log, create_log, delete_log, encode, found, register};
 pub use state::{Catalog, CatalogLog, CatalogNode, Place};
 
 use crate::machine::Floor;

@@ -7,7 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_protocol::NodeId;
 
-use super::Catalog;
+use super::{Catalog, CatalogLog};
+
+/// How much each node has to do already. Kept up with every log that comes and
+/// goes, so that ten thousand of them are created as fast as ten.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loads(BTreeMap<NodeId, Load>);
 
 /// How much a node has to do already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +30,7 @@ impl Catalog {
     /// The caller made sure that there are so many nodes.
     pub(super) fn place(&self, replicas: usize, reachable: &BTreeSet<NodeId>) -> Vec<NodeId> {
         assert!(replicas <= self.nodes.len(), "{replicas} replicas on {} nodes", self.nodes.len());
-        let loads = self.loads();
-        let load = |node: &NodeId| loads.get(node).copied().unwrap_or_default();
+        let load = |node: &NodeId| self.loads.of(*node);
         let silent = |node: &NodeId| !reachable.contains(node);
 
         let mut nodes: Vec<NodeId> = self.nodes.keys().copied().collect();
@@ -35,17 +39,31 @@ impl Catalog {
         nodes.sort_by_key(|node| (silent(node), load(node).leads, *node));
         nodes
     }
+}
 
-    fn loads(&self) -> BTreeMap<NodeId, Load> {
-        let mut loads: BTreeMap<NodeId, Load> = BTreeMap::new();
-        for log in self.logs.values() {
-            for place in &log.wanted {
-                loads.entry(place.node).or_default().replicas += 1;
-            }
-            if let Some(first) = log.founders.first() {
-                loads.entry(first.node).or_default().leads += 1;
-            }
+impl Loads {
+    /// A log came.
+    pub(super) fn add(&mut self, log: &CatalogLog) {
+        for place in &log.wanted {
+            self.0.entry(place.node).or_default().replicas += 1;
         }
-        loads
+        if let Some(first) = log.founders.first() {
+            self.0.entry(first.node).or_default().leads += 1;
+        }
+    }
+
+    /// A log went. Only one that had come.
+    pub(super) fn remove(&mut self, log: &CatalogLog) {
+        for place in &log.wanted {
+            self.0.entry(place.node).or_default().replicas -= 1;
+        }
+        if let Some(first) = log.founders.first() {
+            self.0.entry(first.node).or_default().leads -= 1;
+        }
+        self.0.retain(|_, load| *load != Load::default());
+    }
+
+    fn of(&self, node: NodeId) -> Load {
+        self.0.get(&node).copied().unwrap_or_default()
     }
 }

@@ -1,12 +1,16 @@
 //! What the catalog knows, in memory and as its image.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::{BootCount, ClusterId, Incarnation, LogId, LogName, NodeId, ReplicaId, Timestamp, stored, v1};
+use quipu_protocol::{
+    BootCount, ClusterId, Incarnation, LogId, LogName, LogPattern, NodeId, ReplicaId, Timestamp, stored, v1,
+};
 
 use super::FIRST_ALLOTTED_REPLICA;
+use super::placement::Loads;
 use crate::machine::MachineError;
 
 /// The catalog's state.
@@ -22,6 +26,8 @@ pub struct Catalog {
     pub(super) logs: BTreeMap<LogId, CatalogLog>,
     /// The logs by name; follows from `logs`.
     pub(super) names: BTreeMap<LogName, LogId>,
+    /// What each node has to do; follows from `logs`.
+    pub(super) loads: Loads,
     pub(super) next_log: u64,
     pub(super) next_replica: u64,
     pub(super) next_producer: i64,
@@ -82,6 +88,7 @@ impl Default for Catalog {
             nodes: BTreeMap::new(),
             logs: BTreeMap::new(),
             names: BTreeMap::new(),
+            loads: Loads::default(),
             next_log: LogId::CATALOG.get() + 1,
             next_replica: FIRST_ALLOTTED_REPLICA,
             next_producer: 1,
@@ -122,16 +129,32 @@ impl Catalog {
         &self.logs
     }
 
+    /// Whether there was a log of that id once and is none any more. Of a log
+    /// that this copy does not know yet it says no.
+    pub fn is_deleted(&self, id: LogId) -> bool {
+        id != LogId::CATALOG && id.get() < self.next_log && !self.logs.contains_key(&id)
+    }
+
+    /// How many logs were deleted so far.
+    pub fn deletions(&self) -> u64 {
+        let created = self.next_log.saturating_sub(LogId::CATALOG.get() + 1);
+        created.saturating_sub(self.logs.len() as u64)
+    }
+
     /// The log of that name.
     pub fn log_named(&self, name: &LogName) -> Option<(LogId, &CatalogLog)> {
         let id = *self.names.get(name)?;
         Some((id, self.logs.get(&id)?))
     }
 
-    /// At most `limit` logs whose names come after `after`, by name; and
-    /// whether there are more.
-    pub fn logs_after(&self, after: &str, limit: usize) -> (Vec<v1::LogSummary>, bool) {
-        let mut later = self.names.iter().skip_while(|(name, _)| name.as_str() <= after);
+    /// At most `limit` logs whose names come after `after` and match `pattern`,
+    /// by name; and whether there are more.
+    pub fn logs_after(&self, after: &str, pattern: Option<&LogPattern>, limit: usize) -> (Vec<v1::LogSummary>, bool) {
+        let prefix = pattern.map_or("", LogPattern::prefix);
+        let from = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        let later = self.names.range::<str, _>((from, Bound::Unbounded));
+        let later = later.take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let mut later = later.filter(|(name, _)| pattern.is_none_or(|pattern| pattern.matches(name)));
         let page = later.by_ref().take(limit).filter_map(|(_, &id)| self.summary(id)).collect();
         (page, later.next().is_some())
     }
@@ -194,6 +217,7 @@ impl Catalog {
             let id = LogId::new(log.id);
             let log = CatalogLog::from_stored(log).map_err(bad)?;
             catalog.names.insert(log.name.clone(), id);
+            catalog.loads.add(&log);
             catalog.logs.insert(id, log);
         }
         Ok(catalog)

@@ -5,12 +5,14 @@ use prost::Message;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::{CatalogReply, Introduction, Joined, LogCreated, ProducersAllotted, refusal};
 use quipu_protocol::stored::catalog_command::Command;
-use quipu_protocol::{ClusterId, Incarnation, Index, NodeId, Term, Timestamp, stored, v1};
+use quipu_protocol::{ClusterId, Incarnation, Index, LogId, NodeId, Term, Timestamp, stored, v1};
 use quipu_storage::journal::EntryId;
 
 use super::*;
 use crate::machine::Machine;
 use crate::types::Reply;
+
+mod logs;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -68,6 +70,10 @@ impl Story {
             other => panic!("{other:?}"),
         }
         self.log(name)
+    }
+
+    fn id(&self, name: &str) -> LogId {
+        self.catalog.log_named(&name.parse().expect("a log name")).expect("the log").0
     }
 
     fn log(&self, name: &str) -> CatalogLog {
@@ -303,7 +309,7 @@ fn logs_are_listed_in_pages() {
         story.created(name, 1);
     }
     let names = |after: &str, limit| {
-        let (page, more) = story.catalog.logs_after(after, limit);
+        let (page, more) = story.catalog.logs_after(after, None, limit);
         (page.into_iter().map(|log| log.name).collect::<Vec<_>>(), more)
     };
     assert_eq!(names("", 2), (vec!["a".to_owned(), "b".to_owned()], true));

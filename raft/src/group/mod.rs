@@ -208,6 +208,21 @@ impl<M: Machine> Group<M> {
         self.inner.shared.checkpoint()
     }
 
+    /// Makes sure that no start of this replica brings back an older state than
+    /// the one that it has now. Only for a machine whose floor is
+    /// [`Floor::Applied`](crate::machine::Floor::Applied).
+    ///
+    /// # Errors
+    /// When the journal fails, or the image does not fit into it.
+    pub(crate) async fn keep_state(&self) -> std::io::Result<()> {
+        self.inner.shared.keep().await
+    }
+
+    /// Whether the replica runs no more.
+    pub fn is_stopped(&self) -> bool {
+        self.inner.stopped.borrow().is_some()
+    }
+
     /// Stops the replica and writes its machine's state to Kv.
     pub async fn shutdown(&self) {
         // The only error is that openraft's task was gone already.

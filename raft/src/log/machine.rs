@@ -21,6 +21,7 @@ use quipu_storage::journal::{EntryId, ReplicaKey};
 
 use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
+use super::times::TimeIndex;
 use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
 use crate::types::{self, BatchOutcome, Reply};
 
@@ -33,6 +34,7 @@ pub struct LogMachine {
     producers: Producers,
     /// Bytes of all batches that were given offsets.
     bytes: u64,
+    times: TimeIndex,
     rows: RecentRows,
     /// What this replica holds begins here. Not part of the state.
     floor: LogFloor,
@@ -69,8 +71,15 @@ impl LogMachine {
         self.bytes
     }
 
+    /// Where a record at or after `at` may be, from `from` on: the first run of
+    /// rows that may hold one.
+    pub(super) fn block_with(&self, from: Offset, at: Timestamp) -> Option<Range<Offset>> {
+        self.times.find(from, at, self.end)
+    }
+
     fn trim(&mut self, to: Offset) -> OffsetRange {
         self.start = self.start.max(to.min(self.end));
+        self.times.trim(self.start, self.end);
         OffsetRange::new(self.start, self.end)
     }
 
@@ -105,14 +114,17 @@ impl LogMachine {
 
     fn append(&mut self, id: EntryId, batches: &[Bytes]) -> Vec<BatchOutcome> {
         let (base, position) = (self.end, self.bytes);
+        let mut newest = Timestamp::new(i64::MIN);
         let mut skipped = Vec::new();
         let mut outcomes = Vec::with_capacity(batches.len());
         for (ordinal, batch) in (0..).zip(batches) {
-            let outcome = self.append_batch(batch);
-            if let BatchOutcome::Appended(range) = outcome {
+            let header = BatchHeader::parse(batch);
+            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header));
+            if let (BatchOutcome::Appended(range), Ok(header)) = (&outcome, header) {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
                 self.end = range.end();
                 self.bytes += batch.len() as u64;
+                newest = newest.max(header.max_timestamp);
             } else {
                 skipped.push(ordinal);
             }
@@ -120,15 +132,13 @@ impl LogMachine {
         }
         if self.end > base {
             let (records, time) = (self.end.since(base), self.time);
-            self.rows.push(OffsetRow { entry: id, base, records, skipped, time, position });
+            self.times.push(base, newest);
+            self.rows.push(OffsetRow { entry: id, base, records, skipped, time, position, newest });
         }
         outcomes
     }
 
-    fn append_batch(&mut self, batch: &Bytes) -> BatchOutcome {
-        let Ok(header) = BatchHeader::parse(batch) else {
-            return BatchOutcome::Malformed;
-        };
+    fn append_batch(&mut self, header: &BatchHeader) -> BatchOutcome {
         // Not in this universe, unless an image said so.
         if self.end.get() > LAST_OFFSET - u64::from(header.count) {
             return BatchOutcome::Malformed;
@@ -164,6 +174,7 @@ impl Machine for LogMachine {
             producers: self.producers.image(),
             forgotten_producer: self.producers.forgotten().get(),
             bytes: self.bytes,
+            times: Some(self.times.image()),
         }
         .encode_to_vec()
         .into()
@@ -187,6 +198,7 @@ impl Machine for LogMachine {
             time: Timestamp::new(state.time),
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
             bytes: state.bytes,
+            times: TimeIndex::from_image(state.times, Offset::new(state.end))?,
             rows: RecentRows::default(),
             floor: LogFloor::default(),
         };
@@ -307,6 +319,7 @@ mod tests {
                 skipped: vec![0, 2],
                 time: Timestamp::new(NOW),
                 position: batch(3, producer(0)).len() as u64,
+                newest: Timestamp::new(NOW),
             }]
         );
     }

@@ -15,15 +15,19 @@ mod offsets;
 mod producers;
 mod queue;
 mod read;
+mod retained;
 mod retention;
+mod seek;
+mod settings;
+mod times;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
-use quipu_protocol::environment::{Clock, Environment, Task};
-use quipu_protocol::{Offset, OffsetRange};
+use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
@@ -37,7 +41,10 @@ pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allot
 pub use queue::LogOptions;
 pub(crate) use queue::QueueFootprint;
 pub use read::ReadChunk;
+pub use retained::Retained;
 pub use retention::Retention;
+pub use seek::Sought;
+pub use settings::{LogSettings, NotTaken};
 
 /// What an acknowledged append got. A majority of the replicas has it on
 /// stable storage.
@@ -60,9 +67,10 @@ struct Inner {
     queue: Arc<queue::AppendQueue>,
     journal: Journal,
     kv: Arc<dyn Kv>,
-    clock: Arc<dyn Clock>,
+    environment: Environment,
     _proposer: Task,
-    _retention: Option<Task>,
+    /// Runs once there is something that goes.
+    retention: Mutex<Option<Task>>,
 }
 
 impl LogReplica {
@@ -87,15 +95,25 @@ impl LogReplica {
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
         let clock = Arc::clone(&environment.clock);
-        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), Arc::clone(&clock));
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clock);
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
-        let retention = queue.options().retention;
-        let kept = retention.is_some().then(|| {
-            let kept = retention::enforce(retention, group.clone(), Arc::clone(&kv), Arc::clone(&clock));
-            environment.tasks.spawn("log-retention", Box::pin(kept))
-        });
-        let inner = Inner { group, queue, journal, kv, clock, _proposer: proposer, _retention: kept };
-        Ok(Self { inner: Arc::new(inner) })
+        let (environment, retention) = (environment.clone(), Mutex::default());
+        let inner = Inner { group, queue, journal, kv, environment, _proposer: proposer, retention };
+        let log = Self { inner: Arc::new(inner) };
+        log.keep();
+        Ok(log)
+    }
+
+    /// Sees to it that the log keeps no more than it is to.
+    fn keep(&self) {
+        let Inner { group, queue, kv, environment, retention, .. } = &*self.inner;
+        // Whoever holds it changes it in one step.
+        let mut retention = retention.lock().unwrap_or_else(PoisonError::into_inner);
+        if retention.is_none() && queue.settings().borrow().retention.is_some() {
+            let (settings, clock) = (queue.settings().subscribe(), Arc::clone(&environment.clock));
+            let kept = retention::enforce(settings, group.clone(), Arc::clone(kv), clock);
+            *retention = Some(environment.tasks.spawn("log-retention", Box::pin(kept)));
+        }
     }
 
     /// Its group: leader, members, shutting down.
@@ -109,7 +127,7 @@ impl LogReplica {
     /// Has no deadline: whoever gives up waiting must take the outcome for
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.inner.queue.push(batch, &*self.inner.clock)
+        self.inner.queue.push(batch, &*self.inner.environment.clock)
     }
 
     /// What its appends hold, and by which options that is bounded.
@@ -123,7 +141,7 @@ impl LogReplica {
     /// # Errors
     /// Trimming again is harmless, whatever became of the first attempt.
     pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
-        match self.inner.group.propose(queue::trim(self.inner.clock.wall(), to)).await? {
+        match self.inner.group.propose(queue::trim(self.inner.environment.clock.wall(), to)).await? {
             Reply::Trim(range) => Ok(range),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
@@ -131,12 +149,35 @@ impl LogReplica {
 
     /// The most bytes that a batch may have here.
     pub fn max_batch_bytes(&self) -> u64 {
-        self.inner.queue.options().max_batch_bytes
+        self.inner.queue.max_batch_bytes()
+    }
+
+    /// What the log takes and keeps, as far as it is known here.
+    pub fn settings(&self) -> LogSettings {
+        *self.inner.queue.settings().borrow()
+    }
+
+    /// Takes and keeps what `settings` say from now on.
+    pub fn follow(&self, settings: LogSettings) {
+        if self.inner.queue.settings().send_if_modified(|held| std::mem::replace(held, settings) != settings) {
+            self.keep();
+        }
     }
 
     /// What can be read here, as far as this replica has applied.
     pub fn range(&self) -> OffsetRange {
         self.inner.group.view(LogMachine::range)
+    }
+
+    /// How much that is, as far as this replica has applied. Looks at rows, at
+    /// no record.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn retained(&self) -> Result<Retained, ReadError> {
+        let Inner { group, kv, .. } = &*self.inner;
+        let applied = *group.applied().borrow();
+        group.view(|log| log.retained(applied, &**kv, group.key())).map_err(ReadError::storage)
     }
 
     /// What can be read anywhere: at least everything that was acknowledged
@@ -151,6 +192,16 @@ impl LogReplica {
     pub async fn read(&self, from: Offset, max_bytes: u64) -> Result<ReadChunk, ReadError> {
         let Inner { group, journal, kv, .. } = &*self.inner;
         read::read(group, journal, &**kv, from, max_bytes).await
+    }
+
+    /// The first record at or after `at`. A batch's records are decompressed to
+    /// at most `max_decompressed_bytes`.
+    ///
+    /// # Errors
+    /// When what is stored cannot be read.
+    pub async fn seek(&self, at: Timestamp, max_decompressed_bytes: usize) -> Result<Sought, ReadError> {
+        let Inner { group, journal, kv, .. } = &*self.inner;
+        seek::seek(group, journal, &**kv, at, max_decompressed_bytes).await
     }
 
     /// Resolves once the record at `offset` can be read here; an error once

@@ -38,6 +38,8 @@ pub(crate) struct OffsetRow {
     pub(crate) time: Timestamp,
     /// Bytes of all batches that were given offsets before.
     pub(crate) position: u64,
+    /// The newest timestamp of the records, as their batches say.
+    pub(crate) newest: Timestamp,
 }
 
 impl OffsetRow {
@@ -54,6 +56,7 @@ impl OffsetRow {
             skipped: self.skipped.clone(),
             time: self.time.get(),
             position: self.position,
+            newest: self.newest.get(),
         };
         Row { space: Space::Offsets, key: self.base.get().to_be_bytes(), value: value.encode_to_vec().into() }
     }
@@ -67,8 +70,8 @@ impl OffsetRow {
             return Err(refuse(format!("{} records", row.records)));
         }
         let entry = EntryId { term: Term::new(row.term), index: Index::new(row.index) };
-        let (time, position) = (Timestamp::new(row.time), row.position);
-        Ok(Self { entry, base, records: row.records, skipped: row.skipped, time, position })
+        let (time, newest) = (Timestamp::new(row.time), Timestamp::new(row.newest));
+        Ok(Self { entry, base, records: row.records, skipped: row.skipped, time, position: row.position, newest })
     }
 }
 
@@ -178,6 +181,7 @@ mod tests {
             skipped: vec![1, 4],
             time: Timestamp::new(7),
             position: 100 * base,
+            newest: Timestamp::new(-3),
         }
     }
 

@@ -24,9 +24,9 @@ use prost::Message;
 use quipu_protocol::environment::Clock;
 use quipu_protocol::{Offset, Timestamp, stored};
 use quipu_storage::journal::Journal;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::retention::Retention;
+use super::settings::LogSettings;
 use super::{AppendError, Appended, LogMachine};
 use crate::group::{Group, ProposeError, StopReason};
 use crate::types::{BatchOutcome, Reply};
@@ -53,8 +53,8 @@ pub struct LogOptions {
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
-    /// What of the log is kept.
-    pub retention: Retention,
+    /// What the log takes and keeps at first.
+    pub settings: LogSettings,
 }
 
 impl Default for LogOptions {
@@ -67,7 +67,7 @@ impl Default for LogOptions {
             entries_in_flight: 4,
             staged_bytes: 256 << 20,
             patience: Duration::from_secs(2),
-            retention: Retention::default(),
+            settings: LogSettings::default(),
         }
     }
 }
@@ -91,6 +91,8 @@ struct Queue {
 /// Appends that wait to be proposed.
 pub(super) struct AppendQueue {
     options: LogOptions,
+    /// What the log takes and keeps now.
+    settings: watch::Sender<LogSettings>,
     queue: Mutex<Queue>,
     arrived: Notify,
     /// How many entries are proposed and not yet answered.
@@ -107,7 +109,17 @@ pub(crate) struct QueueFootprint {
 
 impl AppendQueue {
     pub(super) fn new(options: LogOptions) -> Self {
-        Self { options, queue: Mutex::default(), arrived: Notify::new(), in_flight: AtomicUsize::new(0) }
+        let settings = watch::channel(options.settings).0;
+        Self { options, settings, queue: Mutex::default(), arrived: Notify::new(), in_flight: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn settings(&self) -> &watch::Sender<LogSettings> {
+        &self.settings
+    }
+
+    /// The most bytes that a batch may have.
+    pub(super) fn max_batch_bytes(&self) -> u64 {
+        self.options.max_batch_bytes.min(self.settings.borrow().max_batch_bytes)
     }
 
     pub(super) fn options(&self) -> &LogOptions {
@@ -146,8 +158,8 @@ impl AppendQueue {
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         let options = &self.options;
         let bytes = batch.len() as u64;
-        if bytes > options.max_batch_bytes {
-            let limit = options.max_batch_bytes;
+        let limit = self.max_batch_bytes();
+        if bytes > limit {
             return Err(AppendError::TooLarge { bound: "max_batch_bytes", limit, actual: bytes });
         }
         let (answer, outcome) = oneshot::channel();

@@ -12,7 +12,7 @@ use prost::Message;
 use quipu_protocol::batch::{BatchHeader, with_position};
 use quipu_protocol::{Offset, OffsetRange, Term, stored};
 use quipu_storage::Kv;
-use quipu_storage::journal::Journal;
+use quipu_storage::journal::{Journal, ReplicaKey};
 
 use super::LogMachine;
 use super::errors::ReadError;
@@ -44,31 +44,9 @@ pub(super) async fn read(
     from: Offset,
     max_bytes: u64,
 ) -> Result<ReadChunk, ReadError> {
-    let look = |log: &LogMachine| {
-        let recent = log.recent_rows();
-        (log.range(), recent.from(from, MAX_ROWS), recent.first())
-    };
-    let (range, rows, recent) = group.view(look);
+    let (range, rows) = rows_from(group, kv, from)?;
     let mut chunk = ReadChunk { batches: Vec::new(), next: from, range };
-    if from == range.end() {
-        return Ok(chunk);
-    }
-    if !range.contains(from) {
-        return Err(ReadError::OutOfRange { range });
-    }
-    let rows = match rows {
-        Some(rows) => rows,
-        // Rows leave memory only after they have reached Kv.
-        None => {
-            saved_from(kv, group.key(), from, recent.unwrap_or(range.end()), MAX_ROWS).map_err(ReadError::storage)?
-        }
-    };
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-        return Err(missing(from));
-    };
-    if from < first.base || first.end() <= from {
-        return Err(missing(from));
-    }
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(chunk) };
     let indexes = first.entry.index.get()..last.entry.index.next().get();
     let entries = match log_store::read(journal, group.key(), indexes, max_bytes).await {
         Ok(entries) => entries,
@@ -103,6 +81,50 @@ pub(super) async fn read(
         }
     }
     if chunk.batches.is_empty() { Err(missing(from)) } else { Ok(chunk) }
+}
+
+/// What can be read, and rows from the one on that holds `from`; none at the
+/// end.
+pub(super) fn rows_from(
+    group: &Group<LogMachine>,
+    kv: &dyn Kv,
+    from: Offset,
+) -> Result<(OffsetRange, Vec<OffsetRow>), ReadError> {
+    let look = |log: &LogMachine| {
+        let recent = log.recent_rows();
+        (log.range(), recent.from(from, MAX_ROWS), recent.first())
+    };
+    let (range, rows, recent) = group.view(look);
+    if from == range.end() {
+        return Ok((range, Vec::new()));
+    }
+    if !range.contains(from) {
+        return Err(ReadError::OutOfRange { range });
+    }
+    let rows = match rows {
+        Some(rows) => rows,
+        // Rows leave memory only after they have reached Kv.
+        None => {
+            saved_from(kv, group.key(), from, recent.unwrap_or(range.end()), MAX_ROWS).map_err(ReadError::storage)?
+        }
+    };
+    match rows.first() {
+        Some(first) if first.base <= from && from < first.end() => Ok((range, rows)),
+        _ => Err(missing(from)),
+    }
+}
+
+/// The batches of `row`'s entry that were given offsets: base, count, bytes.
+pub(super) async fn batches_of(
+    journal: &Journal,
+    key: ReplicaKey,
+    row: &OffsetRow,
+) -> Result<Vec<(Offset, u64, Bytes)>, ReadError> {
+    let index = row.entry.index.get();
+    let entries = log_store::read(journal, key, index..index + 1, u64::MAX).await.map_err(ReadError::storage)?;
+    let entry = entries.into_iter().find(|entry| entry.id == row.entry).ok_or_else(|| missing(row.base))?;
+    let command = entry::command_of(entry).map_err(ReadError::storage)?.unwrap_or_default();
+    place(row, command).map_err(ReadError::storage)
 }
 
 /// The batches of a row's entry that were given offsets: base, count, bytes.

@@ -17,8 +17,10 @@ use quipu_protocol::environment::Clock;
 use quipu_protocol::{Offset, Timestamp, v1};
 use quipu_storage::Kv;
 use quipu_storage::journal::ReplicaKey;
+use tokio::sync::watch;
 
 use super::queue;
+use super::settings::LogSettings;
 use super::{LogMachine, offsets::OffsetRow};
 use crate::group::{Group, Role};
 use crate::machine::MachineError;
@@ -85,16 +87,30 @@ impl LogMachine {
     }
 }
 
-/// Trims the log wherever this replica leads, until the group stops.
-pub(super) async fn enforce(retention: Retention, group: Group<LogMachine>, kv: Arc<dyn Kv>, clock: Arc<dyn Clock>) {
+/// Trims the log wherever this replica leads, until the group stops. Waits while
+/// its settings keep all.
+pub(super) async fn enforce(
+    mut settings: watch::Receiver<LogSettings>,
+    group: Group<LogMachine>,
+    kv: Arc<dyn Kv>,
+    clock: Arc<dyn Clock>,
+) {
     let stopped = group.stopped();
     let mut stopped = std::pin::pin!(stopped);
     loop {
+        let due = async {
+            if settings.wait_for(|settings| settings.retention.is_some()).await.is_err() {
+                // Nobody is left who could change them.
+                std::future::pending::<()>().await;
+            }
+            clock.sleep(INTERVAL).await;
+        };
         tokio::select! {
             biased;
             _ = &mut stopped => return,
-            () = clock.sleep(INTERVAL) => {}
+            () = due => {}
         }
+        let retention = settings.borrow().retention;
         if group.status().role != Role::Leader {
             continue;
         }

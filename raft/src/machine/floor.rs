@@ -54,6 +54,20 @@ impl<M: Machine> Shared<M> {
         }
     }
 
+    /// Makes sure that the state as of now, or a later one, is in the journal,
+    /// on stable storage: no start brings back an older one.
+    pub(crate) async fn keep(&self) -> io::Result<()> {
+        let Some(now) = self.applied_now() else { return Ok(()) };
+        loop {
+            self.raise(now).await?;
+            // One that the floor's keeper took before may come after it.
+            let kept = self.journal.replica(self.key).and_then(|state| state.image);
+            if kept.is_some_and(|kept| kept.index >= now.index) {
+                return Ok(());
+            }
+        }
+    }
+
     fn applied_now(&self) -> Option<EntryId> {
         self.state.read().expect(POISONED).applied.as_ref().map(types::entry_id)
     }

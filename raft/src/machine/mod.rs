@@ -24,7 +24,7 @@ use quipu_storage::{Kv, Space};
 
 use crate::types::Reply;
 
-pub(crate) use saved::{read_saved, row_key};
+pub(crate) use saved::{keys, read_saved, remove, row_key};
 pub(crate) use store::Shared;
 pub use store::{MachineStore, SnapshotBuilder};
 

@@ -12,7 +12,7 @@
 use bytes::Bytes;
 use openraft::StoredMembership as RaftStoredMembership;
 use prost::Message;
-use quipu_protocol::{Index, Term, stored};
+use quipu_protocol::{Index, LogId, ReplicaId, Term, stored};
 use quipu_storage::journal::{EntryId, ReplicaKey};
 use quipu_storage::{Batch, Kv, KvError, Space};
 
@@ -22,6 +22,9 @@ use crate::types::{self, StoredMembership};
 
 /// The layout of images and rows that this version reads and writes.
 const VERSION: u32 = 1;
+
+/// How many states are looked at in one go.
+const STATES: usize = 64;
 
 /// A machine's state as of an entry.
 #[derive(Clone, Debug)]
@@ -101,6 +104,36 @@ pub(crate) fn read_saved(value: Bytes) -> bool {
     let again = Saved::decode(encoded.clone().into()).expect("what was written can be read");
     assert!(again.encode() == encoded, "{saved:?} came back as {again:?}");
     true
+}
+
+/// Removes everything that `kv` keeps of `key`.
+pub(crate) fn remove(kv: &dyn Kv, key: ReplicaKey) -> Result<(), KvError> {
+    let mut batch = Batch::new();
+    forget(key, &mut batch);
+    kv.write(batch)
+}
+
+/// Whose state `kv` keeps.
+pub(crate) fn keys(kv: &dyn Kv) -> Result<Vec<ReplicaKey>, KvError> {
+    // One past the last key there can be.
+    let end = [0xff; 17];
+    let mut start = Vec::new();
+    let mut keys = Vec::new();
+    loop {
+        let page = kv.scan(Space::State, &start, &end, STATES)?;
+        keys.extend(page.iter().filter_map(|(key, _)| read_state_key(key)));
+        match page.last() {
+            Some((last, _)) if page.len() == STATES => start = [&last[..], &[0]].concat(),
+            _ => return Ok(keys),
+        }
+    }
+}
+
+fn read_state_key(key: &[u8]) -> Option<ReplicaKey> {
+    let group = key.first_chunk::<8>()?;
+    let replica = key.get(8..)?.try_into().ok()?;
+    let (group, replica) = (u64::from_be_bytes(*group), u64::from_be_bytes(replica));
+    Some(ReplicaKey { group: LogId::new(group), replica: ReplicaId::new(replica) })
 }
 
 /// Removes everything that is kept of `key`.

@@ -22,10 +22,11 @@ use quipu_protocol::peer::{
     CatalogReply, Introduction, Joined, ProposeReply, Refusal, propose_reply, refusal as refused,
 };
 use quipu_protocol::stored::catalog_command::Command;
+use quipu_protocol::v1::error::Kind;
 use quipu_protocol::{ClusterId, LogId, LogName, NodeId, stored, v1};
 
 use super::inner::{Inner, LogState};
-use super::{CatalogError, LogLookupError};
+use super::{CatalogError, ChangeLogError, LogLookupError};
 use crate::catalog::{self, CatalogLog};
 use crate::group::{ProposeError, Role};
 use crate::log::LogReplica;
@@ -239,9 +240,13 @@ impl Inner {
         let _ = self.environment.clock.timeout(COPY_PATIENCE, there).await;
     }
 
-    /// The log of that name, as the catalog has it, and the nodes that have a
-    /// replica.
-    pub(crate) async fn look_up(&self, name: &LogName) -> Result<(LogId, CatalogLog, Vec<v1::Peer>), LogLookupError> {
+    /// The log of that name, and of this `id` if one is given, as the catalog
+    /// has it, and the nodes that have a replica.
+    pub(crate) async fn look_up(
+        &self,
+        name: &LogName,
+        id: Option<LogId>,
+    ) -> Result<(LogId, CatalogLog, Vec<v1::Peer>), LogLookupError> {
         let look = || {
             let found = self.view(|catalog| {
                 let (id, log) = catalog.log_named(name)?;
@@ -249,15 +254,53 @@ impl Inner {
             });
             found.flatten()
         };
-        if let Some(found) = look() {
-            return Ok(found);
+        let is_meant = |found: LogId| id.is_none_or(|id| id == found);
+        match look() {
+            Some(found) if is_meant(found.0) => return Ok(found),
+            // It has made way for another one of its name: ids only grow.
+            Some((found, ..)) if id.is_some_and(|id| id < found) => return Err(unknown(name)),
+            // It may have been created through another node just now.
+            _ => {}
         }
-        // It may have been created through another node just now.
         let refreshed = self.refresh().await;
         match (look(), refreshed) {
-            (Some(found), _) => Ok(found),
-            (None, Ok(())) => Err(LogLookupError::Unknown { name: name.as_str().to_owned() }),
-            (None, Err(error)) => Err(LogLookupError::Starting { reason: error.to_string(), replicas: Vec::new() }),
+            (Some(found), _) if is_meant(found.0) => Ok(found),
+            (_, Ok(())) => Err(unknown(name)),
+            (_, Err(error)) => Err(LogLookupError::Starting { reason: error.to_string(), replicas: Vec::new() }),
+        }
+    }
+
+    /// Changes the log of that name by the command that `command` makes for its
+    /// id; returns that, too.
+    pub(super) async fn change_log(
+        &self,
+        name: &LogName,
+        command: impl Fn(LogId) -> Command,
+    ) -> Result<(LogId, Outcome), ChangeLogError> {
+        let mut tried = None;
+        loop {
+            let id = match self.look_up(name, None).await {
+                Ok((id, ..)) => id,
+                Err(LogLookupError::Unknown { name }) => return Err(ChangeLogError::Unknown { name }),
+                Err(other) => return Err(unavailable(other.to_string()).into()),
+            };
+            match self.change_log_as(name, command(id)).await {
+                // The local copy was behind: the log of that name is another
+                // now, or none. Ids only grow, so that this ends.
+                Err(ChangeLogError::Unknown { .. }) if tried.replace(id) != Some(id) => {}
+                outcome => return outcome.map(|outcome| (id, outcome)),
+            }
+        }
+    }
+
+    /// Changes the log of that name, whose id `command` holds.
+    pub(super) async fn change_log_as(&self, name: &LogName, command: Command) -> Result<Outcome, ChangeLogError> {
+        match self.change(command).await? {
+            Outcome::Error(v1::Error { kind: Some(Kind::UnknownLog(_)), .. }) => {
+                Err(ChangeLogError::Unknown { name: name.as_str().to_owned() })
+            }
+            Outcome::Error(error) => Err(ChangeLogError::Refused(error)),
+            outcome => Ok(outcome),
         }
     }
 
@@ -282,6 +325,10 @@ impl Inner {
             None => Err(LogLookupError::Starting { reason: "it has not been started yet".to_owned(), replicas }),
         }
     }
+}
+
+fn unknown(name: &LogName) -> LogLookupError {
+    LogLookupError::Unknown { name: name.as_str().to_owned() }
 }
 
 fn unavailable(reason: impl Into<String>) -> CatalogError {

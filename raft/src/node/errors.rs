@@ -107,6 +107,23 @@ pub enum CreateLogError {
     Catalog(#[from] CatalogError),
 }
 
+/// A log could not be changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ChangeLogError {
+    /// There is no log of that name.
+    #[error("there is no log {name:?}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The request is refused; nothing was changed. Says which bound or reason.
+    #[error("{}", .0.message)]
+    Refused(v1::Error),
+    /// The catalog could not be reached in time. Changing again is safe.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
 /// The catalog could not be changed or asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::catalog_reply::Outcome;
 use quipu_protocol::peer::peers_server::PeersServer;
-use quipu_protocol::{LogName, NodeId, ProducerId, ReplicaId, Timestamp, v1};
+use quipu_protocol::{LogId, LogName, LogPattern, NodeId, ProducerId, ReplicaId, Timestamp, v1};
 use quipu_storage::{Disk, Kv, KvError};
 
 use crate::catalog;
@@ -35,7 +35,9 @@ use crate::log::LogReplica;
 use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
-pub use errors::{AllocateProducerError, CatalogError, CreateLogError, Fatal, LogLookupError, NodeStartError};
+pub use errors::{
+    AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, Fatal, LogLookupError, NodeStartError,
+};
 pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
 pub use inside::{FailedReplica, RunningLog};
@@ -65,6 +67,15 @@ pub struct CreatedLog {
     pub log: v1::LogSummary,
     /// False when it existed already with an equal configuration.
     pub created: bool,
+}
+
+/// A log whose configuration is what was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlteredLog {
+    /// The log as it is now.
+    pub log: v1::LogSummary,
+    /// False when it was so already.
+    pub changed: bool,
 }
 
 /// A producer id that nobody has had before.
@@ -120,8 +131,22 @@ impl RaftNode {
     /// # Errors
     /// Says where else to ask.
     pub async fn log(&self, name: &LogName) -> Result<LogReplica, LogLookupError> {
-        let (id, log, replicas) = self.inner().look_up(name).await?;
+        self.log_as(name, None).await
+    }
+
+    /// As [`log`](Self::log); with an `id`, none but the log that has that one.
+    ///
+    /// # Errors
+    /// Says where else to ask. A log that was deleted is unknown, whether there
+    /// is another one of its name or not.
+    pub async fn log_as(&self, name: &LogName, id: Option<LogId>) -> Result<LogReplica, LogLookupError> {
+        let (id, log, replicas) = self.inner().look_up(name, id).await?;
         self.inner().local_log(id, &log, replicas).await
+    }
+
+    /// The id of the log of that name, as far as this node knows.
+    pub fn log_id(&self, name: &LogName) -> Option<LogId> {
+        self.inner().view(|catalog| catalog.log_named(name).map(|(id, _)| id)).flatten()
     }
 
     /// The nodes that have a replica of the log, as far as this node knows.
@@ -158,14 +183,50 @@ impl RaftNode {
         }
     }
 
-    /// At most `limit` logs whose names come after `after`, by name, as the
-    /// catalog's leader knows them; and whether there are more.
+    /// Changes a log's configuration. Every replica follows as its node hears
+    /// of it.
+    ///
+    /// # Errors
+    /// Names the bound or the reason.
+    pub async fn alter_log(&self, name: &LogName, change: v1::LogAlteration) -> Result<AlteredLog, ChangeLogError> {
+        match self.inner().change_log(name, |log| catalog::alter_log(log, change)).await?.1 {
+            Outcome::LogAltered(altered) => {
+                Ok(AlteredLog { log: altered.log.unwrap_or_default(), changed: altered.changed })
+            }
+            other => Err(asking::unexpected(&other).into()),
+        }
+    }
+
+    /// Deletes a log with all its records: the one that has the name now, or
+    /// none but the one with this `id`. Returns its id, and whether it was not
+    /// gone already. Its name is free at once.
+    ///
+    /// # Errors
+    /// When there is no such log and never was.
+    pub async fn delete_log(&self, name: &LogName, id: Option<LogId>) -> Result<(LogId, bool), ChangeLogError> {
+        let (id, outcome) = match id {
+            Some(id) => (id, self.inner().change_log_as(name, catalog::delete_log(id, name)).await?),
+            None => self.inner().change_log(name, |id| catalog::delete_log(id, name)).await?,
+        };
+        match outcome {
+            Outcome::LogDeleted(gone) => Ok((id, gone.deleted)),
+            other => Err(asking::unexpected(&other).into()),
+        }
+    }
+
+    /// At most `limit` logs whose names come after `after` and match `pattern`,
+    /// by name, as the catalog's leader knows them; and whether there are more.
     ///
     /// # Errors
     /// When the catalog's leader does not answer.
-    pub async fn list_logs(&self, after: &str, limit: usize) -> Result<v1::ListLogsResponse, CatalogError> {
+    pub async fn list_logs(
+        &self,
+        after: &str,
+        pattern: Option<&LogPattern>,
+        limit: usize,
+    ) -> Result<v1::ListLogsResponse, CatalogError> {
         self.inner().refresh().await?;
-        let (logs, more) = self.inner().view(|catalog| catalog.logs_after(after, limit)).unwrap_or_default();
+        let (logs, more) = self.inner().view(|catalog| catalog.logs_after(after, pattern, limit)).unwrap_or_default();
         Ok(v1::ListLogsResponse { logs, more })
     }
 
@@ -174,7 +235,7 @@ impl RaftNode {
     /// # Errors
     /// When there is no such log.
     pub async fn describe_log(&self, name: &LogName) -> Result<v1::DescribeLogResponse, LogLookupError> {
-        let (id, log, replicas) = self.inner().look_up(name).await?;
+        let (id, log, replicas) = self.inner().look_up(name, None).await?;
         Ok(self.inner().describe(id, &log, &replicas).await)
     }
 

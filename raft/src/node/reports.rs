@@ -14,6 +14,7 @@ use quipu_protocol::{LogId, NodeId, ReplicaId, v1};
 use super::inner::{Inner, LogState};
 use crate::catalog::{Catalog, CatalogLog};
 use crate::group::{self, GroupStatus};
+use crate::log::LogReplica;
 
 /// A node that does not answer within this time counts as down.
 const REPORT_DEADLINE: Duration = Duration::from_secs(1);
@@ -61,11 +62,11 @@ impl Inner {
     fn replica_report(&self, group: LogId) -> Option<ReplicaReport> {
         if let Some(local) = self.peers.registry().get(group) {
             let status = local.endpoint.status();
-            let range = self.logs.borrow().get(&group).and_then(|here| match &here.state {
-                LogState::Running(replica) => Some(replica.range()),
+            let log = self.logs.borrow().get(&group).and_then(|here| match &here.state {
+                LogState::Running(replica) => Some(replica.clone()),
                 LogState::Failed { .. } => None,
             });
-            return Some(running(group, local.replica, &status, range));
+            return Some(running(group, local.replica, &status, log.as_ref()));
         }
         let here = self.logs.borrow().get(&group).cloned()?;
         let state = match here.state {
@@ -159,6 +160,8 @@ impl Inner {
             leader: leader.map_or(0, |(node, _)| node.get()),
             term: foremost.map_or(0, |it| it.term),
             replicas: log.wanted.iter().map(describe).collect(),
+            bytes: foremost.map_or(0, |it| it.bytes),
+            entries: foremost.map_or(0, |it| it.entries),
         }
     }
 }
@@ -179,12 +182,10 @@ impl Answer {
     }
 }
 
-fn running(
-    group: LogId,
-    replica: ReplicaId,
-    status: &GroupStatus,
-    range: Option<quipu_protocol::OffsetRange>,
-) -> ReplicaReport {
+fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&LogReplica>) -> ReplicaReport {
+    let range = log.map(LogReplica::range);
+    // Rows that cannot be read stop the replica soon; until then it says less.
+    let retained = log.and_then(|log| log.retained().ok()).unwrap_or_default();
     let role = match status.role {
         group::Role::Leader => Role::Leader,
         group::Role::Follower => Role::Follower,
@@ -203,6 +204,8 @@ fn running(
         applied_index: index(status.applied),
         start: range.map_or(0, |range| range.start().get()),
         end: range.map_or(0, |range| range.end().get()),
+        bytes: retained.bytes,
+        entries: retained.entries,
     }
 }
 

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId};
 use quipu_storage::journal::{Journal, ReplicaKey};
 
+use super::leaving::Leaving;
 use crate::catalog::{Catalog, CatalogLog, Place};
 use crate::group::{self, Group, StartError, StopReason};
-use crate::log::{LogOptions, LogReplica, Retention};
+use crate::log::{LogOptions, LogReplica, LogSettings};
 use crate::machine::Machine;
 use crate::node::{Inner, LogHere, LogState};
 use crate::peers::GroupNetwork;
@@ -30,13 +31,14 @@ struct Changes {
 
 /// Starts what the catalog wants here and does not run yet, and stops what it
 /// wants no more.
-pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>) {
+pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>, leaving: &Leaving) {
     let (here, disk) = (node.config().node, node.disk_incarnation());
     let running = node.logs().borrow().iter().map(|(id, it)| (*id, it.replica)).collect();
     let Changes { missing, surplus } = catalog.view(|catalog| changes(catalog, here, disk, &running));
     for id in surplus {
-        stop(node, id);
+        stop(node, catalog, leaving, id);
     }
+    follow(node, catalog);
     for (id, replica, log) in missing {
         start(node, id, replica, &log).await;
     }
@@ -55,25 +57,31 @@ fn changes(catalog: &Catalog, here: NodeId, disk: Incarnation, running: &BTreeMa
     Changes { missing: missing.collect(), surplus: surplus.map(|(id, _)| *id).collect() }
 }
 
+/// Lets every replica that runs here take and keep what its log is configured
+/// to now.
+fn follow(node: &Arc<Inner>, catalog: &Group<Catalog>) {
+    let logs = node.logs().borrow();
+    catalog.view(|catalog| {
+        for (id, here) in &*logs {
+            if let (LogState::Running(replica), Some(log)) = (&here.state, catalog.logs().get(id)) {
+                replica.follow(LogSettings::of(&log.config));
+            }
+        }
+    });
+}
+
 /// Lets go of a replica at once; it stops by itself, so that nothing else has
 /// to wait for it.
-fn stop(node: &Arc<Inner>, id: LogId) {
+fn stop(node: &Arc<Inner>, catalog: &Group<Catalog>, leaving: &Leaving, id: LogId) {
     let mut stopped = None;
     node.logs().send_modify(|logs| stopped = logs.remove(&id));
     let Some(here) = stopped else { return };
     node.peers().registry().remove(id, here.replica);
-    let journal = node.journal().clone();
-    node.spawn("log-stop", async move {
-        if let LogState::Running(replica) = here.state {
-            replica.shutdown().await;
-        }
-        let retired = Box::new(move |result: Result<(), _>| {
-            if let Err(error) = result {
-                tracing::warn!(log = id.get(), %error, "retiring a replica");
-            }
-        });
-        journal.retire(ReplicaKey { group: id, replica: here.replica }, retired);
-    });
+    let running = match here.state {
+        LogState::Running(replica) => Some(replica),
+        LogState::Failed { .. } => None,
+    };
+    leaving.leave(node, catalog, ReplicaKey { group: id, replica: here.replica }, running);
 }
 
 async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLog) {
@@ -93,7 +101,6 @@ async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLo
 async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> Result<LogReplica, StartError> {
     let begin = found(node.journal(), key, &log.founders).await?;
     let network = GroupNetwork::new(Arc::clone(node.peers()), key.group, key.replica);
-    let max_batch_bytes = u64::from(log.config.max_batch_bytes).min(node.config().log.max_batch_bytes);
     let running = LogReplica::start(
         key,
         node.journal().clone(),
@@ -101,7 +108,7 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         node.environment(),
         network,
         node.config().group.clone(),
-        LogOptions { max_batch_bytes, retention: Retention::of(&log.config), ..node.config().log.clone() },
+        LogOptions { settings: LogSettings::of(&log.config), ..node.config().log.clone() },
     )
     .await?;
     node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));

@@ -76,7 +76,7 @@ async fn log_created_through_one_node_is_known_to_all_at_once() {
         cluster.create(through, name, v1::LogConfig::default()).await;
         for id in cluster.ids() {
             cluster.node(id).log(&log_name(name)).await.unwrap_or_else(|error| panic!("{name} on {id}: {error}"));
-            let listed = cluster.node(id).list_logs("", 10).await.expect("a list");
+            let listed = cluster.node(id).list_logs("", None, 10).await.expect("a list");
             assert!(listed.logs.iter().any(|log| log.name == name), "{name} on {id}");
         }
     }
@@ -114,7 +114,7 @@ async fn bad_requests_say_why_and_change_nothing() {
     }
     let unknown = node.log(&log_name("orders")).await.err();
     assert_eq!(unknown, Some(LogLookupError::Unknown { name: "orders".to_owned() }));
-    assert!(node.list_logs("", 10).await.expect("a list").logs.is_empty());
+    assert!(node.list_logs("", None, 10).await.expect("a list").logs.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

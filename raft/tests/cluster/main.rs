@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod deletion;
 mod founding;
 mod large;
 mod loss;

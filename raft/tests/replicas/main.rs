@@ -12,4 +12,5 @@ mod founding;
 mod network;
 mod snapshots;
 mod stories;
+mod times;
 mod trimming;

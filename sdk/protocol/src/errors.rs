@@ -30,7 +30,9 @@ const fn code(kind: Option<&Kind>) -> Code {
     match kind {
         Some(Kind::UnknownLog(_)) => Code::NotFound,
         Some(Kind::LogExists(_)) => Code::AlreadyExists,
-        Some(Kind::InvalidArgument(_) | Kind::BadBatch(_) | Kind::TooLarge(_)) => Code::InvalidArgument,
+        Some(Kind::InvalidArgument(_) | Kind::BadBatch(_) | Kind::TooLarge(_) | Kind::NotTaken(_)) => {
+            Code::InvalidArgument
+        }
         Some(Kind::OutOfRange(_)) => Code::OutOfRange,
         // The same node would refuse the same request again, until something
         // else has been done first.
@@ -121,6 +123,11 @@ impl v1::Error {
     pub fn too_large(bound: &str, limit: u64, actual: u64) -> Self {
         let message = format!("{actual} is over {bound}, which is {limit}");
         Self::new(message, Kind::TooLarge(v1::TooLarge { bound: bound.to_owned(), limit, actual }))
+    }
+
+    /// A log's `setting` does not let a batch in; `why` says what it is.
+    pub fn not_taken(setting: &str, why: impl ToString) -> Self {
+        Self::new(why, Kind::NotTaken(v1::NotTaken { setting: setting.to_owned() }))
     }
 
     /// The queue bounded by `bound` is full.
@@ -222,13 +229,14 @@ mod tests {
             (
                 v1::Error::log_exists(
                     "orders",
-                    v1::LogConfig { replicas: 3, max_batch_bytes: 1024, retention_bytes: 1, retention_ms: 2 },
+                    v1::LogConfig { replicas: 3, max_batch_bytes: 1024, retention_bytes: 1, ..Default::default() },
                 ),
                 Code::AlreadyExists,
             ),
             (v1::Error::invalid_argument("replicas", "0 is none"), Code::InvalidArgument),
             (BatchError::Empty.into(), Code::InvalidArgument),
             (v1::Error::too_large("max_batch_bytes", 10, 11), Code::InvalidArgument),
+            (v1::Error::not_taken("codecs", "the log takes lz4"), Code::InvalidArgument),
             (v1::Error::overloaded("append_queue_bytes", 10), Code::ResourceExhausted),
             (v1::Error::out_of_range(Offset::ZERO, range), Code::OutOfRange),
             (v1::Error::too_few_nodes(5, 3), Code::FailedPrecondition),
@@ -293,7 +301,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..16, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..17, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

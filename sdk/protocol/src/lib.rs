@@ -17,6 +17,7 @@ pub mod environment;
 pub mod errors;
 mod identifiers;
 mod log_name;
+mod log_pattern;
 mod offset;
 pub mod transport;
 
@@ -25,6 +26,7 @@ pub use identifiers::{
     Timestamp, WriterEpoch,
 };
 pub use log_name::{LogName, LogNameError};
+pub use log_pattern::LogPattern;
 pub use offset::{Offset, OffsetRange};
 
 /// The code generated from `proto/quipu`, laid out as its packages are.

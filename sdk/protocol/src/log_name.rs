@@ -1,5 +1,6 @@
 //! A log's name: 1 to 255 bytes of `A-Z a-z 0-9 . _ / -`.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,6 +36,13 @@ impl LogName {
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Ordered as its text is.
+impl Borrow<str> for LogName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

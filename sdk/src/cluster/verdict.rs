@@ -97,6 +97,7 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::InvalidArgument(_)
             | Kind::BadBatch(_)
             | Kind::TooLarge(_)
+            | Kind::NotTaken(_)
             | Kind::OutOfRange(_)
             | Kind::TooFewNodes(_)
             | Kind::UnknownProducer(_)

@@ -63,6 +63,14 @@ pub enum AppendError {
         /// What the batch takes, in bytes.
         actual: u64,
     },
+    /// The log is configured not to take such a batch.
+    #[error("the log does not take the batch ({setting}): {message}")]
+    NotAccepted {
+        /// The setting that does not let it in, such as `codecs`.
+        setting: String,
+        /// What the log said.
+        message: String,
+    },
     /// The log refused the batch for good.
     #[error("the log refused the batch: {message}")]
     Refused {

@@ -52,6 +52,73 @@ impl CreateLogError {
     }
 }
 
+/// Why a log's configuration was not changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AlterLogError {
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// A field of the change is not acceptable.
+    #[error("{field} is not acceptable: {reason}")]
+    BadConfig {
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl AlterLogError {
+    /// Whether the same call may succeed later. Changing again does no harm.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Whether it is certain that nothing was changed.
+    pub const fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Request(error) => error.has_no_side_effects(),
+            Self::UnknownLog { .. } | Self::BadConfig { .. } => true,
+        }
+    }
+}
+
+/// Why a log was not deleted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeleteLogError {
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl DeleteLogError {
+    /// Whether the same call may succeed later. Deleting again does no harm, as
+    /// long as nobody creates a log of that name meanwhile.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Whether it is certain that nothing was changed.
+    pub const fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Request(error) => error.has_no_side_effects(),
+            Self::UnknownLog { .. } => true,
+        }
+    }
+}
+
 /// Why a log was not trimmed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TrimError {

@@ -12,6 +12,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -31,6 +32,9 @@ pub(super) struct Driver {
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
     log: LogName,
+    /// The log's id, once it is known: batches go to none of its name that comes
+    /// after it. 0 before.
+    log_id: Arc<AtomicU64>,
 }
 
 /// Why a stream is over.
@@ -47,7 +51,7 @@ enum StreamEnd {
 
 impl Driver {
     pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName) -> Self {
-        Self { cluster, shared, log }
+        Self { cluster, shared, log, log_id: Arc::default() }
     }
 
     pub(super) async fn run(self) {
@@ -103,10 +107,13 @@ impl Driver {
 
     /// Takes a producer id. What waits for it expires by itself.
     async fn identify(&self) {
-        let call =
-            |channel| async { ClusterClient::new(channel).allocate_producer(v1::AllocateProducerRequest {}).await };
+        let request = || v1::AllocateProducerRequest { log: self.log.to_string() };
+        let call = |channel| async { ClusterClient::new(channel).allocate_producer(request()).await };
         match self.cluster.call(Target::Any, call).await {
-            Ok(answer) => self.shared.change(|outbox| outbox.identify(ProducerId::new(answer.value.producer_id))),
+            Ok(answer) => {
+                self.is_of(answer.value.log_id);
+                self.shared.change(|outbox| outbox.identify(ProducerId::new(answer.value.producer_id)));
+            }
             Err(PursuitError::GivenUp(error)) => {
                 let last = match error {
                     crate::RequestError::Unavailable { last, .. } => last,
@@ -116,6 +123,12 @@ impl Driver {
             }
             Err(error @ PursuitError::Refused(_)) => self.give_up(&error),
         }
+    }
+
+    /// An answer names the log's id.
+    fn is_of(&self, log_id: u64) {
+        // The first one stays.
+        let _ = self.log_id.compare_exchange(0, log_id, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Fails everything that waits, for a reason that time will not mend.
@@ -141,7 +154,8 @@ impl Driver {
         };
         let number = self.shared.begin_stream(self.cluster.now());
         let clock = Arc::clone(&self.cluster.environment.clock);
-        let outgoing = Outgoing::new(self.log.to_string(), Arc::clone(&self.shared), number, clock);
+        let log = (self.log.to_string(), Arc::clone(&self.log_id));
+        let outgoing = Outgoing::new(log, Arc::clone(&self.shared), number, clock);
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
         let mut stalled = pin!(self.stalled());
@@ -225,6 +239,7 @@ impl Driver {
         if appended.start > appended.end {
             return Err(format!("an append was acknowledged as {}..{}", appended.start, appended.end));
         }
+        self.is_of(appended.log_id);
         let range = OffsetRange::new(Offset::new(appended.start), Offset::new(appended.end));
         self.shared.change(|outbox| outbox.landed(request, range, now)).map_err(|answer| answer.to_string())
     }

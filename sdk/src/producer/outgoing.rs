@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use super::shared::Shared;
 
 pub(super) struct Outgoing {
     log: String,
+    /// The log's id, 0 as long as it is not known.
+    log_id: Arc<AtomicU64>,
     shared: Arc<Shared>,
     stream: u64,
     clock: Arc<dyn Clock>,
@@ -31,8 +34,14 @@ struct Ripening {
 }
 
 impl Outgoing {
-    pub(super) fn new(log: String, shared: Arc<Shared>, stream: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { log, shared, stream, clock, ripening: None }
+    /// The requests for the log of that name and id.
+    pub(super) fn new(
+        (log, log_id): (String, Arc<AtomicU64>),
+        shared: Arc<Shared>,
+        stream: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { log, log_id, shared, stream, clock, ripening: None }
     }
 }
 
@@ -46,7 +55,8 @@ impl Stream for Outgoing {
                 None => return Poll::Ready(None),
                 Some(Next::Nothing) => return Poll::Pending,
                 Some(Next::Request { request, batch }) => {
-                    return Poll::Ready(Some(v1::AppendRequest { request, log: self.log.clone(), batch }));
+                    let log_id = self.log_id.load(Ordering::Relaxed);
+                    return Poll::Ready(Some(v1::AppendRequest { request, log: self.log.clone(), batch, log_id }));
                 }
                 Some(Next::At(at)) => at,
             };

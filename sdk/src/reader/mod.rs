@@ -30,7 +30,7 @@ use quipu_protocol::{LogName, Offset, Timestamp, v1};
 
 use crate::cluster::Cluster;
 use crate::cluster::verdict::{self, Failure};
-use crate::{From, ReadError, ReaderConfig};
+use crate::{From, OnTrimmed, ReadError, ReaderConfig};
 use intake::{Intake, Unfit};
 use opener::{Open, Opener};
 
@@ -48,6 +48,10 @@ pub struct Reader {
     /// The end as it was with the first answer: reading without `follow` goes
     /// at least that far, whatever streams it takes.
     until: Option<Offset>,
+    on_trimmed: OnTrimmed,
+    /// Where the reader was when it was told to go on elsewhere, until it does.
+    left_at: Option<Offset>,
+    skipped: u64,
     done: bool,
 }
 
@@ -72,11 +76,14 @@ impl Reader {
     pub(crate) fn new(cluster: Arc<Cluster>, log: LogName, config: ReaderConfig) -> Self {
         let intake = match config.from {
             From::Offset(offset) => Some(Intake::new(offset, config.max_records)),
-            From::Start | From::End => None,
+            From::Start | From::End | From::Time(_) => None,
         };
         Self {
             follow: config.follow,
             max_records: config.max_records,
+            on_trimmed: config.on_trimmed,
+            left_at: None,
+            skipped: 0,
             done: config.max_records == Some(0),
             intake,
             opener: Some(Opener::new(Arc::clone(&cluster), log, config)),
@@ -102,15 +109,52 @@ impl Reader {
             if let Some(record) = self.arrived()? {
                 return Ok(Some(record));
             }
-            if self.intake.as_ref().is_some_and(Intake::is_full) {
+            let went = if self.intake.as_ref().is_some_and(Intake::is_full) {
                 self.stream = None;
                 self.done = true;
+                Ok(())
             } else if self.stream.is_some() {
-                self.receive().await?;
+                self.receive().await
             } else {
-                self.open().await?;
+                self.open().await
+            };
+            match went {
+                Err(ReadError::BelowStart { offset, start }) if self.on_trimmed != OnTrimmed::Fail => {
+                    self.go_on_after(offset, start);
+                }
+                went => went?,
             }
         }
+    }
+
+    /// How many records were left out because they had been trimmed before they
+    /// were read; 0 unless the reader is to go on then.
+    pub const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The record at `offset` is gone; the log starts at `start`.
+    fn go_on_after(&mut self, offset: Offset, start: Offset) {
+        let remaining = self.intake.as_ref().map_or(self.max_records, Intake::remaining);
+        self.max_records = remaining;
+        self.stream = None;
+        self.left_at.get_or_insert(offset);
+        if self.on_trimmed == OnTrimmed::End {
+            self.intake = None;
+            if let Some(opener) = &mut self.opener {
+                opener.begin_at_end();
+            }
+        } else {
+            self.begin_at(start);
+        }
+    }
+
+    /// The place of the next record is known.
+    fn begin_at(&mut self, position: Offset) {
+        if let Some(left_at) = self.left_at.take() {
+            self.skipped += position.get().saturating_sub(left_at.get());
+        }
+        self.intake = Some(Intake::new(position, self.max_records));
     }
 
     /// The records as a stream, for combinators.
@@ -151,7 +195,7 @@ impl Reader {
         (self.opener, self.opening) = (Some(opener), None);
         let open = opened?;
         if let (None, Some(position)) = (&self.intake, open.position) {
-            self.intake = Some(Intake::new(position, self.max_records));
+            self.begin_at(position);
         }
         if let Some(intake) = &mut self.intake {
             intake.begin_stream();
@@ -198,6 +242,7 @@ impl Reader {
         let Some(open) = &self.stream else { return };
         if let Some(opener) = &mut self.opener {
             opener.succeeded(&open.address, !answer.batches.is_empty());
+            opener.is_of(answer.log_id);
         }
         self.until.get_or_insert(Offset::new(answer.end));
         let (start, max_records) = (Offset::new(answer.start), self.max_records);

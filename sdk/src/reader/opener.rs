@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, NodeId, Offset, v1};
+use quipu_protocol::{LogName, NodeId, Offset, Timestamp, v1};
 use tonic::Streaming;
 
 use crate::cluster::verdict::{self, Failure, Verdict};
@@ -15,12 +15,15 @@ use crate::{Consistency, From, ReadError, ReaderConfig, RequestError, client};
 pub(super) struct Opener {
     cluster: Arc<Cluster>,
     log: LogName,
+    /// The log's id once an answer has named it: none of its name that comes
+    /// after it is read. 0 before.
+    log_id: u64,
     config: ReaderConfig,
     consistency: Consistency,
     pursuit: Pursuit,
-    /// Where the end was when reading from there began: it must not move when
-    /// a stream is lost before its first answer.
-    end: Option<Offset>,
+    /// Where the end, or a time, was found to be when reading from there began:
+    /// it must not move when a stream is lost before its first answer.
+    place: Option<Offset>,
     /// Whether records were yielded, which says whose fault it is when a node
     /// does not have the next one.
     resumed: bool,
@@ -42,7 +45,7 @@ impl Opener {
             (None, Consistency::Linearizable) => (Target::Leader(log.clone()), Consistency::Linearizable),
         };
         let pursuit = Pursuit::new(Arc::clone(&cluster), target, Some(cluster.config.retry_timeout));
-        Self { cluster, log, config, consistency, pursuit, end: None, resumed: false }
+        Self { cluster, log, log_id: 0, config, consistency, pursuit, place: None, resumed: false }
     }
 
     /// Opens a stream at `position` (at the configured place while there is
@@ -60,9 +63,10 @@ impl Opener {
         if let Some(node) = self.config.node {
             self.know(node).await?;
         }
-        let position = match position {
-            None if self.config.from == From::End => Some(self.find_end().await?),
-            position => position,
+        let position = match (position, self.config.from) {
+            (None, From::End) => Some(self.find_end().await?),
+            (None, From::Time(at)) => Some(self.find_time(at).await?),
+            (position, _) => position,
         };
         loop {
             let address = self.pursuit.next_address().await.map_err(|error| self.error(error, position))?;
@@ -89,6 +93,7 @@ impl Opener {
             max_bytes: self.config.max_bytes,
             follow: self.config.follow,
             consistency: self.consistency.on_wire().into(),
+            log_id: self.log_id,
         };
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let limit = self.cluster.config.request_timeout;
@@ -111,14 +116,41 @@ impl Opener {
     }
 
     async fn find_end(&mut self) -> Result<Offset, ReadError> {
-        if let Some(end) = self.end {
+        if let Some(end) = self.place {
             return Ok(end);
         }
         let target = self.pursuit.target().clone();
-        let range = client::offsets(&self.cluster, target, &self.log, self.consistency).await;
-        let end = range.map_err(|error| self.error(error, None))?.end();
-        self.end = Some(end);
+        let offsets = client::offsets(&self.cluster, target, &self.log, self.log_id, self.consistency).await;
+        let offsets = offsets.map_err(|error| self.error(error, None))?;
+        self.is_of(offsets.log_id);
+        let end = offsets.range.end();
+        self.place = Some(end);
         Ok(end)
+    }
+
+    async fn find_time(&mut self, at: Timestamp) -> Result<Offset, ReadError> {
+        if let Some(place) = self.place {
+            return Ok(place);
+        }
+        let target = self.pursuit.target().clone();
+        let found = client::offset_at(&self.cluster, target, &self.log, self.log_id, at, self.consistency).await;
+        let (log_id, found) = found.map_err(|error| self.error(error, None))?;
+        self.is_of(log_id);
+        self.place = Some(found.offset);
+        Ok(found.offset)
+    }
+
+    /// From here on, where there is no position, reading begins at the end as
+    /// of the next stream.
+    pub(super) fn begin_at_end(&mut self) {
+        (self.config.from, self.place) = (From::End, None);
+    }
+
+    /// An answer names the log's id.
+    pub(super) fn is_of(&mut self, log_id: u64) {
+        if self.log_id == 0 {
+            self.log_id = log_id;
+        }
     }
 
     /// A stream to `address` works; `yields` says whether it brought records.

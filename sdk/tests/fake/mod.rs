@@ -80,6 +80,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct State {
     logs: BTreeMap<String, FakeLog>,
+    /// Ids given out so far.
+    log_ids: u64,
     leader: usize,
     next_producer: i64,
     on_append: VecDeque<OnAppend>,
@@ -95,6 +97,7 @@ pub(crate) struct State {
 
 #[derive(Default)]
 pub(crate) struct FakeLog {
+    id: u64,
     batches: Vec<(u64, Bytes)>,
     start: u64,
     end: u64,
@@ -115,7 +118,7 @@ impl FakeCluster {
         let addresses: Vec<String> = listeners.iter().map(address).collect();
         let (changes, _) = watch::channel(0);
         let world = Arc::new(World { addresses: addresses.clone(), state: Mutex::default(), changes });
-        world.state().logs.insert(log().to_string(), FakeLog::default());
+        world.state().create(log().as_str(), v1::LogConfig::default());
         let serve = |(node, listener): (usize, _)| {
             let node = Node { node, world: Arc::clone(&world), environment: environment.clone() };
             let server = Server::builder()
@@ -172,6 +175,15 @@ impl FakeCluster {
         self.world.state().logs.clear();
     }
 
+    /// Deletes the log and creates another one of its name.
+    pub(crate) fn replace_log(&self) {
+        let mut state = self.world.state();
+        state.logs.clear();
+        state.create(log().as_str(), v1::LogConfig::default());
+        drop(state);
+        self.world.changed();
+    }
+
     pub(crate) fn trim(&self, start: u64) {
         self.world.state().log().start = start;
     }
@@ -184,19 +196,24 @@ impl FakeCluster {
 
     /// Appends a batch of so many records behind everybody's back.
     pub(crate) fn fill(&self, values: &[&str]) {
+        self.fill_at(1, values);
+    }
+
+    /// As [`fill`](Self::fill), with this timestamp.
+    pub(crate) fn fill_at(&self, timestamp: i64, values: &[&str]) {
         let mut builder = quipu_protocol::batch::BatchBuilder::new(quipu_sdk::Compression::Lz4);
         for value in values {
             let value = Bytes::copy_from_slice(value.as_bytes());
-            builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(1), value)).expect("fits");
+            builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(timestamp), value)).expect("fits");
         }
         let batch = builder.finish(None).expect("not empty");
-        self.world.land(log().as_str(), &batch).expect("lands");
+        self.world.land(log().as_str(), 0, &batch).expect("lands");
     }
 
     /// Every append that was put aside reaches the log now. How many landed.
     pub(crate) fn let_stragglers_land(&self) -> usize {
         let stragglers = std::mem::take(&mut self.world.state().stragglers);
-        stragglers.iter().filter(|(log, batch)| self.world.land(log, batch).is_ok()).count()
+        stragglers.iter().filter(|(log, batch)| self.world.land(log, 0, batch).is_ok()).count()
     }
 
     /// All values in the log, in order.
@@ -270,10 +287,11 @@ impl World {
     }
 
     /// Appends `batch`, or finds it.
-    fn land(&self, log: &str, batch: &Bytes) -> Result<v1::Appended, v1::Error> {
+    fn land(&self, log: &str, log_id: u64, batch: &Bytes) -> Result<v1::Appended, v1::Error> {
         let header = BatchHeader::parse(batch)?;
         let mut state = self.state();
-        let Some(log) = state.logs.get_mut(log) else { return Err(v1::Error::unknown_log(log)) };
+        let log = state.find(log, log_id)?;
+        let log_id = log.id;
         let (base, duplicate) = log.dedupe.apply(&header, log.end)?;
         if !duplicate {
             let placed = quipu_protocol::batch::with_position(batch, quipu_sdk::Offset::new(base), 1);
@@ -283,7 +301,7 @@ impl World {
         drop(state);
         self.changed();
         let durability = v1::Durability::QuorumFsync.into();
-        Ok(v1::Appended { start: base, end: base + u64::from(header.count), durability, duplicate })
+        Ok(v1::Appended { start: base, end: base + u64::from(header.count), durability, duplicate, log_id })
     }
 
     fn peers(&self) -> Vec<v1::Peer> {
@@ -291,9 +309,9 @@ impl World {
     }
 
     /// Whether `node` leads, or what it says instead.
-    fn check_leader(&self, node: usize, log: &str) -> Result<(), v1::Error> {
-        let state = self.state();
-        if state.behind.contains(&node) || !state.logs.contains_key(log) {
+    fn check_leader(&self, node: usize, log: &str, log_id: u64) -> Result<(), v1::Error> {
+        let mut state = self.state();
+        if state.behind.contains(&node) || state.find(log, log_id).is_err() {
             return Err(v1::Error::unknown_log(log));
         }
         if state.leader == node {
@@ -305,6 +323,17 @@ impl World {
 }
 
 impl State {
+    fn create(&mut self, name: &str, config: v1::LogConfig) {
+        self.log_ids += 1;
+        self.logs.insert(name.to_owned(), FakeLog { id: self.log_ids, config, ..FakeLog::default() });
+    }
+
+    /// The log of that name, and of that id unless it is 0.
+    fn find(&mut self, name: &str, id: u64) -> Result<&mut FakeLog, v1::Error> {
+        let found = self.logs.get_mut(name).filter(|log| id == 0 || id == log.id);
+        found.ok_or_else(|| v1::Error::unknown_log(name))
+    }
+
     fn log(&mut self) -> &mut FakeLog {
         self.logs.get_mut(log().as_str()).expect("the log is there")
     }

@@ -39,18 +39,16 @@ impl Records for Node {
         self.world.state().reads.push((self.node, request.clone()));
         self.world.changed();
         if request.consistency() != v1::Consistency::Local {
-            self.world.check_leader(self.node, &request.log)?;
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
         }
         let script = self.world.state().on_read.pop_front();
         if let Some(OnRead::Refuse(error)) = script {
             return Err(error.into());
         }
-        let (start, end) = {
-            let state = self.world.state();
-            let Some(log) = state.logs.get(&request.log) else {
-                return Err(v1::Error::unknown_log(&request.log).into());
-            };
-            (log.start, log.end)
+        let (start, end, log_id) = {
+            let mut state = self.world.state();
+            let log = state.find(&request.log, request.log_id)?;
+            (log.start, log.end, log.id)
         };
         let from = match request.from {
             Some(v1::read_request::From::Offset(offset)) => offset,
@@ -63,7 +61,7 @@ impl Records for Node {
         }
         let (answers, stream) = mpsc::unbounded_channel();
         let node = self.clone();
-        let serve = async move { node.serve_read(request, from, script, answers).await };
+        let serve = async move { node.serve_read(request, log_id, from, script, answers).await };
         self.environment.tasks.spawn("fake-read", Box::pin(serve)).detach();
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(stream))))
     }
@@ -71,16 +69,38 @@ impl Records for Node {
     async fn offsets(&self, request: Request<v1::OffsetsRequest>) -> Result<Response<v1::OffsetsResponse>, Status> {
         let request = request.into_inner();
         if request.consistency() != v1::Consistency::Local {
-            self.world.check_leader(self.node, &request.log)?;
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
         }
-        let state = self.world.state();
-        let Some(log) = state.logs.get(&request.log) else { return Err(v1::Error::unknown_log(&request.log).into()) };
-        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end }))
+        let mut state = self.world.state();
+        let log = state.find(&request.log, request.log_id)?;
+        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id }))
+    }
+
+    async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
+        let request = request.into_inner();
+        if request.consistency() != v1::Consistency::Local {
+            self.world.check_leader(self.node, &request.log, request.log_id)?;
+        }
+        let mut state = self.world.state();
+        let log = state.find(&request.log, request.log_id)?;
+        let records = log.batches.iter().flat_map(|(_, batch)| {
+            quipu_protocol::batch::records(batch, 1 << 30).expect("sound").map(|record| record.expect("sound"))
+        });
+        let found = records
+            .map(|(offset, record)| (offset.get(), record.timestamp.get()))
+            .find(|(offset, timestamp)| *offset >= log.start && *timestamp >= request.timestamp);
+        Ok(Response::new(v1::OffsetAtResponse {
+            offset: found.map_or(log.end, |(offset, _)| offset),
+            timestamp: found.map(|(_, timestamp)| timestamp),
+            start: log.start,
+            end: log.end,
+            log_id: log.id,
+        }))
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let v1::TrimRequest { log, to } = request.into_inner();
-        self.world.check_leader(self.node, &log)?;
+        self.world.check_leader(self.node, &log, 0)?;
         let mut state = self.world.state();
         let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };
         log.start = log.start.max(to.min(log.end));
@@ -96,7 +116,7 @@ impl Node {
     ) {
         let mut late: Vec<v1::AppendResponse> = Vec::new();
         let mut open = 0;
-        while let Some(Ok(v1::AppendRequest { request, log, batch })) = requests.next().await {
+        while let Some(Ok(v1::AppendRequest { request, log, batch, log_id })) = requests.next().await {
             let script = {
                 let mut state = self.world.state();
                 state.appends += 1;
@@ -111,7 +131,9 @@ impl Node {
                 Ok(appended) => answer(Outcome::Appended(appended)),
                 Err(error) => answer(Outcome::Error(error)),
             };
-            let land = || self.world.check_leader(self.node, &log).and_then(|()| self.world.land(&log, &batch));
+            let land = || {
+                self.world.check_leader(self.node, &log, log_id).and_then(|()| self.world.land(&log, log_id, &batch))
+            };
             let answer = match script {
                 OnAppend::Land => outcome(land()),
                 OnAppend::LandAndAnswerLate => {
@@ -151,6 +173,7 @@ impl Node {
     async fn serve_read(
         &self,
         request: v1::ReadRequest,
+        log_id: u64,
         from: u64,
         script: Option<OnRead>,
         answers: mpsc::UnboundedSender<Result<v1::ReadResponse, Status>>,
@@ -158,14 +181,14 @@ impl Node {
         let mut changes = self.world.changes.subscribe();
         let (mut next, mut sent) = (from, 0);
         loop {
-            let (batch, start, end) = {
-                let state = self.world.state();
+            let (batch, start, end, log_id) = {
+                let mut state = self.world.state();
                 // A log that is dropped under its readers ends them.
-                let Some(log) = state.logs.get(&request.log) else { return };
+                let Ok(log) = state.find(&request.log, log_id) else { return };
                 let batch = log.batches.iter().rev().find(|(base, _)| *base <= next && next < log.end).cloned();
-                (batch, log.start, log.end)
+                (batch, log.start, log.end, log.id)
             };
-            let answer = |batches, next| v1::ReadResponse { batches, start, end, next };
+            let answer = |batches, next| v1::ReadResponse { batches, start, end, next, log_id };
             match script {
                 Some(OnRead::BreakAfter(after)) if after == sent => {
                     let _ = answers.send(Err(Status::unavailable("broken by the script")));

@@ -6,7 +6,8 @@ use std::fmt::Display;
 use std::io;
 
 use quipu_sdk::{
-    AppendError, ConfigError, CreateLogError, LogError, LogNameError, ReadError, RequestError, SendError, TrimError,
+    AlterLogError, AppendError, ConfigError, CreateLogError, DeleteLogError, LogError, LogNameError, ReadError,
+    RequestError, SendError, TrimError,
 };
 
 /// The exit codes beside 0, done. Scripts rely on them.
@@ -142,6 +143,18 @@ impl From<ReadError> for Failure {
 
 impl From<CreateLogError> for Failure {
     fn from(error: CreateLogError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<AlterLogError> for Failure {
+    fn from(error: AlterLogError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<DeleteLogError> for Failure {
+    fn from(error: DeleteLogError) -> Self {
         Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
     }
 }

@@ -155,7 +155,7 @@ async fn as_client(
     match command {
         Command::Log(command) => command.run(&client).await,
         Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
-        Command::Read(arguments) => read::run(arguments, &client).await,
+        Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::Serve(_)

@@ -19,16 +19,16 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
-use quipu_protocol::batch::{self, BatchLimits};
+use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange, v1};
 use quipu_raft::{Appended, LogReplica};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Status, Streaming};
 
 use super::windows::Window;
-use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_name, refusals};
+use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_id, log_name, refusals};
 
 /// A stream keeps so many logs at hand; an idle one makes room.
 const LOGS_AT_HAND: usize = 64;
@@ -41,23 +41,41 @@ type Pending = BoxFuture<'static, Result<Appended, v1::Error>>;
 pub(super) struct Log {
     name: LogName,
     replica: LogReplica,
-    limits: BatchLimits,
     shared: SharedNode,
 }
 
 impl Log {
-    /// The log of that name.
-    pub(super) async fn find(shared: &SharedNode, name: &str) -> Result<Self, v1::Error> {
+    /// The log of that name, and of no other id than this, unless that is 0.
+    pub(super) async fn find(shared: &SharedNode, name: &str, id: u64) -> Result<Self, v1::Error> {
         let name = log_name(name)?;
-        let found = shared.node.log(&name).await;
+        let found = shared.node.log_as(&name, log_id(id)).await;
         let replica = found.map_err(|error| refusals::of_lookup_for_leader(&name, error))?;
-        let settings = &shared.settings;
+        Ok(Self { name, replica, shared: Arc::clone(shared) })
+    }
+
+    /// Makes sure that `batch` is sound and one that the log takes, as it is
+    /// configured now.
+    fn check(&self, batch: &[u8]) -> Result<BatchHeader, v1::Error> {
+        let (settings, log) = (&self.shared.settings, self.replica.settings());
         let limits = BatchLimits {
-            max_batch_bytes: in_memory(replica.max_batch_bytes()),
+            max_batch_bytes: in_memory(self.replica.max_batch_bytes()),
             max_decompressed_bytes: in_memory(settings.max_decompressed_bytes),
-            check_records: settings.check_records == 1,
+            check_records: settings.check_records == 1 || log.bounds_timestamps(),
         };
-        Ok(Self { name, replica, limits, shared: Arc::clone(shared) })
+        let found = batch::inspect(batch, &limits)?;
+        let taken = log.take(&found.header, found.oldest, self.shared.environment.clock.wall());
+        taken.map_err(|refused| v1::Error::not_taken(refused.setting(), refused))?;
+        Ok(found.header)
+    }
+
+    /// The log's id.
+    pub(super) fn id(&self) -> LogId {
+        self.replica.group().key().group
+    }
+
+    /// Whether a request for the log `id` means this one.
+    fn is_meant_by(&self, id: u64) -> bool {
+        log_id(id).is_none_or(|id| id == self.id())
     }
 
     /// Moves the log's start to `to`.
@@ -74,7 +92,7 @@ impl Log {
         if self.shared.ending.is_cancelled() {
             return Err(ending());
         }
-        let producer = batch::validate(&batch, &self.limits)?.producer;
+        let producer = self.check(&batch)?.producer;
         let outcome = self.replica.append(batch);
         // Two counts; the name is copied only for a refusal.
         let log = self.clone();
@@ -91,8 +109,8 @@ fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// An append's answer.
-pub(super) fn response(request: u64, outcome: Result<Appended, v1::Error>) -> v1::AppendResponse {
+/// An append's answer, by the log `log`.
+pub(super) fn response(request: u64, log: LogId, outcome: Result<Appended, v1::Error>) -> v1::AppendResponse {
     use v1::append_response::Outcome;
     let outcome = match outcome {
         Ok(appended) => Outcome::Appended(v1::Appended {
@@ -100,6 +118,7 @@ pub(super) fn response(request: u64, outcome: Result<Appended, v1::Error>) -> v1
             end: appended.range.end().get(),
             durability: v1::Durability::QuorumFsync.into(),
             duplicate: appended.duplicate,
+            log_id: log.get(),
         }),
         Err(error) => Outcome::Error(error),
     };
@@ -202,11 +221,22 @@ impl Pipeline {
 
     /// Proposes `request` on its lane, or finds its log first.
     fn route(&mut self, stream: Streaming<v1::AppendRequest>, request: v1::AppendRequest) -> Requests {
+        // One that is meant by nobody any more makes room for the one that is.
+        let stale = |lane: &Lane| lane.pending.is_empty() && !lane.log.is_meant_by(request.log_id);
+        if self.lanes.get(&request.log).is_some_and(stale) {
+            self.lanes.remove(&request.log);
+        }
         let Some(lane) = self.lanes.get_mut(&request.log) else {
-            let (shared, name) = (Arc::clone(&self.shared), request.log.clone());
-            let finding = async move { Log::find(&shared, &name).await }.boxed();
+            let (shared, name, id) = (Arc::clone(&self.shared), request.log.clone(), request.log_id);
+            let finding = async move { Log::find(&shared, &name, id).await }.boxed();
             return Requests::Finding(stream, request, finding);
         };
+        if !lane.log.is_meant_by(request.log_id) {
+            // What waits is answered soon.
+            let refusal = v1::Error::unavailable("appends to another log of that name are in flight on this stream");
+            self.answer(request.request, 0, Err(refusal));
+            return Requests::Open(stream);
+        }
         let bytes = request.batch.len();
         match lane.log.append(request.batch) {
             Ok(outcome) => {
@@ -218,9 +248,10 @@ impl Pipeline {
         Requests::Open(stream)
     }
 
+    /// Answers what was not proposed.
     fn answer(&mut self, request: u64, bytes: usize, outcome: Result<Appended, v1::Error>) {
         self.shared.tallies.append(bytes, &outcome);
-        self.answers.push_back(response(request, outcome));
+        self.answers.push_back(response(request, LogId::default(), outcome));
     }
 
     fn make_room_for_lane(&mut self) {
@@ -240,7 +271,7 @@ impl Pipeline {
                 }
                 self.in_flight.remove(oldest.bytes);
                 self.shared.tallies.append(oldest.bytes, &outcome);
-                self.answers.push_back(response(oldest.request, outcome));
+                self.answers.push_back(response(oldest.request, lane.log.id(), outcome));
                 lane.pending.pop_front();
             }
         }

@@ -16,7 +16,7 @@ mod windows;
 use std::sync::Arc;
 
 use quipu_protocol::environment::Environment;
-use quipu_protocol::{LogName, NodeId, v1};
+use quipu_protocol::{LogId, LogName, NodeId, v1};
 use quipu_raft::RaftNode;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,6 +65,11 @@ fn ending() -> v1::Error {
 
 fn log_name(name: &str) -> Result<LogName, v1::Error> {
     Ok(name.parse::<LogName>()?)
+}
+
+/// The log that a request's field `log_id` means; 0 means any.
+fn log_id(id: u64) -> Option<LogId> {
+    Some(id).filter(|id| *id != 0).map(LogId::new)
 }
 
 /// A refusal as an RPC's status.

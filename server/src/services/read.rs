@@ -20,25 +20,27 @@ use futures_util::future::{self, Either};
 use futures_util::stream::BoxStream;
 use quipu_protocol::batch::BatchHeader;
 use quipu_protocol::v1::{self, Consistency, read_request::From};
-use quipu_protocol::{LogName, Offset, OffsetRange};
-use quipu_raft::{LogReplica, ReadChunk};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange, Timestamp};
+use quipu_raft::{LogReplica, ReadChunk, ReadError, StopReason};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
-use super::{SharedNode, ending, log_name, records, refusals, status};
+use super::{SharedNode, ending, log_id, log_name, records, refusals, status};
 
 /// A follower of a linearizable read that waits at the end makes sure so often
 /// that it waits at the log's leader: a leader that was cut off would let it
 /// wait for ever.
 const MAKE_SURE_EVERY: Duration = Duration::from_secs(5);
 
-/// The log's replica here and its readable range, as fresh as asked for.
+/// The replica here of the log of that name, and of this `id` if one is given,
+/// and its readable range, as fresh as asked for.
 pub(super) async fn settled_range(
     shared: &SharedNode,
     name: &LogName,
+    id: Option<LogId>,
     consistency: Consistency,
 ) -> Result<(LogReplica, OffsetRange), v1::Error> {
-    let found = shared.node.log(name).await;
+    let found = shared.node.log_as(name, id).await;
     if consistency == Consistency::Local {
         let replica = found.map_err(|error| refusals::of_lookup_for_replica(shared, name, error))?;
         let range = replica.range();
@@ -47,6 +49,38 @@ pub(super) async fn settled_range(
     let replica = found.map_err(|error| refusals::of_lookup_for_leader(name, error))?;
     let range = replica.linearizable_range().await.map_err(|error| refusals::of_range(&shared.node, name, error))?;
     Ok((replica, range))
+}
+
+/// The first record at or after `at`, as fresh as asked for.
+pub(super) async fn offset_at(
+    shared: &SharedNode,
+    name: &LogName,
+    id: Option<LogId>,
+    at: Timestamp,
+    consistency: Consistency,
+) -> Result<v1::OffsetAtResponse, v1::Error> {
+    let (replica, _) = settled_range(shared, name, id, consistency).await?;
+    let most = usize::try_from(shared.settings.max_decompressed_bytes).unwrap_or(usize::MAX);
+    let found = replica.seek(at, most).await.map_err(|error| refusal(shared, name, &replica, Offset::ZERO, error))?;
+    Ok(v1::OffsetAtResponse {
+        offset: found.record.map_or(found.range.end(), |(offset, _)| offset).get(),
+        timestamp: found.record.map(|(_, timestamp)| timestamp.get()),
+        start: found.range.start().get(),
+        end: found.range.end().get(),
+        log_id: replica.group().key().group.get(),
+    })
+}
+
+/// Why there is nothing to read. What a replica that has stopped does not find,
+/// it may have been told to forget.
+fn refusal(shared: &SharedNode, name: &LogName, replica: &LogReplica, at: Offset, error: ReadError) -> v1::Error {
+    match error {
+        ReadError::Storage(reason) if replica.group().is_stopped() => {
+            tracing::debug!(log = %name, %reason, "a replica that was read from has stopped");
+            refusals::of_stopped(&shared.node, name, &StopReason::Shutdown)
+        }
+        error => refusals::of_read(shared.node_id, at, error),
+    }
 }
 
 /// Checks a request, and settles where it begins.
@@ -59,7 +93,7 @@ pub(super) async fn start(
     let Some(from) = request.from else {
         return Err(v1::Error::invalid_argument("from", "an offset, the start or the end has to be given"));
     };
-    let (replica, range) = settled_range(shared, &name, consistency).await?;
+    let (replica, range) = settled_range(shared, &name, log_id(request.log_id), consistency).await?;
     let next = match from {
         From::Offset(offset) => Offset::new(offset),
         From::Start(_) => range.start(),
@@ -147,7 +181,7 @@ impl Reader {
                 return Err(ending());
             }
             let read = self.replica.read(self.next, self.max_bytes).await;
-            let chunk = read.map_err(|error| refusals::of_read(self.shared.node_id, self.next, error))?;
+            let chunk = read.map_err(|error| refusal(&self.shared, &self.name, &self.replica, self.next, error))?;
             // The first answer says where the reader is, even at the end.
             if !chunk.batches.is_empty() || self.state == State::First || self.stop.reached(self.next) {
                 return Ok(self.take(chunk));
@@ -167,7 +201,13 @@ impl Reader {
             next = before;
         }
         self.next = next;
-        v1::ReadResponse { batches, start: range.start().get(), end: range.end().get(), next: next.get() }
+        v1::ReadResponse {
+            batches,
+            start: range.start().get(),
+            end: range.end().get(),
+            next: next.get(),
+            log_id: self.replica.group().key().group.get(),
+        }
     }
 
     /// Waits until the log has grown past the reader's place.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
-use quipu_protocol::Offset;
 use quipu_protocol::v1::records_server::Records;
 use quipu_protocol::v1::{self, Consistency};
+use quipu_protocol::{LogId, Offset, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, log_name, read, status};
+use super::{SharedNode, log_id, log_name, read, status};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -33,11 +33,13 @@ impl Records for RecordsService {
 
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let _busy = self.shared.busy.token();
-        let v1::AppendRequest { request, log, batch } = request.into_inner();
+        let v1::AppendRequest { request, log, batch, log_id } = request.into_inner();
         let bytes = batch.len();
-        let appended = async { append::Log::find(&self.shared, &log).await?.append(batch)?.await }.await;
+        let log = append::Log::find(&self.shared, &log, log_id).await;
+        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch)?.await }.await;
         self.shared.tallies.append(bytes, &appended);
-        Ok(Response::new(append::response(request, Ok(appended.map_err(status)?))))
+        let id = log.as_ref().map_or_else(|_| LogId::default(), append::Log::id);
+        Ok(Response::new(append::response(request, id, Ok(appended.map_err(status)?))))
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
@@ -51,14 +53,25 @@ impl Records for RecordsService {
         let request = request.into_inner();
         let consistency = consistency(request.consistency).map_err(status)?;
         let name = log_name(&request.log).map_err(status)?;
-        let range = read::settled_range(&self.shared, &name, consistency).await.map_err(status)?.1;
-        Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get() }))
+        let settled = read::settled_range(&self.shared, &name, log_id(request.log_id), consistency).await;
+        let (replica, range) = settled.map_err(status)?;
+        let log_id = replica.group().key().group.get();
+        Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get(), log_id }))
+    }
+
+    async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
+        let request = request.into_inner();
+        let consistency = consistency(request.consistency).map_err(status)?;
+        let name = log_name(&request.log).map_err(status)?;
+        let id = log_id(request.log_id);
+        let found = read::offset_at(&self.shared, &name, id, Timestamp::new(request.timestamp), consistency).await;
+        Ok(Response::new(found.map_err(status)?))
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let _busy = self.shared.busy.token();
         let v1::TrimRequest { log, to } = request.into_inner();
-        let log = append::Log::find(&self.shared, &log).await.map_err(status)?;
+        let log = append::Log::find(&self.shared, &log, 0).await.map_err(status)?;
         let range = log.trim(Offset::new(to)).await.map_err(status)?;
         Ok(Response::new(v1::TrimResponse { start: range.start().get(), end: range.end().get() }))
     }

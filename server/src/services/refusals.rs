@@ -6,7 +6,7 @@
 use quipu_protocol::batch::Producer;
 use quipu_protocol::{LogName, NodeId, Offset, ReplicaId, v1};
 use quipu_raft::group::BarrierError;
-use quipu_raft::node::{AllocateProducerError, CatalogError, CreateLogError, LogLookupError};
+use quipu_raft::node::{AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, LogLookupError};
 use quipu_raft::{AppendError, ProposeError, RaftNode, ReadError, StopReason};
 
 use super::Shared;
@@ -94,6 +94,15 @@ pub(super) fn of_create_log(error: CreateLogError) -> v1::Error {
     match error {
         CreateLogError::Refused(error) => error,
         CreateLogError::Catalog(error) => of_catalog(error),
+    }
+}
+
+/// A log could not be changed.
+pub(super) fn of_change_log(name: &LogName, error: ChangeLogError) -> v1::Error {
+    match error {
+        ChangeLogError::Unknown { .. } => v1::Error::unknown_log(name.as_str()),
+        ChangeLogError::Refused(error) => error,
+        ChangeLogError::Catalog(error) => of_catalog(error),
     }
 }
 

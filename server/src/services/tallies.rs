@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 17] = [
+pub(crate) const REASONS: [&str; 18] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -26,6 +26,7 @@ pub(crate) const REASONS: [&str; 17] = [
     "unavailable",
     "damaged",
     "no_such_replica",
+    "not_taken",
     "other",
 ];
 
@@ -131,7 +132,8 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::Unavailable(_)) => 13,
         Some(Kind::Damaged(_)) => 14,
         Some(Kind::NoSuchReplica(_)) => 15,
-        None => 16,
+        Some(Kind::NotTaken(_)) => 16,
+        None => 17,
     }
 }
 

@@ -27,7 +27,7 @@ impl Stream {
     }
 
     async fn send(&self, request: u64, log: &str, batch: Bytes) {
-        let request = v1::AppendRequest { request, log: log.to_owned(), batch };
+        let request = v1::AppendRequest { request, log: log.to_owned(), batch, ..v1::AppendRequest::default() };
         within(self.requests.send(request)).await.expect("the stream is open");
     }
 

@@ -115,7 +115,7 @@ impl Node {
     }
 
     pub(crate) async fn append(&self, log: &str, batch: Bytes) -> Result<v1::Appended, Status> {
-        let request = v1::AppendRequest { request: 7, log: log.to_owned(), batch };
+        let request = v1::AppendRequest { request: 7, log: log.to_owned(), batch, ..v1::AppendRequest::default() };
         let response = within(self.records().append_one(request)).await?.into_inner();
         assert_eq!(response.request, 7, "the answer repeats the request's number");
         match response.outcome {
@@ -129,7 +129,11 @@ impl Node {
         log: &str,
         consistency: v1::Consistency,
     ) -> Result<v1::OffsetsResponse, Status> {
-        let request = v1::OffsetsRequest { log: log.to_owned(), consistency: consistency.into() };
+        let request = v1::OffsetsRequest {
+            log: log.to_owned(),
+            consistency: consistency.into(),
+            ..v1::OffsetsRequest::default()
+        };
         within(self.records().offsets(request)).await.map(Response::into_inner)
     }
 

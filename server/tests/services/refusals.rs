@@ -88,7 +88,7 @@ async fn a_log_is_configured_within_its_bounds() {
 async fn a_page_of_logs_is_bounded() {
     let node = Node::start().await;
     let list = |after: &str, limit| {
-        let request = v1::ListLogsRequest { after: after.to_owned(), limit };
+        let request = v1::ListLogsRequest { after: after.to_owned(), limit, ..v1::ListLogsRequest::default() };
         async { within(node.cluster().list_logs(request)).await.expect_err("is refused") }
     };
     let too_many = v1::TooLarge { bound: "limit".to_owned(), limit: 10_000, actual: 10_001 };
@@ -172,7 +172,7 @@ async fn a_producer_that_skips_or_is_unknown_is_refused_with_what_it_needs() {
     use quipu_protocol::{ProducerEpoch, ProducerId, Sequence};
 
     let node = Node::with_log().await;
-    let allocated = within(node.cluster().allocate_producer(v1::AllocateProducerRequest {})).await;
+    let allocated = within(node.cluster().allocate_producer(v1::AllocateProducerRequest::default())).await;
     let id = allocated.expect("a producer id").into_inner().producer_id;
     let from = |epoch, sequence| {
         let producer =

@@ -77,7 +77,7 @@ fn batch(values: &[u64], id: ProducerId, sequence: i32) -> Bytes {
 async fn allocate(context: &Context) -> Option<ProducerId> {
     let address = any_address(context);
     let channel = channel(&context.environment, &address, ChannelOptions::default()).ok()?;
-    let call = async { ClusterClient::new(channel).allocate_producer(v1::AllocateProducerRequest {}).await };
+    let call = async { ClusterClient::new(channel).allocate_producer(v1::AllocateProducerRequest::default()).await };
     let answer = context.environment.clock.timeout(ATTEMPT, call).await.ok()?.ok()?;
     Some(ProducerId::new(answer.into_inner().producer_id))
 }
@@ -126,7 +126,8 @@ fn heard(context: &Context, answers: &mut Answers, appended: &v1::Appended) {
 
 async fn send(context: &Context, address: &str, log: &str, batch: &Bytes) -> Option<v1::Appended> {
     let channel = channel(&context.environment, address, ChannelOptions::default()).ok()?;
-    let request = v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone() };
+    let request =
+        v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone(), ..v1::AppendRequest::default() };
     let call = async { RecordsClient::new(channel).append_one(request).await };
     let answer = context.environment.clock.timeout(ATTEMPT, call).await.ok()?.ok()?;
     match answer.into_inner().outcome? {

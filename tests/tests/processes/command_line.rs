@@ -98,7 +98,10 @@ async fn describe_and_status_have_the_promised_keys() {
     cluster.is_whole("orders", 3, &BTreeSet::new()).await;
 
     let described = cluster.quipu(["log", "describe", "orders", "--json"]).succeeds().await.json();
-    assert_eq!(keys(&described), BTreeSet::from(["name", "id", "start", "end", "leader", "term", "replicas"]));
+    let promised =
+        ["name", "id", "config", "start", "end", "records", "bytes", "entries", "leader", "term", "replicas"];
+    assert_eq!(keys(&described), BTreeSet::from(promised));
+    assert_eq!(keys(&described["config"]), BTreeSet::from(["replicas", "max_batch_bytes"]), "what is set");
     assert_eq!((&described["name"], &described["start"], &described["end"]), (&"orders".into(), &0.into(), &2.into()));
     let leader = described["leader"].as_u64().expect("a leader's number");
     let replicas = described["replicas"].as_array().expect("replicas");

@@ -4,6 +4,7 @@
 //! theme with `cargo test --release -p quipu-tests --test processes failover::`.
 #![forbid(unsafe_code)]
 
+mod administration;
 mod command_line;
 mod configuration;
 mod data_directory;

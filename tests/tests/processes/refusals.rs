@@ -278,7 +278,8 @@ async fn leader(cluster: &Cluster, log: &str) -> Channel {
 async fn append(cluster: &Cluster, log: &str, batch: Bytes) -> Result<(u64, u64), v1::Error> {
     for _ in 0..100 {
         let mut records = RecordsClient::new(leader(cluster, log).await).max_encoding_message_size(usize::MAX);
-        let request = v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone() };
+        let request =
+            v1::AppendRequest { request: 1, log: log.to_owned(), batch: batch.clone(), ..v1::AppendRequest::default() };
         let status = match records.append_one(request).await {
             Ok(answer) => match answer.into_inner().outcome.expect("an outcome") {
                 v1::append_response::Outcome::Appended(appended) => return Ok((appended.start, appended.end)),

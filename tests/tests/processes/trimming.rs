@@ -43,6 +43,9 @@ async fn a_trimmed_log_starts_where_it_was_trimmed_to_on_every_node_and_after_ev
         })
         .await;
     }
+    assert_eq!(described["records"], 3);
+    assert!(described["bytes"].as_u64() > Some(0) && described["entries"].as_u64() > Some(0), "{described}");
+    assert_eq!(described["config"]["replicas"], 3);
     let trimmed = cluster.quipu(["log", "trim", "orders", "--to", "99", "--json"]).succeeds().await.json();
     assert_eq!((&trimmed["start"], &trimmed["end"]), (&6.into(), &6.into()));
     cluster.quipu(["log", "trim", "nobody", "--to", "1"]).is_refused().await.complains_of("there is no log nobody");

@@ -16,6 +16,7 @@
 //! [`BatchLimits::max_decompressed_bytes`].
 
 mod builder;
+mod codecs;
 mod compression;
 mod error;
 mod header;
@@ -25,9 +26,10 @@ mod validate;
 mod varint;
 
 pub use builder::BatchBuilder;
+pub use codecs::Codecs;
 pub use compression::{Compression, UnknownCompression};
 pub use error::{BatchError, RecordFault};
 pub use header::{BatchHeader, HEADER_BYTES, Producer, patch_position, with_position, with_producer};
 pub use record::{Header, Record};
 pub use records::{Records, records};
-pub use validate::{BatchLimits, validate};
+pub use validate::{BatchLimits, Inspected, inspect, validate};

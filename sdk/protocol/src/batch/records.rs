@@ -79,19 +79,20 @@ impl Iterator for Records {
 }
 
 /// Walks through the decompressed records `body` and makes sure that they are
-/// what `header` says.
-pub(super) fn check(header: &BatchHeader, body: &[u8]) -> Result<(), BatchError> {
+/// what `header` says. Returns the oldest timestamp.
+pub(super) fn check(header: &BatchHeader, body: &[u8]) -> Result<Timestamp, BatchError> {
     let mut at = 0;
-    let mut newest = Timestamp::new(i64::MIN);
+    let (mut oldest, mut newest) = (Timestamp::new(i64::MAX), Timestamp::new(i64::MIN));
     for position in 0..header.count {
         let raw = RawRecord::read(header, body, &mut at, position)?;
-        newest = newest.max(raw.timestamp(header));
+        let timestamp = raw.timestamp(header);
+        (oldest, newest) = (oldest.min(timestamp), newest.max(timestamp));
     }
     nothing_follows(body, at, header.count)?;
     if newest != header.max_timestamp {
         return Err(BatchError::MaxTimestamp { claimed: header.max_timestamp.get(), actual: newest.get() });
     }
-    Ok(())
+    Ok(oldest)
 }
 
 fn nothing_follows(body: &[u8], at: usize, count: u32) -> Result<(), BatchError> {

@@ -9,6 +9,7 @@
 
 use super::header::checksum;
 use super::{BatchError, BatchHeader, HEADER_BYTES, compression, records};
+use crate::Timestamp;
 
 /// What a batch may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,23 @@ pub struct BatchLimits {
     pub check_records: bool,
 }
 
+/// What [`inspect`] found a batch to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its header.
+    pub header: BatchHeader,
+    /// The oldest timestamp of its records; the first record's where they were
+    /// not walked through.
+    pub oldest: Timestamp,
+}
+
 /// Checks one whole batch from a client.
 pub fn validate(batch: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchError> {
+    inspect(batch, limits).map(|found| found.header)
+}
+
+/// As [`validate`], and tells what was found on the way.
+pub fn inspect(batch: &[u8], limits: &BatchLimits) -> Result<Inspected, BatchError> {
     if batch.len() > limits.max_batch_bytes {
         return Err(BatchError::TooLarge {
             bound: "max_batch_bytes",
@@ -38,11 +54,13 @@ pub fn validate(batch: &[u8], limits: &BatchLimits) -> Result<BatchHeader, Batch
         return Err(BatchError::Crc { claimed, actual });
     }
     let header = BatchHeader::fields(fields)?;
+    let mut oldest = header.base_timestamp;
     if limits.check_records {
         let body = &batch[HEADER_BYTES..];
         compression::with_plain(header.compression, body, limits.max_decompressed_bytes, |plain| {
-            records::check(&header, plain)
+            oldest = records::check(&header, plain)?;
+            Ok(())
         })?;
     }
-    Ok(header)
+    Ok(Inspected { header, oldest })
 }

@@ -70,8 +70,11 @@ impl Outbox {
                 }
                 self.identity = None;
             }
-            // An earlier copy may have landed.
-            Some(Kind::OutOfSequence(_) | Kind::InvalidArgument(_)) if loose => {
+            // An earlier copy may have landed: when the log's settings were
+            // others, or the records not as old.
+            Some(Kind::OutOfSequence(_) | Kind::InvalidArgument(_) | Kind::TooLarge(_) | Kind::NotTaken(_))
+                if loose =>
+            {
                 self.last_failure = Some(refusal.attempt());
                 self.unknown_outcome(position, now);
             }
@@ -83,6 +86,10 @@ impl Outbox {
             Some(Kind::TooLarge(v1::TooLarge { bound, limit, actual })) => {
                 let error = AppendError::TooLarge { bound: bound.clone(), limit: *limit, actual: *actual };
                 self.settle(position, State::Hole, Err(error));
+            }
+            Some(Kind::NotTaken(v1::NotTaken { setting })) => {
+                let (setting, message) = (setting.clone(), refusal.error.message.clone());
+                self.settle(position, State::Hole, Err(AppendError::NotAccepted { setting, message }));
             }
             Some(Kind::BadBatch(_) | Kind::InvalidArgument(_) | Kind::OutOfSequence(_)) => {
                 let error = AppendError::Refused { message: refusal.error.message.clone() };
@@ -125,6 +132,7 @@ const fn changes_nothing(kind: &Kind) -> bool {
             | Kind::ProducerFenced(_)
             | Kind::TooLarge(_)
             | Kind::BadBatch(_)
+            | Kind::NotTaken(_)
             | Kind::InvalidArgument(_)
     )
 }

@@ -123,7 +123,7 @@ const EMBEDDED: [&str; 12] = [
     include_str!("../append.rs"),
     include_str!("../failure.rs"),
     include_str!("../lines.rs"),
-    include_str!("../log.rs"),
+    include_str!("../log/mod.rs"),
     include_str!("../read.rs"),
     include_str!("../tail.rs"),
     include_str!("appending.rs"),

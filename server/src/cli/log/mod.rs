@@ -1,0 +1,113 @@
+//! `quipu log`: logs as wholes.
+
+mod delete;
+mod describe;
+mod json;
+mod settings;
+
+use std::io::{BufWriter, Write as _};
+
+use clap::{Args, Subcommand};
+use quipu_sdk::{Client, Offset};
+use serde::Serialize;
+
+use self::delete::DeleteArguments;
+use self::describe::DescribeArguments;
+use self::json::JsonLog;
+use self::settings::{AlterArguments, CreateArguments};
+use super::failure::Failure;
+use quipu_server::output::{self, counted};
+
+/// Create, change, list, describe, trim and delete logs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    Create(CreateArguments),
+    Alter(AlterArguments),
+    List(ListArguments),
+    Describe(DescribeArguments),
+    Trim(TrimArguments),
+    Delete(DeleteArguments),
+}
+
+/// List the logs, one name a line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu log list
+  quipu log list 'orders/*'              quoted, so that the shell leaves it alone")]
+pub(crate) struct ListArguments {
+    /// Only logs whose whole names match: * stands for any characters, / among
+    /// them, ? for one.
+    pattern: Option<String>,
+    /// Print one line of JSON for each: name, id, and its configuration as far
+    /// as it is set.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Move a log's start forward: records before it cannot be read any more.
+///
+/// A start is never moved back, and not beyond the end; trimming again does no
+/// harm. The space is freed later, when whole segments hold nothing else.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu log trim orders --to 1000000")]
+pub(crate) struct TrimArguments {
+    /// The log's name.
+    name: String,
+    /// The first offset to stay readable.
+    #[arg(long, value_name = "OFFSET")]
+    to: u64,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl LogCommand {
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Create(arguments) => settings::create(arguments, client).await,
+            Self::Alter(arguments) => settings::alter(arguments, client).await,
+            Self::List(arguments) => list(&arguments, client).await,
+            Self::Describe(arguments) => describe::run(arguments, client).await,
+            Self::Trim(arguments) => trim(arguments, client).await,
+            Self::Delete(arguments) => delete::run(arguments, client).await,
+        }
+    }
+}
+
+async fn trim(arguments: TrimArguments, client: &Client) -> Result<(), Failure> {
+    let range = client.trim(&arguments.name.parse()?, Offset::new(arguments.to)).await?;
+    if arguments.json {
+        let (start, end) = (range.start().get(), range.end().get());
+        output::print_json(&JsonTrimmed { name: &arguments.name, start, end })?;
+        return Ok(());
+    }
+    let records = counted(range.count(), "record", "records");
+    writeln!(std::io::stdout(), "{} has {range} ({records})", arguments.name)?;
+    Ok(())
+}
+
+async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure> {
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    let pattern = arguments.pattern.as_deref().map(str::parse).transpose()?;
+    let mut logs = client.logs(pattern);
+    while let Some(log) = logs.next().await? {
+        if arguments.json {
+            serde_json::to_writer(&mut output, &JsonLog::new(&log)).map_err(std::io::Error::from)?;
+            writeln!(output)?;
+        } else {
+            writeln!(output, "{}", log.name)?;
+        }
+    }
+    output.flush()?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct JsonTrimmed<'a> {
+    name: &'a str,
+    start: u64,
+    end: u64,
+}
