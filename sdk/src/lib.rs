@@ -53,7 +53,7 @@ pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, ProducerConfig, ReaderConfig};
 pub use errors::{AppendError, CreateLogError, FailedAttempt, LogError, ReadError, RequestError, SendError, TrimError};
 pub use logs::{CreatedLog, LogConfig, LogDescription, LogSummary, ReplicaDescription, ReplicaRole, ReplicaState};
-pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
+pub use nodes::{ClusterStatus, JournalCounters, LogFilterChange, NodeState, NodeStatus, ServiceCounters};
 pub use producer::{Append, Delivery, Producer};
 pub use reader::{ReadRecord, Reader};
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::operator_server::OperatorServer;
 use quipu_protocol::v1::records_server::RecordsServer;
 use quipu_raft::node::{Fatal, Gauge, NodeStartError};
 use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
@@ -34,7 +35,9 @@ use crate::config::{ServerConfig, Settings};
 use crate::health::Health;
 use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
-use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared, Tallies};
+use crate::reflection;
+use crate::services::{ClusterService, MAX_MESSAGE_BYTES, OperatorService, RecordsService, Shared, Tallies};
+use crate::telemetry::LogFilter;
 
 /// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
 /// streams together. Room for a few batches on their way on a fast link.
@@ -65,6 +68,8 @@ pub struct NodeEnvironment {
     pub kv: KvFactory,
     /// The CPU time that the node's process has used, microseconds.
     pub cpu_micros: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What the process logs, if a node may change it when its operator asks.
+    pub log_filter: Option<LogFilter>,
 }
 
 /// A running node. Dropping it ends the node as a crash does; see
@@ -108,7 +113,7 @@ impl Server {
     /// Assembles and starts a node. Returns once it listens;
     /// [`ready`](Self::ready) resolves once it takes part.
     pub async fn start(config: ServerConfig, outside: NodeEnvironment) -> Result<Self, StartError> {
-        let NodeEnvironment { environment, disk, kv, cpu_micros } = outside;
+        let NodeEnvironment { environment, disk, kv, cpu_micros, log_filter } = outside;
         let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
         let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
         let address = listener.local_address().map_err(unavailable)?;
@@ -116,7 +121,13 @@ impl Server {
             Some(address) => Some(http::listen(&environment, address).await?),
             None => None,
         };
-        let node_config = NodeConfig { cpu_micros: Arc::clone(&cpu_micros), ..node_config(&config) };
+        let tallies = Arc::new(Tallies::default());
+        let counted = Arc::clone(&tallies);
+        let node_config = NodeConfig {
+            cpu_micros: Arc::clone(&cpu_micros),
+            services: Arc::new(move || counted.counters()),
+            ..node_config(&config)
+        };
         let node = RaftNode::start(node_config, environment.clone(), disk, || kv()).await?;
 
         let settings = config.settings().clone();
@@ -127,7 +138,7 @@ impl Server {
             ending: CancellationToken::new(),
             busy: TaskTracker::new(),
             windows: Arc::default(),
-            tallies: Tallies::default(),
+            tallies,
             connections: Permits::new("server.max_connections", settings.max_connections),
             http_connections: Permits::new("server.http_connections", settings.http_connections),
             settings,
@@ -146,6 +157,8 @@ impl Server {
             .add_service(health_service)
             .add_service(records.max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(cluster)
+            .add_service(OperatorServer::new(OperatorService::new(log_filter)))
+            .add_optional_service((shared.settings.reflection == 1).then(reflection::service))
             .add_service(shared.node.peers_service())
             .serve_with_incoming_shutdown(connections, shared.ending.clone().cancelled_owned());
         let serving: BoxFuture<'static, ()> = Box::pin(async move {

@@ -7,5 +7,6 @@ mod http;
 mod life;
 mod network;
 mod node;
+mod operator;
 mod reads;
 mod refusals;
