@@ -59,4 +59,5 @@ pub use reader::{ReadRecord, Reader};
 
 pub use quipu_protocol::batch::{Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
+pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{LogName, LogNameError, NodeId, Offset, OffsetRange, Timestamp};

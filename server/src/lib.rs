@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod exporter;
 mod footprint;
 mod health;
 mod http;

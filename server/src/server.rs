@@ -20,7 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use quipu_protocol::NodeId;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
+use quipu_protocol::transport::AddressError;
 use quipu_protocol::v1::cluster_server::ClusterServer;
 use quipu_protocol::v1::operator_server::OperatorServer;
 use quipu_protocol::v1::records_server::RecordsServer;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ServerConfig, Settings};
+use crate::exporter::Exporter;
 use crate::health::Health;
 use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
@@ -83,6 +86,7 @@ pub struct Server {
     serving: Mutex<Option<Task>>,
     http: Option<Http>,
     _announcing: Task,
+    _exporting: Option<Task>,
 }
 
 /// Why a node did not start.
@@ -96,6 +100,9 @@ pub enum StartError {
         /// What the network said.
         source: std::io::Error,
     },
+    /// Where spans are to be sent is no address.
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Collector(#[from] AddressError),
     /// The node refuses its configuration or its data directory.
     #[error(transparent)]
     Node(#[from] NodeStartError),
@@ -113,7 +120,12 @@ impl Server {
     /// Assembles and starts a node. Returns once it listens;
     /// [`ready`](Self::ready) resolves once it takes part.
     pub async fn start(config: ServerConfig, outside: NodeEnvironment) -> Result<Self, StartError> {
-        let NodeEnvironment { environment, disk, kv, cpu_micros, log_filter } = outside;
+        let NodeEnvironment { mut environment, disk, kv, cpu_micros, log_filter } = outside;
+        let severed = CancellationToken::new();
+        let exporting = match config.otlp_endpoint() {
+            Some(endpoint) => Some(export_spans(&mut environment, endpoint, config.node(), &severed)?),
+            None => None,
+        };
         let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
         let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
         let address = listener.local_address().map_err(unavailable)?;
@@ -144,7 +156,6 @@ impl Server {
             settings,
         });
         let (health, health_service) = Health::new().await;
-        let severed = CancellationToken::new();
         let connections = listener::connections(listener, &environment, shared.connections.clone(), severed.clone());
         let records = RecordsServer::new(RecordsService::new(Arc::clone(&shared)));
         let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&shared)));
@@ -173,6 +184,7 @@ impl Server {
         });
         let announcing = announce(&config, address, Arc::clone(&shared), health.clone());
         Ok(Self {
+            _exporting: exporting,
             _announcing: environment.tasks.spawn("announce", Box::pin(announcing)),
             health,
             address,
@@ -275,6 +287,19 @@ impl Failure {
         };
         Self { reason: format!("{fatal}; {advice}") }
     }
+}
+
+/// Has what is done for appends that are followed told to a collector.
+fn export_spans(
+    environment: &mut Environment,
+    endpoint: &str,
+    node: NodeId,
+    ended: &CancellationToken,
+) -> Result<Task, AddressError> {
+    let exporter = Exporter::new();
+    let export = exporter.export(endpoint, node, environment, ended.clone())?;
+    environment.spans = Some(exporter);
+    Ok(environment.tasks.spawn("spans", Box::pin(export)))
 }
 
 /// Says what the operator wants to know of a start, and sets the health.

@@ -18,6 +18,7 @@ pub mod errors;
 mod identifiers;
 mod log_name;
 mod offset;
+pub mod trace;
 pub mod transport;
 
 pub use identifiers::{

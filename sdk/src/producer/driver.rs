@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use quipu_protocol::trace::{TRACEPARENT, TraceContext};
 use quipu_protocol::v1::append_response::Outcome;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_protocol::{LogName, Offset, OffsetRange, ProducerId, v1};
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use super::outgoing::Outgoing;
 use super::shared::{Shared, Work};
@@ -31,6 +32,7 @@ pub(super) struct Driver {
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
     log: LogName,
+    trace: Option<TraceContext>,
 }
 
 /// Why a stream is over.
@@ -46,8 +48,8 @@ enum StreamEnd {
 }
 
 impl Driver {
-    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName) -> Self {
-        Self { cluster, shared, log }
+    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName, trace: Option<TraceContext>) -> Self {
+        Self { cluster, shared, log, trace }
     }
 
     pub(super) async fn run(self) {
@@ -144,8 +146,12 @@ impl Driver {
         let outgoing = Outgoing::new(self.log.to_string(), Arc::clone(&self.shared), number, clock);
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
+        let mut request = Request::new(outgoing);
+        if let Some(trace) = self.trace.and_then(|trace| trace.to_string().parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, trace);
+        }
         let mut stalled = pin!(self.stalled());
-        let answers = match select(pin!(client.append(outgoing)), stalled.as_mut()).await {
+        let answers = match select(pin!(client.append(request)), stalled.as_mut()).await {
             Either::Left((Ok(response), _)) => response.into_inner(),
             Either::Left((Err(status), _)) => return StreamEnd::Failed(verdict::of_status(address, &status)),
             Either::Right(((), _)) => return self.timed_out(address),

@@ -127,6 +127,8 @@ settings! {
         "How many bytes of batches one answer of a Read stream holds when the reader does not say, and at most; a single batch always fits.";
     shutdown_grace_ms = "server.shutdown_grace_ms", Milliseconds, 10_000, 0 => 600_000,
         "How long requests may take to finish, and leaderships to be handed over, when the node is asked to end.";
+    sample_per_million = "telemetry.sample_per_million", Count, 10_000, 0 => 1_000_000,
+        "With telemetry.otlp_endpoint: how many of a million appends are followed that come without a client's own trace context. Those with one are followed if it says so.";
 }
 
 impl Setting {

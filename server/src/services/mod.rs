@@ -7,6 +7,7 @@
 
 mod append;
 mod cluster;
+mod follow;
 mod operator;
 mod read;
 mod records;

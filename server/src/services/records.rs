@@ -9,7 +9,7 @@ use quipu_protocol::v1::{self, Consistency};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, log_name, read, status};
+use super::{SharedNode, follow, log_name, read, status};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -28,14 +28,15 @@ impl Records for RecordsService {
     type ReadStream = BoxStream<'static, Result<v1::ReadResponse, Status>>;
 
     async fn append(&self, request: Request<Streaming<v1::AppendRequest>>) -> Result<Response<Pipeline>, Status> {
-        Ok(Response::new(Pipeline::new(Arc::clone(&self.shared), request.into_inner())))
+        Ok(Response::new(Pipeline::new(Arc::clone(&self.shared), request)))
     }
 
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let _busy = self.shared.busy.token();
+        let asked_for = follow::asked_for(request.metadata());
         let v1::AppendRequest { request, log, batch } = request.into_inner();
         let bytes = batch.len();
-        let appended = async { append::Log::find(&self.shared, &log).await?.append(batch)?.await }.await;
+        let appended = async { append::Log::find(&self.shared, &log).await?.append(batch, asked_for)?.await }.await;
         self.shared.tallies.append(bytes, &appended);
         Ok(Response::new(append::response(request, Ok(appended.map_err(status)?))))
     }

@@ -10,3 +10,4 @@ mod node;
 mod operator;
 mod reads;
 mod refusals;
+mod traces;
