@@ -74,7 +74,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let append = |stamp, batches: Vec<Bytes>| {
         let command = Some(stored::log_command::Command::Append(stored::AppendBatches { batches }));
-        Bytes::from(stored::LogCommand { stamp, command }.encode_to_vec())
+        Bytes::from(stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec())
     };
     let appends = [
         append(NOW, vec![batch(None), batch(Some(producer(0)))]),

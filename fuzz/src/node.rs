@@ -49,6 +49,7 @@ impl Node {
             disk: disk.clone(),
             kv: Arc::new(move || Ok(Arc::clone(&kv))),
             cpu_micros: Arc::new(|| 0),
+            log_filter: None,
         };
         // Small segments: memory has to hold them.
         let settings = "[journal]\nsegment_bytes = 2097152\n[log]\nlargest_max_batch_bytes = 1048576\n";

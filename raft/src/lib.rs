@@ -26,6 +26,7 @@ pub mod node;
 mod peers;
 mod reconcile;
 pub mod runtime;
+mod traces;
 pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};

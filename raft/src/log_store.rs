@@ -8,18 +8,21 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use openraft::errors::LeaderChanged;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::storage::{IOFlushed, LeaderBoundedStreamError, LogState, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogReader};
+use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Index, ReplicaId, Term};
 use quipu_storage::journal::{EntryId, Journal, JournalError, ReplicaKey};
 use tokio::sync::{oneshot, watch};
 
 use crate::entry;
+use crate::traces::Traces;
 use crate::types::{self, Entry, LogId, TypeConfig, Vote};
 
 /// One replica's entries and vote. Clones share them.
@@ -29,6 +32,7 @@ pub struct LogStore {
     journal: Journal,
     read_bytes: u64,
     durable: Arc<watch::Sender<Durable>>,
+    traces: Option<Traces>,
 }
 
 /// Moves whenever an append of the replica has reached stable storage; an
@@ -39,7 +43,16 @@ impl LogStore {
     /// The share of replica `key`. One read returns at most `read_bytes` of
     /// entries, but always one.
     pub fn new(key: ReplicaKey, journal: Journal, read_bytes: u64) -> Self {
-        Self { key, journal, read_bytes, durable: Arc::new(watch::channel(Ok(0)).0) }
+        Self { key, journal, read_bytes, durable: Arc::new(watch::channel(Ok(0)).0), traces: None }
+    }
+
+    /// The same, which tells what it does for appends that are followed.
+    pub(crate) fn traced(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
+    }
+
+    pub(crate) fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
     }
 
     pub(crate) fn key(&self) -> ReplicaKey {
@@ -250,6 +263,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let followed = self.traces.clone().map(|traces| Followed::of(traces, &entries));
         let entries: Vec<_> = entries.into_iter().map(entry::to_stored).collect();
         let durable = Arc::clone(&self.durable);
         let done = Box::new(move |outcome: Result<(), JournalError>| {
@@ -257,6 +272,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 Ok(()) => *durable = durable.clone().map(|count| count + 1),
                 Err(error) => *durable = Err(error.clone()),
             });
+            if let (Some(followed), Ok(())) = (followed, &outcome) {
+                followed.fsynced();
+            }
             callback.io_completed(outcome.map_err(io::Error::other));
         });
         self.journal.append(self.key, entries, done);
@@ -272,5 +290,29 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, through: LogId) -> Result<(), io::Error> {
         done(|done| self.journal.purge(self.key, types::entry_id(&through), done)).await
+    }
+}
+
+/// The entries of one append to the journal that are followed.
+struct Followed {
+    traces: Traces,
+    start: Duration,
+    entries: Vec<(EntryId, TraceContext)>,
+}
+
+impl Followed {
+    fn of(traces: Traces, entries: &[Entry]) -> Self {
+        let followed = |entry: &Entry| match &entry.payload {
+            EntryPayload::Normal(command) => Some((types::entry_id(&entry.log_id), Traces::proposed_by(&command.0)?)),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        Self { start: traces.now(), entries: entries.iter().filter_map(followed).collect(), traces }
+    }
+
+    /// They are on stable storage.
+    fn fsynced(self) {
+        for (entry, proposed_by) in self.entries {
+            self.traces.done_for(entry, proposed_by, "journal", self.start);
+        }
     }
 }

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
+use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, Offset, OffsetRange, Timestamp, v1};
+use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, v1};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::wire::{Meaning, Plain};
 use crate::{
     AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
-    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogSummary, Logs, OffsetAt, Producer,
-    ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
+    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt,
+    Producer, ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
 };
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
@@ -90,6 +91,17 @@ impl Client {
     pub async fn status(&self) -> Result<ClusterStatus, RequestError> {
         let answer = status(&self.cluster).await.map_err(PursuitError::into_request_error)?;
         Ok(Plain::of(answer))
+    }
+
+    /// What `node` logs, after a change to `filter` if there is one: a level
+    /// (`debug`) or directives (`info,quipu_raft=debug`). May be repeated.
+    /// Asks no other node than this one.
+    pub async fn log_filter(&self, node: NodeId, filter: Option<&str>) -> Result<LogFilterChange, RequestError> {
+        let request = || v1::ChangeLogFilterRequest { filter: filter.unwrap_or_default().to_owned() };
+        let call = |channel| async { OperatorClient::new(channel).change_log_filter(request()).await };
+        let answer = self.cluster.call(Target::Node(node), call).await.map_err(PursuitError::into_request_error)?;
+        let v1::ChangeLogFilterResponse { before, now } = answer.value;
+        Ok(LogFilterChange { before, now })
     }
 
     /// What can be read of a log.

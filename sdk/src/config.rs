@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use quipu_protocol::batch::Compression;
+use quipu_protocol::trace::TraceContext;
 use quipu_protocol::transport::AddressError;
 use quipu_protocol::{NodeId, Offset, Timestamp, v1};
 
@@ -83,6 +84,9 @@ pub struct ProducerConfig {
     /// Default true. Without it, whatever was sent and not answered is of
     /// unknown outcome at once and is not sent again.
     pub idempotent: bool,
+    /// The span that everything is appended for, if the cluster is to tell what
+    /// it does for it: it goes along as W3C Trace Context. Default: none.
+    pub trace: Option<TraceContext>,
 }
 
 impl ProducerConfig {
@@ -119,6 +123,7 @@ impl Default for ProducerConfig {
             compression: Compression::None,
             delivery_timeout: Duration::from_secs(120),
             idempotent: true,
+            trace: None,
         }
     }
 }

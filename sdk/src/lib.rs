@@ -61,10 +61,11 @@ pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
     ReplicaRole, ReplicaState,
 };
-pub use nodes::{ClusterStatus, JournalCounters, NodeState, NodeStatus};
+pub use nodes::{ClusterStatus, JournalCounters, LogFilterChange, NodeState, NodeStatus, ServiceCounters};
 pub use producer::{Append, Delivery, Producer};
 pub use reader::{ReadRecord, Reader};
 
 pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
+pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, Timestamp};

@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub journal: Option<JournalCounters>,
     /// CPU time that its process has used since it started.
     pub cpu: Duration,
+    /// What its services have done since it started; `None` when it is down.
+    pub services: Option<ServiceCounters>,
 }
 
 /// How a node is.
@@ -62,4 +64,32 @@ pub struct JournalCounters {
     pub prepared_bytes: u64,
     /// Bytes that RocksDB wrote (flushes and compactions).
     pub metadata_bytes: u64,
+}
+
+/// What a node's services have done since the node's process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// Appends acknowledged, duplicates included.
+    pub appends: u64,
+    /// Their records.
+    pub appended_records: u64,
+    /// The bytes of their batches, as they came.
+    pub appended_bytes: u64,
+    /// Appends that were not acknowledged, for whatever reason.
+    pub append_errors: u64,
+    /// Read streams begun.
+    pub reads: u64,
+    /// Batches sent to readers.
+    pub read_batches: u64,
+    /// Their bytes.
+    pub read_bytes: u64,
+}
+
+/// What a node logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilterChange {
+    /// What held before the call.
+    pub before: String,
+    /// What holds now.
+    pub now: String,
 }

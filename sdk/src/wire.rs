@@ -9,7 +9,7 @@ use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange
 
 use crate::{
     AlteredLog, ClusterStatus, Codecs, CreatedLog, JournalCounters, LogAlteration, LogConfig, LogDescription,
-    LogSummary, NodeState, NodeStatus, ReplicaDescription, ReplicaRole, ReplicaState,
+    LogSummary, NodeState, NodeStatus, ReplicaDescription, ReplicaRole, ReplicaState, ServiceCounters,
 };
 
 /// What a message means, if it means anything. (A trait of our own: messages
@@ -183,6 +183,21 @@ impl Plain<v1::NodeStatus> for NodeStatus {
             version: node.version,
             journal: node.journal.map(Plain::of),
             cpu: Duration::from_micros(node.cpu_micros),
+            services: node.services.map(Plain::of),
+        }
+    }
+}
+
+impl Plain<v1::ServiceCounters> for ServiceCounters {
+    fn of(counters: v1::ServiceCounters) -> Self {
+        Self {
+            appends: counters.appends,
+            appended_records: counters.appended_records,
+            appended_bytes: counters.appended_bytes,
+            append_errors: counters.append_errors,
+            reads: counters.reads,
+            read_batches: counters.read_batches,
+            read_bytes: counters.read_bytes,
         }
     }
 }

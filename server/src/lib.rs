@@ -5,7 +5,8 @@
 //!   quipu serve ──┐                       ┌── Records   append, read, offsets
 //!   simulator   ──┼─▶ Server::start ──────┼── Cluster   logs, nodes, producers
 //!   tests       ──┘    one listener       ├── Peers     between nodes (quipu-raft)
-//!                      one RaftNode       ├── grpc.health.v1
+//!                      one RaftNode       ├── Operator  what concerns this node alone
+//!                                         ├── grpc.health.v1, grpc.reflection.v1
 //!                                         └── HTTP: /metrics, /healthz, /readyz
 //! ```
 //!
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod exporter;
 mod footprint;
 mod health;
 mod http;
@@ -23,6 +25,7 @@ mod listener;
 pub mod local_cluster;
 #[doc(hidden)]
 pub mod output;
+mod reflection;
 mod server;
 mod services;
 pub mod system;

@@ -20,8 +20,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use quipu_protocol::NodeId;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
+use quipu_protocol::transport::AddressError;
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::operator_server::OperatorServer;
 use quipu_protocol::v1::records_server::RecordsServer;
 use quipu_raft::node::{Fatal, Gauge, NodeStartError};
 use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
@@ -31,10 +34,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ServerConfig, Settings};
+use crate::exporter::Exporter;
 use crate::health::Health;
 use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
-use crate::services::{ClusterService, MAX_MESSAGE_BYTES, RecordsService, Shared, Tallies};
+use crate::reflection;
+use crate::services::{ClusterService, MAX_MESSAGE_BYTES, OperatorService, RecordsService, Shared, Tallies};
+use crate::telemetry::LogFilter;
 
 /// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
 /// streams together. Room for a few batches on their way on a fast link.
@@ -65,6 +71,8 @@ pub struct NodeEnvironment {
     pub kv: KvFactory,
     /// The CPU time that the node's process has used, microseconds.
     pub cpu_micros: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What the process logs, if a node may change it when its operator asks.
+    pub log_filter: Option<LogFilter>,
 }
 
 /// A running node. Dropping it ends the node as a crash does; see
@@ -78,6 +86,7 @@ pub struct Server {
     serving: Mutex<Option<Task>>,
     http: Option<Http>,
     _announcing: Task,
+    _exporting: Option<Task>,
 }
 
 /// Why a node did not start.
@@ -91,6 +100,9 @@ pub enum StartError {
         /// What the network said.
         source: std::io::Error,
     },
+    /// Where spans are to be sent is no address.
+    #[error("telemetry.otlp_endpoint: {0}")]
+    Collector(#[from] AddressError),
     /// The node refuses its configuration or its data directory.
     #[error(transparent)]
     Node(#[from] NodeStartError),
@@ -108,7 +120,12 @@ impl Server {
     /// Assembles and starts a node. Returns once it listens;
     /// [`ready`](Self::ready) resolves once it takes part.
     pub async fn start(config: ServerConfig, outside: NodeEnvironment) -> Result<Self, StartError> {
-        let NodeEnvironment { environment, disk, kv, cpu_micros } = outside;
+        let NodeEnvironment { mut environment, disk, kv, cpu_micros, log_filter } = outside;
+        let severed = CancellationToken::new();
+        let exporting = match config.otlp_endpoint() {
+            Some(endpoint) => Some(export_spans(&mut environment, endpoint, config.node(), &severed)?),
+            None => None,
+        };
         let unavailable = |source| StartError::Listen { address: config.listen().to_owned(), source };
         let listener = environment.network.listen(config.listen()).await.map_err(unavailable)?;
         let address = listener.local_address().map_err(unavailable)?;
@@ -116,7 +133,13 @@ impl Server {
             Some(address) => Some(http::listen(&environment, address).await?),
             None => None,
         };
-        let node_config = NodeConfig { cpu_micros: Arc::clone(&cpu_micros), ..node_config(&config) };
+        let tallies = Arc::new(Tallies::default());
+        let counted = Arc::clone(&tallies);
+        let node_config = NodeConfig {
+            cpu_micros: Arc::clone(&cpu_micros),
+            services: Arc::new(move || counted.counters()),
+            ..node_config(&config)
+        };
         let node = RaftNode::start(node_config, environment.clone(), disk, || kv()).await?;
 
         let settings = config.settings().clone();
@@ -127,13 +150,12 @@ impl Server {
             ending: CancellationToken::new(),
             busy: TaskTracker::new(),
             windows: Arc::default(),
-            tallies: Tallies::default(),
+            tallies,
             connections: Permits::new("server.max_connections", settings.max_connections),
             http_connections: Permits::new("server.http_connections", settings.http_connections),
             settings,
         });
         let (health, health_service) = Health::new().await;
-        let severed = CancellationToken::new();
         let connections = listener::connections(listener, &environment, shared.connections.clone(), severed.clone());
         let records = RecordsServer::new(RecordsService::new(Arc::clone(&shared)));
         let cluster = ClusterServer::new(ClusterService::new(Arc::clone(&shared)));
@@ -146,6 +168,8 @@ impl Server {
             .add_service(health_service)
             .add_service(records.max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(cluster)
+            .add_service(OperatorServer::new(OperatorService::new(log_filter)))
+            .add_optional_service((shared.settings.reflection == 1).then(reflection::service))
             .add_service(shared.node.peers_service())
             .serve_with_incoming_shutdown(connections, shared.ending.clone().cancelled_owned());
         let serving: BoxFuture<'static, ()> = Box::pin(async move {
@@ -160,6 +184,7 @@ impl Server {
         });
         let announcing = announce(&config, address, Arc::clone(&shared), health.clone());
         Ok(Self {
+            _exporting: exporting,
             _announcing: environment.tasks.spawn("announce", Box::pin(announcing)),
             health,
             address,
@@ -262,6 +287,19 @@ impl Failure {
         };
         Self { reason: format!("{fatal}; {advice}") }
     }
+}
+
+/// Has what is done for appends that are followed told to a collector.
+fn export_spans(
+    environment: &mut Environment,
+    endpoint: &str,
+    node: NodeId,
+    ended: &CancellationToken,
+) -> Result<Task, AddressError> {
+    let exporter = Exporter::new();
+    let export = exporter.export(endpoint, node, environment, ended.clone())?;
+    environment.spans = Some(exporter);
+    Ok(environment.tasks.spawn("spans", Box::pin(export)))
 }
 
 /// Says what the operator wants to know of a start, and sets the health.

@@ -23,6 +23,7 @@ pub fn environment(data_directory: &Path) -> Result<NodeEnvironment, OpenDiskErr
         environment: quipu_sdk::system::environment(),
         disk: Arc::new(disk),
         cpu_micros: Arc::new(cpu_micros),
+        log_filter: None,
         kv: Arc::new(move || open_metadata(&metadata)),
     })
 }

@@ -7,9 +7,15 @@
 //! `trace` for developers.
 
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Error as ReloadError;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// The longest filter, bytes.
+pub const MAX_FILTER_BYTES: usize = 1024;
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The filter is not understood, or logging has been started before.
 #[derive(Debug, thiserror::Error)]
@@ -21,21 +27,89 @@ pub struct TelemetryError {
     pub reason: String,
 }
 
+/// What this process logs, which may be changed while it runs. Clones are
+/// handles to the same.
+#[derive(Clone)]
+pub struct LogFilter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// As it was given last.
+    current: Mutex<String>,
+    replace: Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>,
+}
+
+impl LogFilter {
+    /// What holds now, as it was given.
+    pub fn current(&self) -> String {
+        self.inner.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Logs by `filter` from now on; returns what held before.
+    ///
+    /// # Errors
+    /// When it is no filter. Nothing was changed then.
+    pub fn change(&self, filter: &str) -> Result<String, TelemetryError> {
+        let directives = parse(filter)?;
+        // Held while the filter is replaced: of two changes the later one holds
+        // and is the one that is told.
+        let mut current = self.inner.current.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.inner.replace)(directives).map_err(|error| refused(filter, error.to_string()))?;
+        let before = std::mem::replace(&mut *current, filter.to_owned());
+        drop(current);
+        tracing::info!(before, now = filter, "the log filter was changed");
+        Ok(before)
+    }
+}
+
 /// Starts logging for this process. `filter` is a level (`info`) or
 /// directives (`info,quipu_raft=debug`). Panics are logged too.
-pub fn start(filter: &str) -> Result<(), TelemetryError> {
-    let refused = |reason: String| TelemetryError { filter: filter.to_owned(), reason };
-    let directives = EnvFilter::builder().parse(quiet_libraries(filter)).map_err(|error| refused(error.to_string()))?;
+///
+/// # Errors
+/// When it is no filter, or logging has been started before.
+pub fn start(filter: &str) -> Result<LogFilter, TelemetryError> {
+    let directives = parse(filter)?;
     let writer = std::io::stderr;
     let lines = tracing_subscriber::fmt().with_env_filter(directives).with_writer(writer);
-    let started = if writer().is_terminal() {
-        lines.with_target(false).finish().try_init()
-    } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).finish().try_init()
-    };
-    started.map_err(|error| refused(error.to_string()))?;
+    let (started, replace): (_, Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>) =
+        if writer().is_terminal() {
+            let lines = lines.with_target(false).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
+        } else {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
+        };
+    started.map_err(|error| refused(filter, error.to_string()))?;
     log_panics();
-    Ok(())
+    Ok(LogFilter { inner: Arc::new(Inner { current: Mutex::new(filter.to_owned()), replace }) })
+}
+
+/// `filter`, if it is one. It may come from a wire: it is bounded, and values of
+/// fields are compared literally, not by regular expressions.
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    if filter.len() > MAX_FILTER_BYTES {
+        let shown: String = filter.chars().take(32).collect();
+        let reason = format!("it has {} bytes, and {MAX_FILTER_BYTES} are allowed", filter.len());
+        return Err(refused(&format!("{shown}…"), reason));
+    }
+    // A word alone would be taken for the name of a module, and everything else
+    // be silenced.
+    let word = |directive: &&str| !directive.contains(['=', '[']);
+    let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    if let Some(word) = filter.split(',').map(str::trim).filter(word).find(|word| !is_level(word)) {
+        let reason = format!("{word:?} is no level: {} are; for a module, module=level", LEVELS.join(", "));
+        return Err(refused(filter, reason));
+    }
+    let parsed = EnvFilter::builder().with_regex(false).parse(quiet_libraries(filter));
+    parsed.map_err(|error| refused(filter, error.to_string()))
+}
+
+fn refused(filter: &str, reason: String) -> TelemetryError {
+    TelemetryError { filter: filter.to_owned(), reason }
 }
 
 /// A plain level is about Quipu. The libraries under it speak up for errors
@@ -72,7 +146,22 @@ fn log_panics() {
 
 #[cfg(test)]
 mod tests {
-    use super::quiet_libraries;
+    use super::{MAX_FILTER_BYTES, parse, quiet_libraries};
+
+    #[test]
+    fn what_is_no_filter_is_refused_with_the_reason() {
+        for good in ["info", "WARN", "off", "info,quipu_raft=debug", "error, quipu=trace", "quipu_server[x{y=1}]=debug"]
+        {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        let refusal = |filter: &str| parse(filter).err().unwrap_or_else(|| panic!("{filter} was taken")).to_string();
+        assert!(refusal("inf").contains("\"inf\" is no level: off, error, warn"), "{}", refusal("inf"));
+        assert!(refusal("").contains("is no level"));
+        assert!(refusal("info,quipu_raft").contains("module=level"));
+        assert!(refusal("quipu=loud").contains("cannot log at \"quipu=loud\""));
+        let long = "quipu=info,".repeat(200);
+        assert!(refusal(&long).contains(&format!("2200 bytes, and {MAX_FILTER_BYTES} are allowed")));
+    }
 
     #[test]
     fn a_plain_level_is_about_quipu_and_directives_are_taken_as_they_are() {

@@ -30,8 +30,22 @@ fn help_names_every_command_and_says_something_of_each() {
     let help = quipu(&["--help"]);
     assert!(help.status.success(), "{help:?}");
     let text = String::from_utf8(help.stdout).expect("text");
-    for command in ["serve", "up", "config", "log", "append", "read", "tail", "status", "bench", "demo", "completions"]
-    {
+    for command in [
+        "serve",
+        "up",
+        "config",
+        "log",
+        "append",
+        "read",
+        "tail",
+        "status",
+        "top",
+        "log-level",
+        "bench",
+        "demo",
+        "completions",
+        "man",
+    ] {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(command));
         let words = line.unwrap_or_else(|| panic!("{command} is missing:\n{text}")).split_whitespace().count();
         assert!(words > 2, "{command} is not explained:\n{text}");
@@ -49,6 +63,7 @@ fn help_tells_of_the_cluster_to_reach_only_where_there_is_one() {
         &["up"],
         &["demo"],
         &["completions"],
+        &["man"],
         &["config"],
         &["config", "check"],
         &["config", "show"],
@@ -57,7 +72,7 @@ fn help_tells_of_the_cluster_to_reach_only_where_there_is_one() {
         let text = help(&[command, &["--help"]].concat());
         assert!(!text.contains("--bootstrap") && !text.contains("--timeout"), "{text}");
     }
-    for command in [&["append"][..], &["log", "describe"], &["bench", "append"], &["status"]] {
+    for command in [&["append"][..], &["log", "describe"], &["bench", "append"], &["status"], &["top"]] {
         let text = help(&[command, &["--help"]].concat());
         assert!(text.contains("--bootstrap") && text.contains("--timeout"), "{text}");
     }
@@ -89,6 +104,15 @@ fn a_client_that_is_told_of_no_cluster_says_how_to_tell_it() {
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(complaint.contains("--bootstrap") && complaint.contains("QUIPU_BOOTSTRAP"), "{complaint}");
+}
+
+#[test]
+fn top_wants_a_terminal_and_says_what_to_do_without_one() {
+    let refused = quipu(&["top", "--bootstrap", "127.0.0.1:1"]);
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(text(&refused.stderr).contains("--once") && refused.stdout.is_empty(), "{refused:?}");
+    let nobody = quipu(&["top", "--once", "--bootstrap", "127.0.0.1:1", "--timeout", "1"]);
+    assert_eq!(nobody.status.code(), Some(4), "{nobody:?}");
 }
 
 #[test]
@@ -171,4 +195,24 @@ fn completions_are_printed_for_each_shell_and_know_the_commands() {
         }
     }
     assert_eq!(quipu(&["completions", "abacus"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let page = quipu(&["man", "log", "create"]);
+    assert!(page.status.success() && page.stderr.is_empty(), "{page:?}");
+    let roff = text(&page.stdout);
+    for known in [".TH quipu-log-create 1", "replicas", "bootstrap"] {
+        assert!(roff.contains(known), "{known} is missing:\n{roff}");
+    }
+    assert!(text(&quipu(&["man"]).stdout).contains(".TH quipu 1"));
+    assert_eq!(quipu(&["man", "fly"]).status.code(), Some(2));
+
+    let directory = std::env::temp_dir().join(format!("quipu-man-{}", std::process::id()));
+    let written = quipu(&["man", "--dir", directory.to_str().expect("a path in UTF-8")]);
+    assert!(written.status.success(), "{written:?}");
+    for name in ["quipu.1", "quipu-serve.1", "quipu-log-create.1", "quipu-config-show.1"] {
+        assert!(directory.join(name).is_file(), "{name} is missing");
+    }
+    std::fs::remove_dir_all(&directory).expect("is removed");
 }

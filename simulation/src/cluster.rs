@@ -201,6 +201,7 @@ impl Node {
             kv: Arc::new(move || Ok(Arc::clone(&kv) as Arc<dyn Kv>)),
             // The run's process is not the node's.
             cpu_micros: Arc::new(|| 0),
+            log_filter: None,
         };
         let server = match Server::start(self.config.clone(), outside).await {
             Ok(server) => Arc::new(server),

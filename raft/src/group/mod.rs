@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::log_store::LogStore;
 use crate::machine::{Machine, MachineStore, Shared};
 use crate::runtime::scope;
+use crate::traces::Traces;
 use crate::types::{Command, Raft, Reply, TypeConfig};
 
 pub use errors::{BarrierError, ProposeError, StartError, StopReason};
@@ -87,6 +88,7 @@ impl<M: Machine> Group<M> {
             return Err(StartError::Damaged(damage));
         }
         let log_store = LogStore::new(key, journal.clone(), options.replication_bytes);
+        let log_store = log_store.traced(Traces::of(key, environment));
         let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes).await?;
         let shared = store.shared();
         let raft = scope(environment, Raft::<M>::new(key.replica.get(), config, network, log_store, store))

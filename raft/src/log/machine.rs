@@ -268,7 +268,7 @@ mod tests {
     fn command(stamp: i64, batches: Vec<Bytes>) -> Bytes {
         let append = stored::AppendBatches { batches };
         let command = Some(stored::log_command::Command::Append(append));
-        stored::LogCommand { stamp, command }.encode_to_vec().into()
+        stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec().into()
     }
 
     fn id(index: u64) -> EntryId {
@@ -342,7 +342,7 @@ mod tests {
 
     fn trim(machine: &mut LogMachine, index: u64, to: u64) -> OffsetRange {
         let command = Some(stored::log_command::Command::Trim(stored::Trim { to }));
-        let command = stored::LogCommand { stamp: NOW, command }.encode_to_vec();
+        let command = stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() }.encode_to_vec();
         match machine.apply(id(index), &command.into()).unwrap() {
             Reply::Trim(range) => range,
             reply => panic!("a trim is answered by {reply:?}"),
@@ -402,7 +402,7 @@ mod tests {
     #[test]
     fn unknown_command_stops_the_replica() {
         let mut machine = LogMachine::new();
-        let unknown = stored::LogCommand { stamp: NOW, command: None }.encode_to_vec();
+        let unknown = stored::LogCommand { stamp: NOW, ..stored::LogCommand::default() }.encode_to_vec();
         machine.apply(id(1), &unknown.into()).unwrap_err();
         machine.apply(id(1), &Bytes::from_static(&[0xff; 4])).unwrap_err();
     }

@@ -27,11 +27,13 @@ use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
 use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::group::{BarrierError, Group, GroupOptions, ProposeError, StartError, StopReason};
+use crate::traces::Traces;
 use crate::types::{Reply, TypeConfig};
 
 pub use errors::{AppendError, ReadError};
@@ -95,7 +97,8 @@ impl LogReplica {
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
         let clock = Arc::clone(&environment.clock);
-        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clock);
+        let traces = Traces::of(key, environment);
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clock, traces);
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
         let (environment, retention) = (environment.clone(), Mutex::default());
         let inner = Inner { group, queue, journal, kv, environment, _proposer: proposer, retention };
@@ -127,7 +130,17 @@ impl LogReplica {
     /// Has no deadline: whoever gives up waiting must take the outcome for
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.inner.queue.push(batch, &*self.inner.environment.clock)
+        self.append_for(batch, None)
+    }
+
+    /// The same for the span that asks for it, if it is followed: what is done
+    /// for it is told to the environment's [`Spans`](quipu_protocol::environment::Spans).
+    pub fn append_for(
+        &self,
+        batch: Bytes,
+        trace: Option<TraceContext>,
+    ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
+        self.inner.queue.push(batch, trace, &*self.inner.environment.clock)
     }
 
     /// What its appends hold, and by which options that is bounded.

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use quipu_protocol::environment::Clock;
+use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, Timestamp, stored};
 use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot, watch};
@@ -29,6 +30,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::settings::LogSettings;
 use super::{AppendError, Appended, LogMachine};
 use crate::group::{Group, ProposeError, StopReason};
+use crate::traces::{Proposal, Traces};
 use crate::types::{BatchOutcome, Reply};
 
 /// How a log's appends are bounded and batched.
@@ -78,6 +80,7 @@ type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 struct Waiting {
     batch: Bytes,
     since: Duration,
+    trace: Option<TraceContext>,
     answer: Answer,
 }
 
@@ -135,13 +138,15 @@ impl AppendQueue {
         }
     }
 
-    /// Adds a batch at the end, now, and returns a future of its outcome.
+    /// Adds a batch at the end, now, and returns a future of its outcome. `trace`
+    /// is the span that asks for it, if it is followed.
     pub(super) fn push(
         &self,
         batch: Bytes,
+        trace: Option<TraceContext>,
         clock: &dyn Clock,
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        let outcome = self.try_push(batch, clock.monotonic());
+        let outcome = self.try_push(batch, trace, clock.monotonic());
         async move {
             match outcome?.await {
                 Ok(outcome) => outcome,
@@ -154,6 +159,7 @@ impl AppendQueue {
     fn try_push(
         &self,
         batch: Bytes,
+        trace: Option<TraceContext>,
         now: Duration,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
         let options = &self.options;
@@ -177,7 +183,7 @@ impl AppendQueue {
                 return Err(AppendError::Overloaded { bound: "append_queue_bytes", limit });
             }
             queue.bytes += bytes;
-            queue.waiting.push_back(Waiting { batch, since: now, answer });
+            queue.waiting.push_back(Waiting { batch, since: now, trace, answer });
         }
         self.arrived.notify_one();
         Ok(outcome)
@@ -248,6 +254,7 @@ pub(super) async fn propose(
     group: Group<LogMachine>,
     journal: Journal,
     clock: Arc<dyn Clock>,
+    traces: Option<Traces>,
 ) {
     let AppendQueue { options, .. } = &*queue;
     let mut in_flight = FuturesUnordered::new();
@@ -264,8 +271,11 @@ pub(super) async fn propose(
                 break;
             }
             () = queue.arrival(), if !full => {
+                let taken = queue.take();
+                let asked = || taken.iter().filter_map(|waiting| Some((waiting.trace?, waiting.since)));
+                let followed = traces.as_ref().and_then(|traces| traces.proposed(asked()));
                 let (batches, answers): (Vec<_>, Vec<_>) =
-                    queue.take().into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
+                    taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 if batches.is_empty() {
                     continue;
                 }
@@ -274,8 +284,15 @@ pub(super) async fn propose(
                     refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
                     continue;
                 }
-                match group.submit(command(clock.wall(), batches)).await {
-                    Ok(reply) => in_flight.push(async move { answer(answers, reply.await) }),
+                let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
+                match group.submit(command(clock.wall(), batches, trace)).await {
+                    Ok(reply) => in_flight.push(async move {
+                        let reply = reply.await;
+                        if let Some(followed) = followed {
+                            followed.answered(reply.as_ref().err().map(ToString::to_string));
+                        }
+                        answer(answers, reply);
+                    }),
                     Err(error) => answer(answers, Err(error)),
                 }
             }
@@ -289,9 +306,9 @@ pub(super) async fn propose(
     while in_flight.next().await.is_some() {}
 }
 
-fn command(now: Timestamp, batches: Vec<Bytes>) -> Bytes {
+fn command(now: Timestamp, batches: Vec<Bytes>, trace: Bytes) -> Bytes {
     let append = stored::log_command::Command::Append(stored::AppendBatches { batches });
-    stored::LogCommand { stamp: now.get(), command: Some(append) }.encode_to_vec().into()
+    stored::LogCommand { stamp: now.get(), command: Some(append), trace }.encode_to_vec().into()
 }
 
 /// Tells each append of an entry that was not proposed why.
@@ -304,7 +321,7 @@ fn refuse(answers: Vec<Answer>, error: &AppendError) {
 /// The command that moves a log's start.
 pub(super) fn trim(now: Timestamp, to: Offset) -> Bytes {
     let trim = stored::log_command::Command::Trim(stored::Trim { to: to.get() });
-    stored::LogCommand { stamp: now.get(), command: Some(trim) }.encode_to_vec().into()
+    stored::LogCommand { stamp: now.get(), command: Some(trim), ..stored::LogCommand::default() }.encode_to_vec().into()
 }
 
 /// Tells each append of an entry what became of it.

@@ -151,7 +151,7 @@ mod tests {
             let append = stored::AppendBatches { batches: vec![batch.clone()] };
             let command = Some(stored::log_command::Command::Append(append));
             let stamp = i64::try_from(n).unwrap() * 1000;
-            let command = stored::LogCommand { stamp, command }.encode_to_vec();
+            let command = stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec();
             log.apply(EntryId { term: Term::new(1), index: Index::new(n) }, &command.into()).unwrap();
         }
         (log, batch.len() as u64)

@@ -27,6 +27,7 @@ use super::{Floor, Machine, floor};
 use crate::group::StartError;
 use crate::log_store;
 use crate::log_store::{Durable, LogStore};
+use crate::traces::Traces;
 use crate::types::{self, LogId, Reply, StoredMembership, TypeConfig};
 
 /// What an entry costs to apply again, on top of its bytes: bounds how many
@@ -44,6 +45,10 @@ pub(crate) struct Shared<M> {
     pub(super) above_floor: AtomicU64,
     applied: watch::Sender<Option<EntryId>>,
     durable: watch::Receiver<Durable>,
+    /// Tells of entries that are followed, from the first one on that came
+    /// after this start.
+    traces: Option<Traces>,
+    traced_after: u64,
     /// Written by one at a time, so that Kv sees states in their order.
     saving: Mutex<Saving>,
 }
@@ -174,7 +179,13 @@ impl<M: Machine> Shared<M> {
                 Reply::None
             }
             EntryPayload::Normal(command) => {
-                state.machine.apply(types::entry_id(&log_id), &command.0).map_err(io::Error::other)?
+                let traces = self.traces.as_ref().filter(|_| log_id.index > self.traced_after);
+                let followed = traces.and_then(|traces| Some((traces, Traces::proposed_by(&command.0)?, traces.now())));
+                let reply = state.machine.apply(types::entry_id(&log_id), &command.0).map_err(io::Error::other)?;
+                if let Some((traces, proposed_by, start)) = followed {
+                    traces.done_for(types::entry_id(&log_id), proposed_by, "apply", start);
+                }
+                reply
             }
         };
         state.unsaved += cost;
@@ -289,6 +300,7 @@ impl<M: Machine> MachineStore<M> {
             machine.rise(image)?;
         }
         let state = State { machine, applied: applied.map(types::log_id), membership, unsaved: 0 };
+        let last = journal.replica(key).and_then(|state| state.last);
         let shared = Shared {
             key,
             journal,
@@ -298,6 +310,9 @@ impl<M: Machine> MachineStore<M> {
             above_floor: AtomicU64::new(0),
             applied: watch::channel(applied).0,
             durable: log.durable(),
+            // What the journal holds already is applied again, not anew.
+            traces: log.traces().cloned(),
+            traced_after: last.map_or(0, |last| last.index.get()),
             saving: Mutex::new(Saving { saved: in_kv, pending: None }),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quipu_protocol::NodeId;
+use quipu_protocol::{NodeId, v1};
 use quipu_storage::journal::JournalConfig;
 
 use crate::catalog::FIRST_ALLOTTED_REPLICA;
@@ -38,6 +38,8 @@ pub struct NodeConfig {
     pub version: String,
     /// The CPU time that this process has used so far, microseconds.
     pub cpu_micros: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// What the services above the node have done so far.
+    pub services: Arc<dyn Fn() -> v1::ServiceCounters + Send + Sync>,
 }
 
 impl NodeConfig {
@@ -54,6 +56,7 @@ impl NodeConfig {
             catalog_deadline: Duration::from_secs(10),
             version: String::new(),
             cpu_micros: Arc::new(|| 0),
+            services: Arc::new(v1::ServiceCounters::default),
         }
     }
 

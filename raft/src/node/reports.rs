@@ -32,6 +32,7 @@ impl Inner {
             cpu_micros: (self.config.cpu_micros)(),
             resyncing: self.is_resyncing(),
             replicas: replicas.collect(),
+            services: Some((self.config.services)()),
         }
     }
 
@@ -219,6 +220,7 @@ fn node_status(peer: v1::Peer, report: Option<NodeReport>) -> v1::NodeStatus {
             version: report.version,
             journal: report.journal,
             cpu_micros: report.cpu_micros,
+            services: report.services,
         },
         None => v1::NodeStatus { id, address, state: NodeState::Down.into(), ..v1::NodeStatus::default() },
     }

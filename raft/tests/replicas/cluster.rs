@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::select_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record, records};
-use quipu_protocol::environment::Environment;
+use quipu_protocol::environment::{Environment, Spans};
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, Offset, OffsetRange, ReplicaId, Timestamp};
 use quipu_raft::group::found;
 use quipu_raft::{
@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     nodes: BTreeMap<u64, Node>,
     founders: BTreeMap<ReplicaId, NodeId>,
     seed: u64,
+    /// Where replicas that are added from now on tell what they do.
+    pub(crate) spans: Option<Arc<dyn Spans>>,
 }
 
 /// A machine: what is on its disk, and the replica if it runs.
@@ -57,7 +59,7 @@ impl Cluster {
     /// A group of `count` founders, numbered from 1, that are yet to be added.
     pub(crate) fn founded_by(count: u64) -> Self {
         let founders = (1..=count).map(|n| (ReplicaId::new(n), NodeId::new(n))).collect();
-        Self { switch: Switch::default(), nodes: BTreeMap::new(), founders, seed: 1 }
+        Self { switch: Switch::default(), nodes: BTreeMap::new(), founders, seed: 1, spans: None }
     }
 
     /// Adds a replica: a founder, or one that is nobody's member yet.
@@ -66,7 +68,7 @@ impl Cluster {
         let node = Node {
             disk: Arc::new(MemoryDisk::new(self.seed)),
             kv: Arc::new(MemoryKv::new()),
-            environment: environment(self.seed),
+            environment: Environment { spans: self.spans.clone(), ..environment(self.seed) },
             running: None,
         };
         self.nodes.insert(replica, node);

@@ -19,6 +19,7 @@ pub(crate) fn environment(seed: u64) -> Environment {
         random: Arc::new(Seeded(AtomicU64::new(seed))),
         tasks: Arc::new(TokioTasks),
         network: Arc::new(NoNetwork),
+        spans: None,
     }
 }
 

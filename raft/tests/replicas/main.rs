@@ -8,6 +8,7 @@
 mod cluster;
 mod conformance;
 mod environment;
+mod following;
 mod founding;
 mod network;
 mod snapshots;

@@ -19,6 +19,7 @@ mod identifiers;
 mod log_name;
 mod log_pattern;
 mod offset;
+pub mod trace;
 pub mod transport;
 
 pub use identifiers::{
@@ -54,3 +55,6 @@ pub use generated::peer::v1 as peer;
 pub use generated::stored::v1 as stored;
 /// Messages and services of the public API: package `quipu.v1`.
 pub use generated::v1;
+
+/// The public API's description, an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/quipu.v1.descriptors"));

@@ -264,6 +264,7 @@ mod tests {
             random: Arc::new(Unused),
             tasks: Arc::new(Unused),
             network: Arc::new(OneNode::new()),
+            spans: None,
         }
     }
 

@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use quipu_protocol::trace::{TRACEPARENT, TraceContext};
 use quipu_protocol::v1::append_response::Outcome;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_protocol::{LogName, Offset, OffsetRange, ProducerId, v1};
-use tonic::Streaming;
+use tonic::{Request, Streaming};
 
 use super::outgoing::Outgoing;
 use super::shared::{Shared, Work};
@@ -35,6 +36,7 @@ pub(super) struct Driver {
     /// The log's id, once it is known: batches go to none of its name that comes
     /// after it. 0 before.
     log_id: Arc<AtomicU64>,
+    trace: Option<TraceContext>,
 }
 
 /// Why a stream is over.
@@ -50,8 +52,8 @@ enum StreamEnd {
 }
 
 impl Driver {
-    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName) -> Self {
-        Self { cluster, shared, log, log_id: Arc::default() }
+    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName, trace: Option<TraceContext>) -> Self {
+        Self { cluster, shared, log, log_id: Arc::default(), trace }
     }
 
     pub(super) async fn run(self) {
@@ -158,8 +160,12 @@ impl Driver {
         let outgoing = Outgoing::new(log, Arc::clone(&self.shared), number, clock);
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
+        let mut request = Request::new(outgoing);
+        if let Some(trace) = self.trace.and_then(|trace| trace.to_string().parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, trace);
+        }
         let mut stalled = pin!(self.stalled());
-        let answers = match select(pin!(client.append(outgoing)), stalled.as_mut()).await {
+        let answers = match select(pin!(client.append(request)), stalled.as_mut()).await {
             Either::Left((Ok(response), _)) => response.into_inner(),
             Either::Left((Err(status), _)) => return StreamEnd::Failed(verdict::of_status(address, &status)),
             Either::Right(((), _)) => return self.timed_out(address),

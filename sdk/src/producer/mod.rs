@@ -50,7 +50,7 @@ struct Handle {
 impl Producer {
     pub(crate) fn start(cluster: Arc<Cluster>, log: LogName, config: ProducerConfig) -> Self {
         let shared = Arc::new(Shared::new(Outbox::new(log.clone(), config.clone()), config.buffer_bytes));
-        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log);
+        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log, config.trace);
         cluster.environment.tasks.spawn("sdk-producer", Box::pin(driver.run())).detach();
         Self { handle: Arc::new(Handle { cluster, shared, config, encoder: Mutex::new(None) }) }
     }

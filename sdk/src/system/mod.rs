@@ -25,5 +25,6 @@ pub fn environment() -> Environment {
         random: Arc::new(random::SystemRandom::new()),
         tasks: Arc::new(tasks::TokioTasks),
         network: Arc::new(network::Tcp),
+        spans: None,
     }
 }

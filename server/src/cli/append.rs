@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::FutureExt;
-use quipu_sdk::{AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig};
+use quipu_sdk::{
+    AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig, TraceContext,
+};
 use tokio::io::{AsyncBufRead, BufReader};
 
 use super::failure::Failure;
@@ -69,6 +71,7 @@ pub(crate) async fn run(arguments: AppendArguments, timeout: Option<Duration>, c
         delivery_timeout: timeout.unwrap_or(defaults.delivery_timeout),
         ..defaults
     };
+    let config = ProducerConfig { trace: trace_of_caller(), ..config };
     let producer = client.producer(&log, config)?;
     let mut progress = Progress::default();
     let appended = if arguments.file.as_os_str() == "-" {
@@ -96,6 +99,12 @@ pub(crate) async fn run(arguments: AppendArguments, timeout: Option<Duration>, c
     writeln!(output, "appended {} records at {first}..{end}", progress.records)?;
     output.flush()?;
     Ok(())
+}
+
+/// The span that this is run for, where whoever runs it follows what it does:
+/// OpenTelemetry hands it to processes in TRACEPARENT.
+fn trace_of_caller() -> Option<TraceContext> {
+    std::env::var("TRACEPARENT").ok()?.parse().ok()
 }
 
 /// What has been acknowledged so far.

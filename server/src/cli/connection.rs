@@ -32,13 +32,26 @@ pub(crate) struct ConnectionArguments {
 impl ConnectionArguments {
     /// A client, not connected yet.
     pub(crate) fn client(&self, environment: &Environment) -> Result<Client, Failure> {
+        Ok(Client::new(self.config()?, environment.clone())?)
+    }
+
+    /// One that, unless the command line says otherwise, gives up after
+    /// `patience`: what is asked again and again need not be tried for long.
+    pub(crate) fn impatient_client(&self, environment: &Environment, patience: Duration) -> Result<Client, Failure> {
+        let mut config = self.config()?;
+        config.retry_timeout = self.timeout().unwrap_or(patience);
+        config.request_timeout = config.request_timeout.min(config.retry_timeout);
+        Ok(Client::new(config, environment.clone())?)
+    }
+
+    fn config(&self) -> Result<ClientConfig, Failure> {
         if self.bootstrap.is_empty() {
             let message = "which cluster? Name some of its nodes: --bootstrap host:port,host:port or QUIPU_BOOTSTRAP";
             return Err(Failure::Usage(message.to_owned()));
         }
         let mut config = ClientConfig::new(self.bootstrap.iter().map(|address| address.trim()));
         config.retry_timeout = self.timeout().unwrap_or(config.retry_timeout);
-        Ok(Client::new(config, environment.clone())?)
+        Ok(config)
     }
 
     /// How long to try, if the command line says so.

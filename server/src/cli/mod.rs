@@ -1,7 +1,7 @@
 //! The command line: parses, picks the command, and turns its end into an
 //! exit code.
 //!
-//! Everything but `serve`, `up`, `demo`, `config`, `completions` and `bench disk`
+//! Everything but `serve`, `up`, `demo`, `config`, `completions`, `man` and `bench disk`
 //! is a client of a cluster and uses nothing but the SDK's public interface.
 //! Results go to standard output, everything else to standard error.
 
@@ -14,12 +14,15 @@ mod demo;
 mod failure;
 mod lines;
 mod log;
+mod log_level;
+mod man;
 mod read;
 mod record;
 mod serve;
 mod signals;
 mod status;
 mod tail;
+mod top;
 mod up;
 
 use std::process::ExitCode;
@@ -69,14 +72,17 @@ enum Command {
     Read(read::ReadArguments),
     Tail(tail::TailArguments),
     Status(status::StatusArguments),
+    Top(top::TopArguments),
+    LogLevel(log_level::LogLevelArguments),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     Completions(completions::CompletionsArguments),
+    Man(man::ManArguments),
 }
 
 /// The commands that are no clients: they take how to reach a cluster, as every
 /// command does, and make nothing of it.
-const NO_CLIENTS: [&str; 4] = ["serve", "up", "demo", "completions"];
+const NO_CLIENTS: [&str; 5] = ["serve", "up", "demo", "completions", "man"];
 
 impl Arguments {
     /// A usage error ends the process here, with exit code 2.
@@ -131,7 +137,9 @@ async fn dispatch(arguments: Arguments) -> ExitCode {
         Command::Up(arguments) => return up::run(arguments).await,
         Command::Config(command) => command.run(),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
         Command::Demo(arguments) => demo::run(arguments, environment).await,
+        Command::Top(arguments) => top::run(arguments, &connection, &environment).await,
         Command::Bench(command) => command.run(&connection, &environment).await,
         client_command => as_client(client_command, &connection, &environment).await,
     };
@@ -158,11 +166,14 @@ async fn as_client(
         Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
+        Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,
         Command::Serve(_)
         | Command::Up(_)
         | Command::Config(_)
         | Command::Completions(_)
         | Command::Demo(_)
+        | Command::Man(_)
+        | Command::Top(_)
         | Command::Bench(_) => {
             unreachable!("no client command, run before this")
         }

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use quipu_server::config::{ConfigError, Draft, ServerConfig};
-use quipu_server::{Server, system, telemetry};
+use quipu_server::telemetry::LogFilter;
+use quipu_server::{NodeEnvironment, Server, system, telemetry};
+use sd_notify::NotifyState;
 
 use super::config::ConfigArguments;
 use super::signals::Signals;
@@ -42,10 +44,13 @@ impl ServeArguments {
 }
 
 pub(crate) async fn run(arguments: ServeArguments) -> ExitCode {
-    if let Err(error) = telemetry::start(&arguments.log) {
-        complain(&error.to_string());
-        return ExitCode::from(USAGE);
-    }
+    let log_filter = match telemetry::start(&arguments.log) {
+        Ok(log_filter) => log_filter,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
     if let Some(parent) = arguments.ends_with
         && let Err(error) = end_with(parent)
     {
@@ -55,18 +60,28 @@ pub(crate) async fn run(arguments: ServeArguments) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    match serve(config).await {
+    match serve(config, log_filter).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&*error),
     }
 }
 
-async fn serve(config: ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(config: ServerConfig, log_filter: LogFilter) -> Result<(), Box<dyn std::error::Error>> {
     let Some(directory) = config.data_directory().map(ToOwned::to_owned) else {
         return Err(ConfigError::Missing { key: "data_dir", flag: "--data-dir" }.into());
     };
     let mut signals = Signals::listen()?;
-    let server = Server::start(config, system::environment(&directory)?).await?;
+    let outside = NodeEnvironment { log_filter: Some(log_filter), ..system::environment(&directory)? };
+    let server = Server::start(config, outside).await?;
+    // Started means listening: a node that waits for a majority is well, and
+    // must not be taken for one that does not start.
+    tell_supervisor(&[NotifyState::Ready, NotifyState::Status("waits for its cluster")]);
+    let serving = async {
+        if server.ready().await.is_ok() {
+            tell_supervisor(&[NotifyState::Status("serves")]);
+        }
+        std::future::pending::<()>().await;
+    };
     let failure = tokio::select! {
         biased;
         failure = server.failed() => Some(failure),
@@ -74,7 +89,9 @@ async fn serve(config: ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
             tracing::info!(signal, "asked to end");
             None
         }
+        () = serving => None,
     };
+    tell_supervisor(&[NotifyState::Stopping, NotifyState::Status("ends")]);
     tokio::select! {
         biased;
         () = server.shutdown() => {}
@@ -83,6 +100,13 @@ async fn serve(config: ServerConfig) -> Result<(), Box<dyn std::error::Error>> {
     match failure {
         Some(failure) => Err(failure.into()),
         None => Ok(()),
+    }
+}
+
+/// Tells systemd, if it is that which started the process (`Type=notify`).
+fn tell_supervisor(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager cannot be told how the node is");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quipu_protocol::NodeId;
 
-use super::draft::{Draft, HTTP, LISTEN, NODE_ID, PEERS};
+use super::draft::{Draft, HTTP, LISTEN, NODE_ID, OTLP_ENDPOINT, PEERS};
 use super::settings::{SETTINGS, Setting, Settings};
 use super::{ConfigError, MAX_NODES, ServerConfig};
 
@@ -17,6 +17,9 @@ impl Draft {
         let listen = self.effective_listen();
         if let Some(listen) = listen {
             check_address(LISTEN, listen, Port::MayBeZero)?;
+        }
+        if let Some(endpoint) = &self.otlp_endpoint {
+            check_address(OTLP_ENDPOINT, without_scheme(endpoint), Port::Known)?;
         }
         let Some(http) = &self.http else { return Ok(()) };
         check_address(HTTP, http, Port::MayBeZero)?;
@@ -56,11 +59,18 @@ impl Draft {
             node: NodeId::new(node),
             listen,
             http: self.http,
+            otlp_endpoint: self.otlp_endpoint.as_deref().map(without_scheme).map(ToOwned::to_owned),
             peers: self.peers,
             data_directory: self.data_directory,
             settings: self.settings,
         })
     }
+}
+
+/// OpenTelemetry writes endpoints as URLs; without TLS there is one kind.
+fn without_scheme(endpoint: &str) -> &str {
+    let rest = endpoint.strip_prefix("http://").unwrap_or(endpoint);
+    rest.strip_suffix('/').unwrap_or(rest)
 }
 
 fn check_settings(settings: &Settings) -> Result<(), ConfigError> {

@@ -17,6 +17,9 @@ pub(super) const LISTEN: &str = "listen";
 pub(super) const HTTP: &str = "http";
 pub(super) const DATA_DIR: &str = "data_dir";
 pub(super) const PEERS: &str = "peers";
+pub(super) const OTLP_ENDPOINT: &str = "telemetry.otlp_endpoint";
+/// All of them, in the order of the example file.
+pub(super) const OTHERS: [&str; 6] = [NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS, OTLP_ENDPOINT];
 
 /// A longer configuration file is a mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -27,6 +30,7 @@ pub struct Draft {
     pub(super) node: Option<u64>,
     pub(super) listen: Option<String>,
     pub(super) http: Option<String>,
+    pub(super) otlp_endpoint: Option<String>,
     pub(super) peers: BTreeMap<NodeId, String>,
     pub(super) data_directory: Option<PathBuf>,
     pub(super) settings: Settings,
@@ -87,6 +91,8 @@ impl Draft {
 
     fn setting(self, key: &str, value: &Value) -> Result<Self, ConfigError> {
         match value {
+            Value::String(endpoint) if key == OTLP_ENDPOINT => Ok(self.otlp_endpoint(endpoint)),
+            value if key == OTLP_ENDPOINT => Err(bad(key, value, "a text")),
             _ if Setting::find(key).is_none() => Err(unknown(key)),
             Value::Boolean(yes) if Setting::find(key).is_some_and(|setting| setting.unit == Unit::Switch) => {
                 self.set(key, u64::from(*yes))
@@ -139,6 +145,14 @@ impl Draft {
         self.says(HTTP)
     }
 
+    /// Where the spans of appends that are followed are sent, by OTLP over gRPC.
+    /// Unsaid, nowhere.
+    #[must_use]
+    pub fn otlp_endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.otlp_endpoint = Some(endpoint.into());
+        self.says(OTLP_ENDPOINT)
+    }
+
     /// Where to keep everything.
     #[must_use]
     pub fn data_directory(mut self, path: impl Into<PathBuf>) -> Self {
@@ -188,6 +202,9 @@ impl Draft {
         };
         let (key, value) = text.split_once('=').ok_or_else(|| refused("--set", text, "key=value"))?;
         let (key, value) = (key.trim(), value.trim());
+        if key == OTLP_ENDPOINT {
+            return Ok(self.otlp_endpoint(value));
+        }
         let setting = Setting::find(key).ok_or_else(|| unknown(key))?;
         let number = setting.parse(value).ok_or_else(|| refused(key, value, "a number that is not negative"))?;
         self.set(key, number)
@@ -210,8 +227,8 @@ fn is_section(name: &str) -> bool {
 }
 
 fn unknown(key: &str) -> ConfigError {
-    let known = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS]);
-    let sections = ["raft", "log", "journal", "server"];
+    let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHERS);
+    let sections = ["raft", "log", "journal", "server", "telemetry"];
     ConfigError::UnknownKey { key: key.to_owned(), nearest: nearest(key, known.chain(sections)) }
 }
 

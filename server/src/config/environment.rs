@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::draft::{DATA_DIR, Draft, HTTP, LISTEN, NODE_ID, PEERS};
+use super::draft::{self, DATA_DIR, Draft, HTTP, LISTEN, NODE_ID, OTLP_ENDPOINT, PEERS};
 use super::nearest::nearest;
 use super::origin::Origin;
 use super::settings::SETTINGS;
@@ -32,7 +32,7 @@ impl Draft {
         mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let keys = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS]);
+        let keys = SETTINGS.iter().map(|setting| setting.key).chain(draft::OTHERS);
         let keys: BTreeMap<String, &str> = keys.map(|key| (variable_of(key), key)).collect();
         // In their order by name, so that of several faults always the same is
         // told.
@@ -65,6 +65,7 @@ impl Draft {
         match key {
             LISTEN => Ok(self.listen(text)),
             HTTP => Ok(self.http(text)),
+            OTLP_ENDPOINT => Ok(self.otlp_endpoint(text)),
             PEERS => self.peers_text(text),
             NODE_ID => match text.parse() {
                 Ok(node) if node >= 1 => Ok(self.node(node)),
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn no_two_keys_share_a_variable() {
-        let keys = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS]);
+        let keys = SETTINGS.iter().map(|setting| setting.key).chain(draft::OTHERS);
         let variables: Vec<String> = keys.map(variable_of).chain(OTHERS.map(str::to_owned)).collect();
         let distinct: BTreeSet<&String> = variables.iter().collect();
         assert_eq!(distinct.len(), variables.len());
@@ -112,6 +113,7 @@ mod tests {
             ("QUIPU_PEERS", "2=b:7001,3=c:7001"),
             ("QUIPU_DATA_DIR", "/data"),
             ("QUIPU_HTTP", "127.0.0.1:7101"),
+            ("QUIPU_TELEMETRY_OTLP_ENDPOINT", "http://collector:4317"),
             // Not for the configuration.
             ("QUIPU_BOOTSTRAP", "a:1"),
             ("PATH", "/bin"),
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(config.settings().tail_cache_bytes, 3_000_000, "the flag");
         assert_eq!(config.settings().check_records, 0, "a switch");
         assert_eq!((config.node().get(), config.listen(), config.http()), (2, "b:7001", Some("127.0.0.1:7101")));
+        assert_eq!(config.otlp_endpoint(), Some("collector:4317"));
         assert_eq!(config.data_directory().and_then(|path| path.to_str()), Some("/data"));
     }
 

@@ -42,6 +42,14 @@ pub fn example() -> String {
         if section != current {
             let _ = write!(text, "\n[{section}]");
             current = section;
+            if section == "telemetry" {
+                text.push_str(
+                    "\n# Where the spans of appends that are followed are sent: an OpenTelemetry\n\
+                     # collector that takes OTLP over gRPC, without TLS. Unsaid: nowhere, and no\n\
+                     # append is followed.\n\
+                     # otlp_endpoint = \"127.0.0.1:4317\"\n",
+                );
+            }
         }
         text.push('\n');
         let range = format!("From {} to {} {}", setting.least, setting.most, setting.unit.name());

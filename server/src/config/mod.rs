@@ -44,6 +44,7 @@ pub struct ServerConfig {
     node: NodeId,
     listen: String,
     http: Option<String>,
+    otlp_endpoint: Option<String>,
     peers: BTreeMap<NodeId, String>,
     data_directory: Option<PathBuf>,
     settings: Settings,
@@ -63,6 +64,11 @@ impl ServerConfig {
     /// Where it answers HTTP (metrics, health), `host:port`; nowhere if none.
     pub fn http(&self) -> Option<&str> {
         self.http.as_deref()
+    }
+
+    /// Where spans are sent by OTLP over gRPC, `host:port`; nowhere if none.
+    pub fn otlp_endpoint(&self) -> Option<&str> {
+        self.otlp_endpoint.as_deref()
     }
 
     /// Where other nodes and clients reach it: its own entry of the peers.

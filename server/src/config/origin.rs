@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::draft::{DATA_DIR, Draft, HTTP, LISTEN, NODE_ID, PEERS};
+use super::draft::{DATA_DIR, Draft, HTTP, LISTEN, NODE_ID, OTLP_ENDPOINT, PEERS};
 use super::settings::SETTINGS;
 
 /// Where a value comes from.
@@ -54,9 +54,10 @@ impl Draft {
             (DATA_DIR, self.data_directory.as_ref().map(|path| path.display().to_string())),
             (PEERS, (!peers.is_empty()).then(|| peers.join(","))),
         ];
+        let endpoint = [(OTLP_ENDPOINT, self.otlp_endpoint.clone())];
         let settings = SETTINGS.iter().map(|setting| (setting.key, Some(setting.text(&self.settings))));
         let entry = |(key, value)| Entry { key, value, origin: self.origin(key) };
-        others.into_iter().chain(settings).map(entry).collect()
+        others.into_iter().chain(settings).chain(endpoint).map(entry).collect()
     }
 }
 
@@ -81,6 +82,6 @@ mod tests {
         check("http", None, "default");
         check("raft.heartbeat_ms", Some("60"), "QUIPU_RAFT_HEARTBEAT_MS");
         check("log.check_records", Some("true"), "default");
-        assert_eq!(entries.len(), SETTINGS.len() + 5);
+        assert_eq!(entries.len(), SETTINGS.len() + 6);
     }
 }

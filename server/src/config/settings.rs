@@ -117,6 +117,8 @@ settings! {
         "How long a connection to the HTTP address may take, from its begin to the last byte of its one answer.";
     metrics_logs = "server.metrics_logs", Count, 100, 0 => 10_000,
         "How many logs have series of their own in /metrics, those created first. How many more there are is quipu_logs_not_shown.";
+    reflection = "server.reflection", Switch, 1, 0 => 1,
+        "Whether the node tells tools such as grpcurl which services it has (grpc.reflection.v1).";
     append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,
         "How many appends of one Append stream are in flight; the stream is read no further meanwhile.";
     append_stream_bytes = "server.append_stream_bytes", Bytes, 64 * MIB, KIB => 4 * GIB,
@@ -125,6 +127,8 @@ settings! {
         "How many bytes of batches one answer of a Read stream holds when the reader does not say, and at most; a single batch always fits.";
     shutdown_grace_ms = "server.shutdown_grace_ms", Milliseconds, 10_000, 0 => 600_000,
         "How long requests may take to finish, and leaderships to be handed over, when the node is asked to end.";
+    sample_per_million = "telemetry.sample_per_million", Count, 10_000, 0 => 1_000_000,
+        "With telemetry.otlp_endpoint: how many of a million appends are followed that come without a client's own trace context. Those with one are followed if it says so.";
 }
 
 impl Setting {

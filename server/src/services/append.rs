@@ -21,12 +21,14 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream};
 use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
+use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{LogId, LogName, Offset, OffsetRange, v1};
 use quipu_raft::{Appended, LogReplica};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
+use super::follow::{self, Followed};
 use super::windows::Window;
 use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_id, log_name, refusals};
 
@@ -88,17 +90,23 @@ impl Log {
     }
 
     /// Proposes `batch` after every batch proposed before, or refuses it.
-    pub(super) fn append(&self, batch: Bytes) -> Result<Pending, v1::Error> {
+    /// `asked_for` is the client's span.
+    pub(super) fn append(&self, batch: Bytes, asked_for: Option<TraceContext>) -> Result<Pending, v1::Error> {
         if self.shared.ending.is_cancelled() {
             return Err(ending());
         }
         let producer = self.check(&batch)?.producer;
-        let outcome = self.replica.append(batch);
+        let (followed, bytes) = (Followed::choose(&self.shared, asked_for), batch.len());
+        let outcome = self.replica.append_for(batch, followed.as_ref().map(Followed::context));
         // Two counts; the name is copied only for a refusal.
         let log = self.clone();
         Ok(async move {
             let refused = |error| refusals::of_append(&log.shared.node, &log.name, producer, error);
-            outcome.await.map_err(refused)
+            let outcome = outcome.await.map_err(refused);
+            if let Some(followed) = followed {
+                followed.answered(&log.shared, &log.name, bytes, &outcome);
+            }
+            outcome
         }
         .boxed())
     }
@@ -128,6 +136,8 @@ pub(super) fn response(request: u64, log: LogId, outcome: Result<Appended, v1::E
 /// One Append stream: takes requests, yields answers.
 pub(crate) struct Pipeline {
     shared: SharedNode,
+    /// The client's span, of which every append on the stream is a part.
+    asked_for: Option<TraceContext>,
     requests: Requests,
     lanes: BTreeMap<String, Lane>,
     /// Answers that are ready to leave.
@@ -162,9 +172,10 @@ struct InFlight {
 }
 
 impl Pipeline {
-    pub(super) fn new(shared: SharedNode, requests: Streaming<v1::AppendRequest>) -> Self {
+    pub(super) fn new(shared: SharedNode, request: Request<Streaming<v1::AppendRequest>>) -> Self {
         Self {
-            requests: Requests::Open(requests),
+            asked_for: follow::asked_for(request.metadata()),
+            requests: Requests::Open(request.into_inner()),
             lanes: BTreeMap::new(),
             answers: VecDeque::new(),
             in_flight: Window::open(&shared.windows),
@@ -238,7 +249,7 @@ impl Pipeline {
             return Requests::Open(stream);
         }
         let bytes = request.batch.len();
-        match lane.log.append(request.batch) {
+        match lane.log.append(request.batch, self.asked_for) {
             Ok(outcome) => {
                 lane.pending.push_back(InFlight { request: request.request, bytes, outcome });
                 self.in_flight.add(bytes);

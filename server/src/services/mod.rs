@@ -7,6 +7,8 @@
 
 mod append;
 mod cluster;
+mod follow;
+mod operator;
 mod read;
 mod records;
 mod refusals;
@@ -26,6 +28,7 @@ use crate::config::Settings;
 use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use operator::OperatorService;
 pub(crate) use records::RecordsService;
 pub(crate) use tallies::{REASONS, Tallies};
 pub(crate) use windows::Windows;
@@ -52,7 +55,7 @@ pub(crate) struct Shared {
     /// What the Append streams have in flight.
     pub(crate) windows: Arc<Windows>,
     /// What the services have done.
-    pub(crate) tallies: Tallies,
+    pub(crate) tallies: Arc<Tallies>,
     /// The open connections of clients and peers, and those for HTTP.
     pub(crate) connections: Permits,
     pub(crate) http_connections: Permits,

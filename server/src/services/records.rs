@@ -9,7 +9,7 @@ use quipu_protocol::{LogId, Offset, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, log_id, log_name, read, status};
+use super::{SharedNode, follow, log_id, log_name, read, status};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -28,15 +28,16 @@ impl Records for RecordsService {
     type ReadStream = BoxStream<'static, Result<v1::ReadResponse, Status>>;
 
     async fn append(&self, request: Request<Streaming<v1::AppendRequest>>) -> Result<Response<Pipeline>, Status> {
-        Ok(Response::new(Pipeline::new(Arc::clone(&self.shared), request.into_inner())))
+        Ok(Response::new(Pipeline::new(Arc::clone(&self.shared), request)))
     }
 
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let _busy = self.shared.busy.token();
+        let asked_for = follow::asked_for(request.metadata());
         let v1::AppendRequest { request, log, batch, log_id } = request.into_inner();
         let bytes = batch.len();
         let log = append::Log::find(&self.shared, &log, log_id).await;
-        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch)?.await }.await;
+        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch, asked_for)?.await }.await;
         self.shared.tallies.append(bytes, &appended);
         let id = log.as_ref().map_or_else(|_| LogId::default(), append::Log::id);
         Ok(Response::new(append::response(request, id, Ok(appended.map_err(status)?))))

@@ -71,6 +71,19 @@ impl Tallies {
         }
     }
 
+    /// The sums, as a node tells its cluster.
+    pub(crate) fn counters(&self) -> v1::ServiceCounters {
+        v1::ServiceCounters {
+            appends: self.appends.get(),
+            appended_records: self.appended_records.get(),
+            appended_bytes: self.appended_bytes.get(),
+            append_errors: self.append_errors.by_reason().map(|(_, count)| count).sum(),
+            reads: self.reads.get(),
+            read_batches: self.read_batches.get(),
+            read_bytes: self.read_bytes.get(),
+        }
+    }
+
     /// A read was begun or refused.
     pub(super) fn read<T>(&self, started: &Result<T, v1::Error>) {
         match started {

@@ -74,6 +74,14 @@ async fn metrics_tell_what_was_appended_refused_and_read() {
     assert_eq!(after["quipu_read_bytes_total"], after["quipu_appended_bytes_total"], "what was appended was read");
     assert!(after["quipu_journal_fsyncs_total"] > before["quipu_journal_fsyncs_total"]);
 
+    let status = within(node.cluster().status(v1::StatusRequest {})).await.expect("the status").into_inner();
+    let told = status.nodes[0].services.expect("the node is up");
+    assert_eq!((told.appends, told.appended_records, told.append_errors), (2, 3, 2), "the cluster is told the same");
+    assert_eq!((told.reads, told.read_batches), (1, 2));
+    assert_eq!((told.appended_bytes as f64, told.read_bytes as f64), {
+        (after["quipu_appended_bytes_total"], after["quipu_read_bytes_total"])
+    });
+
     check("quipu_ready", 1.0);
     check("quipu_failed", 0.0);
     check("quipu_replicas", 1.0);

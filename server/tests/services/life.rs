@@ -16,7 +16,7 @@ use crate::node::{LOG, Node, config, environment, kind, outside, within};
 #[tokio::test]
 async fn health_is_told_of_the_node_and_of_each_service() {
     let node = Node::start().await;
-    for service in ["", "quipu.v1.Records", "quipu.v1.Cluster", "quipu.peer.v1.Peers"] {
+    for service in ["", "quipu.v1.Records", "quipu.v1.Cluster", "quipu.v1.Operator", "quipu.peer.v1.Peers"] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = within(node.health().check(request)).await.expect(service).into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");

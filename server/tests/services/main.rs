@@ -7,5 +7,7 @@ mod http;
 mod life;
 mod network;
 mod node;
+mod operator;
 mod reads;
 mod refusals;
+mod traces;

@@ -42,6 +42,7 @@ pub(crate) fn outside(environment: &Environment, disk: Arc<MemoryDisk>) -> NodeE
         disk,
         kv: Arc::new(move || Ok(Arc::clone(&kv))),
         cpu_micros: Arc::new(|| 0),
+        log_filter: None,
     }
 }
 

@@ -61,6 +61,7 @@ impl Host {
             random: Arc::clone(&self.random) as _,
             tasks: Arc::new(HostTasks::new(Arc::clone(&self.pause))),
             network: Arc::new(SimulatedNetwork::new(Arc::clone(&self.resets))),
+            spans: None,
         };
         let relays = |meddler: &Arc<Meddler>| Relays { environment: environment.clone(), meddler: Arc::clone(meddler) };
         let relays = self.meddler.as_ref().map(relays);

@@ -13,6 +13,7 @@ mod clock;
 mod network;
 mod point;
 mod random;
+mod spans;
 mod tasks;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ pub use clock::{Clock, Elapsed};
 pub use network::{Connection, Listener, Network};
 pub use point::{POINT_TARGET, trace};
 pub use random::Random;
+pub use spans::{Span, Spans};
 pub use tasks::{Spawn, Task};
 
 /// A boxed future that may move between threads.
@@ -39,4 +41,7 @@ pub struct Environment {
     pub tasks: Arc<dyn Spawn>,
     /// Listening and connecting.
     pub network: Arc<dyn Network>,
+    /// Where it is told what was done for the requests that are followed, if
+    /// any are.
+    pub spans: Option<Arc<dyn Spans>>,
 }
