@@ -220,6 +220,8 @@ pub(super) mod tests {
             range: OffsetRange::new(Offset::new(0), Offset::new(end)),
             leader: Some(NodeId::new(1)),
             term: Term::new(4),
+            bytes: 100 * end,
+            entries: end,
             replicas: lags.iter().enumerate().map(replica).collect(),
         }
     }
