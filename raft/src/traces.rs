@@ -7,7 +7,7 @@
 //!   followers       journal ──┤ fsynced      apply ─┤
 //! ```
 //!
-//! The entry itself carries its trace to the followers: 26 bytes, and only in
+//! The entry itself carries its trace to the followers: 27 bytes, and only in
 //! entries that are followed. A replica that records nothing looks at none.
 
 use std::sync::Arc;

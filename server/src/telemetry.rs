@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_refused_with_the_reason() {
-        for good in ["info", "WARN", "off", "info,quipu_raft=debug", "error, quipu=trace", "quipu_server[x{y=1}]=debug"]
+        for good in ["info", "WARN", "off", "info,quipu_raft=debug", "error,quipu=trace", "quipu_server[x{y=1}]=debug"]
         {
             assert!(parse(good).is_ok(), "{good}");
         }
