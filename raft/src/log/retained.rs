@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn apply(log: &mut LogMachine, index: u64, command: stored::log_command::Command) {
-        let command = stored::LogCommand { stamp: 1, command: Some(command) }.encode_to_vec();
+        let command = stored::LogCommand { stamp: 1, command: Some(command), ..Default::default() }.encode_to_vec();
         log.apply(id(index), &command.into()).unwrap();
     }
 
