@@ -95,6 +95,7 @@ impl Shared {
     }
 
     fn prepare_segment(&self) -> io::Result<SegmentFile> {
+        self.check_room_for_segment()?;
         let mut background = self.background();
         let manifest = &mut background.manifest;
         let segment = Segment {
