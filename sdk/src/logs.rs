@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term};
+use quipu_protocol::{LogId, LogName, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp};
 
 /// How a log is set up. Equal configurations make a repeated create succeed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,11 @@ pub struct ReplicaDescription {
     pub lag: u64,
     /// The end of its own committed copy.
     pub end: Offset,
+    /// Since when it has been damaged, if it is.
+    pub damaged_since: Option<Timestamp>,
+    /// Entries that it has fetched from the others in place of damaged ones,
+    /// since its node started.
+    pub refetched_entries: u64,
 }
 
 /// A replica's part in its group.
@@ -116,6 +121,9 @@ pub enum ReplicaState {
     Failed,
     /// Wanted by the catalog, not yet started on its node.
     Starting,
+    /// Entries of it rotted: it is fetching them from the others, or about to be
+    /// replaced.
+    Damaged,
     /// Something that this client does not know yet.
     Unknown,
 }

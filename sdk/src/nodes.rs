@@ -32,6 +32,11 @@ pub struct NodeStatus {
     pub journal: Option<JournalCounters>,
     /// CPU time that its process has used since it started.
     pub cpu: Duration,
+    /// How many logs' replicas are damaged on it.
+    pub damaged_replicas: u64,
+    /// Entries that it has fetched from others in place of damaged ones, since
+    /// its process started.
+    pub refetched_entries: u64,
 }
 
 /// How a node is.

@@ -21,7 +21,7 @@ mod placement;
 mod state;
 
 pub(crate) use apply::founding_nodes;
-pub use commands::{allocate_producers, create_log, encode, found, register};
+pub use commands::{allocate_producers, create_log, encode, found, register, replace_replica};
 pub use state::{Catalog, CatalogLog, CatalogNode, Place};
 
 use crate::machine::Floor;

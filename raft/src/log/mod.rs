@@ -27,7 +27,7 @@ use quipu_protocol::{Offset, OffsetRange};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
-use crate::group::{BarrierError, Group, GroupOptions, ProposeError, StartError, StopReason};
+use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::types::{Reply, TypeConfig};
 
 pub use errors::{AppendError, ReadError};
@@ -109,7 +109,21 @@ impl LogReplica {
     /// Has no deadline: whoever gives up waiting must take the outcome for
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.inner.queue.push(batch, &*self.inner.clock)
+        let pushed = match self.no_space() {
+            None => Ok(self.inner.queue.push(batch, &*self.inner.clock)),
+            Some(refused) => Err(refused),
+        };
+        async move { pushed?.await }
+    }
+
+    /// Why nothing is appended here, if it is for want of room. Whoever does not
+    /// lead says so first.
+    fn no_space(&self) -> Option<AppendError> {
+        let low = self.inner.journal.low_space()?;
+        (self.inner.group.status().role == Role::Leader).then(|| {
+            quipu_protocol::point!("low-space-refused");
+            AppendError::NoSpace { free: low.free, bound: low.bound }
+        })
     }
 
     /// What its appends hold, and by which options that is bounded.

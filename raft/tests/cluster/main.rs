@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod damage;
 mod founding;
 mod large;
 mod loss;

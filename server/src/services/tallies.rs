@@ -26,6 +26,7 @@ pub(crate) const REASONS: [&str; 17] = [
     "unavailable",
     "damaged",
     "no_such_replica",
+    "no_space",
     "other",
 ];
 
@@ -131,7 +132,8 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::Unavailable(_)) => 13,
         Some(Kind::Damaged(_)) => 14,
         Some(Kind::NoSuchReplica(_)) => 15,
-        None => 16,
+        Some(Kind::NoSpace(_)) => 16,
+        None => 17,
     }
 }
 
