@@ -365,14 +365,14 @@ fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
     let (journal, _) = memory.open(config);
     journal.0.check_space().unwrap();
     assert_eq!(journal.0.low_space(), None);
-    let used = memory.disk.size() as u64;
+    let used = memory.disk.size();
     memory.disk.limit_bytes(Some(memory.disk.size() + 299_999));
     journal.0.check_space().unwrap();
     let low = journal.0.low_space().unwrap();
     assert_eq!((low.free, low.bound), (299_999, 300_000));
     let refused = (0..100).find_map(|index| journal.append(key(1), vec![entry(1, index, 3000)]).wait().err());
     assert!(matches!(refused, Some(JournalError::NoSpace { .. })), "{refused:?}");
-    assert!(memory.disk.size() as u64 <= used + 2 * SEGMENT_BYTES, "it left the room alone");
+    assert!(memory.disk.size() <= used + 2 * SEGMENT_BYTES, "it left the room alone");
     let last = journal.0.replica(key(1)).unwrap().last.unwrap().index;
     memory.disk.limit_bytes(None);
     journal.0.check_space().unwrap();
