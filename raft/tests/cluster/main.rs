@@ -7,3 +7,4 @@ mod founding;
 mod large;
 mod loss;
 mod network;
+mod space;

@@ -6,6 +6,7 @@
 
 mod command_line;
 mod configuration;
+mod damage;
 mod data_directory;
 mod disk_loss;
 mod durability;
