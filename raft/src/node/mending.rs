@@ -47,6 +47,8 @@ pub(crate) struct Casualty {
     pub(crate) since: Option<Timestamp>,
     /// Entries that were fetched for it.
     pub(crate) refetched: u64,
+    /// How often it was found whole again, and starts anew.
+    pub(crate) recoveries: u64,
 }
 
 /// Why a replica is still damaged.
@@ -170,6 +172,7 @@ impl Inner {
         match self.mend(key, &peers).await {
             Ok(()) => {
                 tracing::info!(%key, "a damaged replica is whole again");
+                self.casualties.lock().expect(POISONED).entry(key).or_default().recoveries += 1;
                 self.logs.send_if_modified(|logs| {
                     let mended = logs.get(&key.group).is_some_and(|here| here.replica == key.replica);
                     mended && logs.remove(&key.group).is_some()

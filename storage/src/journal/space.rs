@@ -50,7 +50,7 @@ impl Shared {
     pub(super) fn check_room_for_segment(&self) -> io::Result<()> {
         let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
         let needed = self.config.segment_bytes.saturating_add(bound);
-        if bound == 0 || free >= needed {
+        if free >= needed {
             return Ok(());
         }
         let reason = format!("{free} bytes are free, and a segment takes {needed} with low_space_bytes");
