@@ -211,7 +211,7 @@ fn is_section(name: &str) -> bool {
 
 fn unknown(key: &str) -> ConfigError {
     let known = SETTINGS.iter().map(|setting| setting.key).chain([NODE_ID, LISTEN, HTTP, DATA_DIR, PEERS]);
-    let sections = ["raft", "log", "journal", "server"];
+    let sections = ["raft", "log", "journal", "storage", "server"];
     ConfigError::UnknownKey { key: key.to_owned(), nearest: nearest(key, known.chain(sections)) }
 }
 
