@@ -152,6 +152,11 @@ pub struct ReplicaDescription {
     pub lag: u64,
     /// The end of its own committed copy.
     pub end: Offset,
+    /// Since when it has been damaged, if it is.
+    pub damaged_since: Option<Timestamp>,
+    /// Entries that it has fetched from the others in place of damaged ones,
+    /// since its node started.
+    pub refetched_entries: u64,
 }
 
 /// A replica's part in its group.
@@ -176,6 +181,9 @@ pub enum ReplicaState {
     Failed,
     /// Wanted by the catalog, not yet started on its node.
     Starting,
+    /// Entries of it rotted: it is fetching them from the others, or about to be
+    /// replaced.
+    Damaged,
     /// Something that this client does not know yet.
     Unknown,
 }

@@ -34,6 +34,11 @@ pub struct NodeStatus {
     pub cpu: Duration,
     /// What its services have done since it started; `None` when it is down.
     pub services: Option<ServiceCounters>,
+    /// How many logs' replicas are damaged on it.
+    pub damaged_replicas: u64,
+    /// Entries that it has fetched from others in place of damaged ones, since
+    /// its process started.
+    pub refetched_entries: u64,
 }
 
 /// How a node is.

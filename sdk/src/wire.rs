@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quipu_protocol::v1::node_status::State as WireNodeState;
 use quipu_protocol::v1::replica_description::{Role, State as WireReplicaState};
-use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange, ReplicaId, Term, v1};
+use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp, v1};
 
 use crate::{
     AlteredLog, ClusterStatus, Codecs, CreatedLog, JournalCounters, LogAlteration, LogConfig, LogDescription,
@@ -130,6 +130,7 @@ impl Plain<v1::ReplicaDescription> for ReplicaDescription {
             WireReplicaState::Unreachable => ReplicaState::Unreachable,
             WireReplicaState::Failed => ReplicaState::Failed,
             WireReplicaState::Starting => ReplicaState::Starting,
+            WireReplicaState::Damaged => ReplicaState::Damaged,
             WireReplicaState::Unspecified => ReplicaState::Unknown,
         };
         Self {
@@ -142,6 +143,8 @@ impl Plain<v1::ReplicaDescription> for ReplicaDescription {
             applied_index: replica.applied_index,
             lag: replica.lag,
             end: Offset::new(replica.end),
+            damaged_since: (replica.damaged_since != 0).then_some(Timestamp::new(replica.damaged_since)),
+            refetched_entries: replica.refetched_entries,
         }
     }
 }
@@ -184,6 +187,8 @@ impl Plain<v1::NodeStatus> for NodeStatus {
             journal: node.journal.map(Plain::of),
             cpu: Duration::from_micros(node.cpu_micros),
             services: node.services.map(Plain::of),
+            damaged_replicas: node.damaged_replicas,
+            refetched_entries: node.refetched_entries,
         }
     }
 }

@@ -338,8 +338,11 @@ fn node_config(config: &ServerConfig) -> NodeConfig {
         journal: JournalConfig {
             segment_bytes: settings.segment_bytes,
             tail_cache_bytes: settings.tail_cache_bytes,
+            low_space_bytes: settings.low_space_bytes,
             ..JournalConfig::default()
         },
+        scrub_bytes_per_second: settings.scrub_bytes_per_second,
+        scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
         // In range of u32: the setting's upper bound is 64 MiB.
         default_batch_bytes: u32::try_from(settings.max_batch_bytes).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -490,6 +490,7 @@ impl<'a> Run<'a> {
                 failed: raft.failed_replicas(),
                 footprint: server.footprint(),
                 tasks: node.tasks(peers),
+                recoveries: &|key| raft.recoveries(key),
                 entries: &|key, index| raft.journal().entry_id(key, index),
                 dropped: &|key| {
                     let state = raft.journal().replica(key);

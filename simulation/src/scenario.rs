@@ -166,6 +166,10 @@ const LARGEST_BATCH_BYTES: u64 = 1 << 20;
 const ONE_IN_RELAYED: u32 = 3;
 /// Tells their draws from the scenario's others.
 const OF_MESSAGES: u64 = 1 << 63;
+/// Disks rot in one run of so many.
+const ONE_IN_ROTTING: u32 = 4;
+/// Tells the draw of that from the others.
+const OF_ROT: u64 = 1 << 62;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -194,9 +198,33 @@ impl Scenario {
             settings.insert("journal.staged_bytes".to_owned(), (64 << 10) * chance.random_range(1..=8));
         }
         Self { seed, nodes, logs, settings, timing, clients, faults }
+            .with_rot()
             .with_copies_to_spare()
             .with_trims()
             .with_disks_that_fill()
+    }
+
+    /// In some scenarios disks rot, and nodes read what they have again and
+    /// again. Drawn by itself, so that all else is as it would be without.
+    fn with_rot(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_ROT);
+        if self.nodes < Kind::Rot.least_nodes() || chance.random_range(0..ONE_IN_ROTTING) > 0 {
+            return self;
+        }
+        self.settings.insert("storage.scrub_bytes_per_second".to_owned(), 1 << chance.random_range(22..=27));
+        self.settings.insert("storage.scrub_interval_ms".to_owned(), 1_000);
+        let mut at_ms = 0;
+        loop {
+            at_ms += chance.random_range(1_000..=3_000);
+            if at_ms >= self.timing.chaos_ms {
+                break;
+            }
+            let lasts_ms = *[4_000, 6_000].choose(&mut chance).expect("not empty");
+            let number = self.faults.len() as u64;
+            self.faults.push(FaultPlan { number, at_ms, lasts_ms, kind: Kind::Rot, draw: chance.random() });
+        }
+        self.faults.sort_by_key(|fault| fault.at_ms);
+        self
     }
 
     /// In some scenarios clients trim. Drawn by itself, so that all else is as it
@@ -359,7 +387,8 @@ fn job(chance: &mut StdRng, logs: usize, nodes: u64) -> Job {
 
 fn faults(chance: &mut StdRng, chaos_ms: u64, nodes: u64, settings: &BTreeMap<String, u64>) -> Vec<FaultPlan> {
     let share = *[15, 30, 60].choose(chance).expect("not empty");
-    let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes() && !kind.needs_relays());
+    let possible = Kind::ALL.iter().copied().filter(|kind| nodes >= kind.least_nodes());
+    let possible = possible.filter(|kind| !kind.needs_relays() && !kind.needs_scrubs());
     let on: Vec<Kind> = possible.filter(|_| chance.random_range(0..100) < share).collect();
     plan(chance, &on, chaos_ms, settings)
 }

@@ -94,6 +94,10 @@ pub trait Disk: Send + Sync + 'static {
     /// directory. Atomic, and durable once that directory was synced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// How many bytes the file system has left for this process; `u64::MAX` if
+    /// it has no bound.
+    fn free_bytes(&self) -> io::Result<u64>;
+
     /// Makes the names in the directory at `path` durable.
     fn sync_directory(&self, path: &str) -> io::Result<()>;
 

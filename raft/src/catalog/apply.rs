@@ -40,6 +40,7 @@ impl Machine for Catalog {
             Some(Command::AlterLog(alteration)) => self.alter_log(&alteration),
             Some(Command::DeleteLog(deletion)) => self.delete_log(&deletion),
             Some(Command::AllocateProducers(request)) => self.allocate_producers(request),
+            Some(Command::ReplaceReplica(damaged)) => self.replace_replica(&damaged),
             None => return Err(unreadable(format!("entry {id:?} holds a command of a newer version"))),
         };
         let reply = CatalogReply { version: self.version, outcome: Some(outcome) };
@@ -240,6 +241,19 @@ impl Catalog {
         };
         self.next_producer = next;
         Outcome::Producers(ProducersAllotted { first, count: request.count, allotted_at: self.time.get() })
+    }
+
+    /// A new replica on the same node: the old id never votes again.
+    fn replace_replica(&mut self, damaged: &stored::ReplaceReplica) -> Outcome {
+        let next = ReplicaId::new(self.next_replica);
+        let log = self.logs.get_mut(&LogId::new(damaged.log));
+        let place = log.and_then(|log| log.wanted.iter_mut().find(|place| place.replica.get() == damaged.replica));
+        if let Some(place) = place {
+            place.replica = next;
+            self.next_replica += 1;
+            self.version += 1;
+        }
+        Outcome::Done(true)
     }
 
     fn next_replica(&mut self) -> ReplicaId {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 use quipu_protocol::stored::catalog_command::Command;
-use quipu_protocol::{ClusterId, LogId, LogName, NodeId, Timestamp, peer, stored, v1};
+use quipu_protocol::{ClusterId, LogId, LogName, NodeId, ReplicaId, Timestamp, peer, stored, v1};
 
 /// Founds the cluster; only the first such command counts.
 pub fn found(cluster: ClusterId, founders: Vec<stored::Node>) -> Command {
@@ -44,6 +44,11 @@ pub fn delete_log(log: LogId, name: &LogName) -> Command {
 /// Allots `count` producer ids.
 pub fn allocate_producers(count: u32) -> Command {
     Command::AllocateProducers(stored::AllocateProducers { count })
+}
+
+/// Puts a new replica in the place of one that is damaged for good.
+pub fn replace_replica(log: LogId, replica: ReplicaId) -> Command {
+    Command::ReplaceReplica(stored::ReplaceReplica { log: log.get(), replica: replica.get() })
 }
 
 /// A command as it is proposed, stamped with the proposing leader's clock.

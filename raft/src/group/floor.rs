@@ -55,7 +55,7 @@ pub(super) async fn keep<M: Machine>(raft: Raft<M>, shared: Arc<Shared<M>>, envi
 }
 
 /// Lets openraft know of the image, and then purges the entries up to it.
-async fn lower<M: Machine>(raft: Raft<M>, floor: EntryId) {
+pub(super) async fn lower<M: Machine>(raft: Raft<M>, floor: EntryId) {
     let index = floor.index.get();
     let mut metrics = raft.metrics();
     // The only errors are that the replica has stopped.

@@ -30,7 +30,7 @@ use quipu_storage::{Kv, KvError};
 use tokio::sync::watch;
 
 use crate::log_store::LogStore;
-use crate::machine::{Machine, MachineStore, Shared};
+use crate::machine::{Floor, Machine, MachineStore, Shared};
 use crate::runtime::scope;
 use crate::traces::Traces;
 use crate::types::{Command, Raft, Reply, TypeConfig};
@@ -208,6 +208,14 @@ impl<M: Machine> Group<M> {
     /// When Kv fails. The replica will find that out by itself and stop.
     pub fn checkpoint(&self) -> Result<(), KvError> {
         self.inner.shared.checkpoint()
+    }
+
+    /// Lets the floor rise to what is applied, and the entries below it go, in a
+    /// group whose floor may be there: whatever becomes of their bytes.
+    pub(crate) async fn shed(&self) {
+        let applied = *self.inner.shared.applied().borrow();
+        let Some(applied) = applied.filter(|_| M::FLOOR == Floor::Applied) else { return };
+        self.scope(floor::lower(self.inner.raft.clone(), applied)).await;
     }
 
     /// Makes sure that no start of this replica brings back an older state than

@@ -23,6 +23,15 @@ pub enum AppendError {
         /// What it is, in its unit.
         limit: u64,
     },
+    /// This replica, which leads, is on a disk that is nearly full. Nothing was
+    /// changed, and trims go on.
+    #[error("the disk is nearly full: {free} bytes are free, low_space_bytes is {bound}")]
+    NoSpace {
+        /// Bytes that are left.
+        free: u64,
+        /// How many have to be.
+        bound: u64,
+    },
     /// The batch is larger than any entry may be. Nothing was changed.
     #[error("the batch has {actual} bytes: {bound} is {limit}")]
     TooLarge {

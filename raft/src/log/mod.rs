@@ -32,7 +32,7 @@ use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
-use crate::group::{BarrierError, Group, GroupOptions, ProposeError, StartError, StopReason};
+use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
 use crate::types::{Reply, TypeConfig};
 
@@ -140,7 +140,21 @@ impl LogReplica {
         batch: Bytes,
         trace: Option<TraceContext>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.inner.queue.push(batch, trace, &*self.inner.environment.clock)
+        let pushed = match self.no_space() {
+            None => Ok(self.inner.queue.push(batch, trace, &*self.inner.environment.clock)),
+            Some(refused) => Err(refused),
+        };
+        async move { pushed?.await }
+    }
+
+    /// Why nothing is appended here, if it is for want of room. Whoever does not
+    /// lead says so first.
+    fn no_space(&self) -> Option<AppendError> {
+        let low = self.inner.journal.low_space()?;
+        (self.inner.group.status().role == Role::Leader).then(|| {
+            quipu_protocol::point!("low-space-refused");
+            AppendError::NoSpace { free: low.free, bound: low.bound }
+        })
     }
 
     /// What its appends hold, and by which options that is bounded.

@@ -29,6 +29,11 @@ pub struct NodeConfig {
     pub log: LogOptions,
     /// How its journal is laid out.
     pub journal: JournalConfig,
+    /// How many bytes of what is sealed are read a second to find rot; 0 for
+    /// none.
+    pub scrub_bytes_per_second: u64,
+    /// All of it is read no more often than that.
+    pub scrub_interval: Duration,
     /// The `max_batch_bytes` of a log that is created without one, bytes.
     pub default_batch_bytes: u32,
     /// How long a change of the catalog may take before the caller is told that
@@ -52,6 +57,8 @@ impl NodeConfig {
             group: GroupOptions::default(),
             log: LogOptions::default(),
             journal: JournalConfig::default(),
+            scrub_bytes_per_second: 8 << 20,
+            scrub_interval: Duration::from_secs(24 * 3600),
             default_batch_bytes: 1 << 20,
             catalog_deadline: Duration::from_secs(10),
             version: String::new(),

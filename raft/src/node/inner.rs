@@ -8,10 +8,11 @@ use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::peer::{Founder, Introduction};
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, ReplicaId, stored, v1};
 use quipu_storage::identity::{self, IdentityError};
-use quipu_storage::journal::{Journal, Owner};
+use quipu_storage::journal::{Journal, Owner, ReplicaKey};
 use quipu_storage::{Disk, Kv, KvError};
 use tokio::sync::{Notify, watch};
 
+use super::mending::Casualty;
 use super::{Fatal, NodeConfig, NodeStartError};
 use crate::catalog::Catalog;
 use crate::group::Group;
@@ -36,6 +37,10 @@ pub(crate) struct Inner {
     pub(super) progress: watch::Sender<Progress>,
     /// Changes of leaders that this node has learned of.
     pub(super) leader_changes: AtomicU64,
+    /// Damage was found.
+    pub(super) damage: Arc<Notify>,
+    /// What became of damaged replicas.
+    pub(super) casualties: Mutex<BTreeMap<ReplicaKey, Casualty>>,
     /// Something happened that the reconciler should look at now.
     pub(super) nudge: Arc<Notify>,
     pub(super) tasks: Mutex<Vec<Task>>,
@@ -127,6 +132,8 @@ impl Inner {
             logs: watch::channel(BTreeMap::new()).0,
             progress: watch::channel(Progress::default()).0,
             leader_changes: AtomicU64::new(0),
+            damage: Arc::default(),
+            casualties: Mutex::default(),
             nudge: Arc::default(),
             tasks: Mutex::default(),
         }))

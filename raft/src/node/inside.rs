@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use quipu_protocol::{LogId, OffsetRange, ReplicaId};
-use quipu_storage::journal::{EntryId, Journal};
+use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
 
 use super::{LogState, RaftNode};
 use crate::catalog::Catalog;
@@ -85,6 +85,12 @@ impl RaftNode {
             LogState::Running(_) => None,
         });
         failed.collect()
+    }
+
+    /// How often a replica here was damaged and found whole again since the node
+    /// started: after each it starts anew, as after a crash.
+    pub fn recoveries(&self, key: ReplicaKey) -> u64 {
+        self.inner().casualty(key).recoveries
     }
 
     /// The state of every group that has a replica here, with the entry that it

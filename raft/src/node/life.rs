@@ -11,10 +11,10 @@ use quipu_storage::journal::ReplicaKey;
 use tokio::sync::{Notify, oneshot};
 
 use super::inner::{Inner, LogState, POISONED};
-use super::{Fatal, errors};
+use super::{Fatal, errors, mending, scrub};
 use crate::catalog::{self, Catalog, Place};
 use crate::group::{Group, Role, StartError, StopReason};
-use crate::peers::GroupNetwork;
+use crate::peers::{GroupNetwork, Local};
 use crate::{bootstrap, reconcile};
 
 /// The journal is marked idle this long after the last activity.
@@ -33,6 +33,8 @@ impl Inner {
     pub(super) fn begin(self: &Arc<Self>) {
         self.watch_journal();
         self.spawn("leaders", Arc::clone(self).tell_leaders());
+        self.spawn("space", scrub::mind_space(self.journal.clone(), Arc::clone(&self.environment.clock)));
+        self.spawn("scrub", scrub::run(self.journal.clone(), Arc::clone(&self.environment.clock), &self.config));
         let node = Arc::clone(self);
         self.spawn("node", async move {
             if let Err(fatal) = node.live().await {
@@ -54,6 +56,7 @@ impl Inner {
         });
         let registering = Arc::clone(self);
         self.spawn("registration", async move { registering.register().await });
+        self.spawn("mending", mending::run(Arc::downgrade(self)));
         reconcile::run(self).await;
         Ok(())
     }
@@ -69,6 +72,9 @@ impl Inner {
             .map(|it| Place { replica: ReplicaId::new(it.catalog_replica), node: NodeId::new(it.id) })
             .collect();
         let begin = reconcile::found(&self.journal, key, &founders).await.map_err(|error| fatal(&error))?;
+        if let Err(damage) = mending::before_start(self, key).await {
+            return Err(fatal(&StartError::Damaged(damage)));
+        }
         let network = GroupNetwork::new(Arc::clone(&self.peers), LogId::CATALOG, replica);
         let group = Group::start(
             key,
@@ -130,6 +136,8 @@ impl Inner {
                 node.fail(Fatal::Journal { reason: reason.to_owned() });
             }
         }));
+        let damage = Arc::clone(&self.damage);
+        self.journal.set_damage_hook(Box::new(move || damage.notify_one()));
         let node = Arc::downgrade(self);
         self.journal.on_seal(Box::new(move || save_states(&node)));
     }
@@ -170,24 +178,32 @@ impl Inner {
 
     pub(super) async fn hand_over(&self) {
         let led = self.peers.registry().all();
-        let handed = led.into_iter().map(|(group, local)| async move {
-            let status = local.endpoint.status();
-            let others = status.matched.iter().filter(|(id, _)| **id != local.replica);
-            let others = others.filter(|(id, _)| status.membership.is_voter(**id));
-            let Some((to, _)) = others.max_by_key(|(_, matched)| **matched) else { return };
-            if status.role != Role::Leader {
-                return;
-            }
+        let handed = led.into_iter().map(|(group, local)| async move { self.hand_over_one(group, &local).await });
+        // Whoever does not take over in time will campaign when we are gone.
+        let _ = self.environment.clock.timeout(HAND_OVER_DEADLINE, join_all(handed)).await;
+    }
+
+    /// Lets another replica lead in the place of this one, if it leads; whether
+    /// one does.
+    pub(super) async fn hand_over_one(&self, group: LogId, local: &Local) -> bool {
+        let status = local.endpoint.status();
+        let others = status.matched.iter().filter(|(id, _)| **id != local.replica);
+        let others = others.filter(|(id, _)| status.membership.is_voter(**id));
+        let Some((to, _)) = others.max_by_key(|(_, matched)| **matched) else { return false };
+        if status.role != Role::Leader {
+            return false;
+        }
+        let handed = async {
             if let Err(why) = local.endpoint.hand_over(*to).await {
                 tracing::warn!(group = group.get(), why, "leadership stays");
-                return;
+                return false;
             }
             while local.endpoint.status().role == Role::Leader {
                 self.environment.clock.sleep(HAND_OVER_CHECK).await;
             }
-        });
-        // Whoever does not take over in time will campaign when we are gone.
-        let _ = self.environment.clock.timeout(HAND_OVER_DEADLINE, join_all(handed)).await;
+            true
+        };
+        self.environment.clock.timeout(HAND_OVER_DEADLINE, handed).await.unwrap_or(false)
     }
 
     pub(super) async fn shutdown(&self) {

@@ -20,7 +20,9 @@ mod inner;
 mod inside;
 mod leaders;
 mod life;
+mod mending;
 mod reports;
+mod scrub;
 
 use std::sync::Arc;
 
@@ -275,6 +277,11 @@ impl RaftNode {
     /// Stops every replica and closes the journal.
     pub async fn shutdown(&self) {
         self.inner().shutdown().await;
+    }
+
+    /// Its number.
+    pub fn id(&self) -> NodeId {
+        self.inner().config().node
     }
 
     fn inner(&self) -> &Arc<Inner> {

@@ -9,7 +9,8 @@ use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::peer::{NodeReport, ReplicaReport};
 use quipu_protocol::v1::node_status::State as NodeState;
 use quipu_protocol::v1::replica_description::{Role, State};
-use quipu_protocol::{LogId, NodeId, ReplicaId, v1};
+use quipu_protocol::{LogId, NodeId, ReplicaId, Timestamp, v1};
+use quipu_storage::journal::ReplicaKey;
 
 use super::inner::{Inner, LogState};
 use crate::catalog::{Catalog, CatalogLog};
@@ -33,6 +34,8 @@ impl Inner {
             resyncing: self.is_resyncing(),
             replicas: replicas.collect(),
             services: Some((self.config.services)()),
+            damaged_replicas: self.damaged_logs().len() as u64,
+            refetched_entries: self.journal.counters().mended_entries,
         }
     }
 
@@ -67,19 +70,32 @@ impl Inner {
                 LogState::Running(replica) => Some(replica.clone()),
                 LogState::Failed { .. } => None,
             });
-            return Some(running(group, local.replica, &status, log.as_ref()));
+            let casualty = self.casualty(ReplicaKey { group, replica: local.replica });
+            return Some(ReplicaReport {
+                damaged_since: casualty.since.map_or(0, Timestamp::get),
+                refetched_entries: casualty.refetched,
+                ..running(group, local.replica, &status, log.as_ref())
+            });
         }
         let here = self.logs.borrow().get(&group).cloned()?;
         let state = match here.state {
+            LogState::Failed { damaged: true, .. } => State::Damaged,
             LogState::Failed { .. } => State::Failed,
             LogState::Running(_) => State::Starting,
         };
-        let replica = here.replica.get();
-        Some(ReplicaReport { group: group.get(), replica, state: state.into(), ..ReplicaReport::default() })
+        let casualty = self.casualty(ReplicaKey { group, replica: here.replica });
+        Some(ReplicaReport {
+            group: group.get(),
+            replica: here.replica.get(),
+            state: state.into(),
+            damaged_since: casualty.since.map_or(0, Timestamp::get),
+            refetched_entries: casualty.refetched,
+            ..ReplicaReport::default()
+        })
     }
 
     /// What `node` says, or nothing.
-    async fn report_of(&self, node: NodeId, groups: &[u64], deadline: Duration) -> Option<NodeReport> {
+    pub(super) async fn report_of(&self, node: NodeId, groups: &[u64], deadline: Duration) -> Option<NodeReport> {
         if self.is_me(node) {
             return Some(self.report(groups));
         }
@@ -147,6 +163,8 @@ impl Inner {
                     applied_index: report.applied_index,
                     lag: last.saturating_sub(report.durable_index),
                     end: report.end,
+                    damaged_since: report.damaged_since,
+                    refetched_entries: report.refetched_entries,
                     ..node
                 },
                 Answer::NoReplica | Answer::Replica(_) => {
@@ -207,6 +225,7 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
         end: range.map_or(0, |range| range.end().get()),
         bytes: retained.bytes,
         entries: retained.entries,
+        ..ReplicaReport::default()
     }
 }
 
@@ -221,6 +240,8 @@ fn node_status(peer: v1::Peer, report: Option<NodeReport>) -> v1::NodeStatus {
             journal: report.journal,
             cpu_micros: report.cpu_micros,
             services: report.services,
+            damaged_replicas: report.damaged_replicas,
+            refetched_entries: report.refetched_entries,
         },
         None => v1::NodeStatus { id, address, state: NodeState::Down.into(), ..v1::NodeStatus::default() },
     }

@@ -52,7 +52,7 @@ use crate::node::Gauge;
 pub(crate) use memory::refusal;
 pub(crate) use network::GroupNetwork;
 pub(crate) use pieces::{Arrived, Incoming};
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Local, Registry};
 pub use service::PeersService;
 
 const POISONED: &str = "a holder of this lock panicked";

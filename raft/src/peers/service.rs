@@ -6,10 +6,11 @@ use std::sync::Arc;
 use futures_util::Stream;
 use quipu_protocol::peer::peers_server::Peers as PeersRpc;
 use quipu_protocol::peer::{
-    Frame, HelloReply, HelloRequest, JoinReply, JoinRequest, ProposeReply, ProposeRequest, StatusReply, StatusRequest,
-    join_reply, propose_reply, refusal as refused, status_reply,
+    FetchReply, FetchRequest, Fetched, Frame, HelloReply, HelloRequest, JoinReply, JoinRequest, ProposeReply,
+    ProposeRequest, StatusReply, StatusRequest, fetch_reply, join_reply, propose_reply, refusal as refused,
+    status_reply,
 };
-use quipu_protocol::{NodeId, peer};
+use quipu_protocol::{Index, LogId, NodeId, peer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -93,6 +94,19 @@ impl PeersRpc for PeersService {
             Err(refusal) => status_reply::Outcome::Refusal(refusal),
         };
         Ok(Response::new(StatusReply { outcome: Some(outcome) }))
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        let request = request.into_inner();
+        let range = Index::new(request.first)..Index::new(request.end);
+        let outcome = match self.admit(request.from.as_ref(), request.to) {
+            Ok(()) => match self.node.entries_for_peer(LogId::new(request.group), range).await {
+                Ok(entries) => fetch_reply::Outcome::Fetched(Fetched { entries }),
+                Err(error) => fetch_reply::Outcome::Refusal(refusal(refused::Reason::NotNow, error)),
+            },
+            Err(refusal) => fetch_reply::Outcome::Refusal(refusal),
+        };
+        Ok(Response::new(FetchReply { outcome: Some(outcome) }))
     }
 
     async fn control(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frames>, Status> {

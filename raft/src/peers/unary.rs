@@ -1,19 +1,22 @@
-//! The calls to a peer that stand alone: hello, join, propose, status.
+//! The calls to a peer that stand alone: hello, join, propose, status, fetch.
 //!
 //! They are rare, small, and work before either side has a cluster, so they
 //! carry an introduction each and share a connection apart from the streams.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use quipu_protocol::NodeId;
 use quipu_protocol::peer::peers_client::PeersClient;
 use quipu_protocol::peer::{
-    HelloRequest, Introduction, JoinReply, JoinRequest, NodeReport, ProposeReply, ProposeRequest, StatusRequest,
-    status_reply,
+    FetchRequest, FetchedEntry, HelloRequest, Introduction, JoinReply, JoinRequest, NodeReport, ProposeReply,
+    ProposeRequest, StatusRequest, fetch_reply, status_reply,
 };
 use quipu_protocol::transport::{self, ChannelOptions};
+use quipu_protocol::{Index, LogId, NodeId, Term};
+use quipu_storage::journal::{Entry, EntryId};
 use tonic::transport::Channel;
 
+use super::bounds::MAX_MESSAGE_BYTES;
 use super::{POISONED, Peers};
 
 /// A call to a peer that got no answer.
@@ -74,6 +77,25 @@ impl Peers {
         }
     }
 
+    /// Entries of `group` in `range` that `node` has, from the first on, as many
+    /// as one answer holds.
+    pub(crate) async fn fetch(
+        &self,
+        node: NodeId,
+        group: LogId,
+        range: Range<Index>,
+        deadline: Duration,
+    ) -> Result<Vec<Entry>, UnaryError> {
+        let mut client = self.client_of(node)?.max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let (first, end) = (range.start.get(), range.end.get());
+        let request = FetchRequest { from: Some(self.me()), to: node.get(), group: group.get(), first, end };
+        match self.within(deadline, client.fetch(request)).await?.outcome {
+            Some(fetch_reply::Outcome::Fetched(fetched)) => Ok(fetched.entries.into_iter().map(entry_of).collect()),
+            Some(fetch_reply::Outcome::Refusal(refusal)) => Err(UnaryError::Refused(refusal.message)),
+            None => Err(UnaryError::Unreachable(format!("node {node}'s answer is empty"))),
+        }
+    }
+
     async fn within<T>(
         &self,
         deadline: Duration,
@@ -107,4 +129,9 @@ impl Peers {
         channels.insert(address.to_owned(), channel.clone());
         Ok(PeersClient::new(channel))
     }
+}
+
+fn entry_of(fetched: FetchedEntry) -> Entry {
+    let id = EntryId { term: Term::new(fetched.term), index: Index::new(fetched.index) };
+    Entry { id, payload: fetched.payload }
 }

@@ -92,7 +92,8 @@ async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLo
         }
         Err(error) => {
             tracing::error!(log = id.get(), replica = replica.get(), %error, "replica cannot be started");
-            LogState::Failed { damaged: matches!(error, StartError::Damaged { .. }), reason: error.to_string() }
+            let damaged = node.journal().damage(ReplicaKey { group: id, replica }).is_some();
+            LogState::Failed { damaged, reason: error.to_string() }
         }
     };
     node.logs().send_modify(|logs| drop(logs.insert(id, LogHere { replica, state })));
@@ -126,7 +127,8 @@ fn watch(node: &Arc<Inner>, key: ReplicaKey, running: &LogReplica) {
         let Some(node) = owner.upgrade().filter(|_| reason != StopReason::Shutdown) else { return };
         let ReplicaKey { group, replica } = key;
         node.peers().registry().remove(group, replica);
-        let failed = LogState::Failed { reason: reason.to_string(), damaged: false };
+        let damaged = node.journal().damage(key).is_some();
+        let failed = LogState::Failed { reason: reason.to_string(), damaged };
         node.logs().send_modify(|logs| {
             if let Some(here) = logs.get_mut(&group).filter(|here| here.replica == replica) {
                 here.state = failed;

@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
     pub(crate) environment: Environment,
     nodes: BTreeMap<u64, Node>,
     segment_bytes: u64,
+    scrub_interval: Duration,
 }
 
 struct Node {
@@ -52,12 +53,19 @@ impl Cluster {
             nodes: (1..=nodes).map(node).collect(),
             environment,
             segment_bytes: 4 << 20,
+            scrub_interval: Duration::from_secs(3600),
         }
     }
 
     /// Entries up to nearly this size fit into the journals.
     pub(crate) fn with_segments_of(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// What is sealed is read that often.
+    pub(crate) fn scrubbed_every(mut self, interval: Duration) -> Self {
+        self.scrub_interval = interval;
         self
     }
 
@@ -95,6 +103,7 @@ impl Cluster {
         let mut config = NodeConfig::new(NodeId::new(id), address(id));
         config.peers = self.nodes.keys().map(|id| (NodeId::new(*id), address(*id))).collect();
         config.journal = JournalConfig { segment_bytes: self.segment_bytes, ..JournalConfig::default() };
+        config.scrub_interval = self.scrub_interval;
         let entry = &self.nodes[&id];
         let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
         let kv: Arc<dyn Kv> = Arc::clone(&entry.kv) as _;
@@ -205,13 +214,7 @@ impl Cluster {
         let mut next = Offset::ZERO;
         while next < end {
             let chunk = replica.read(next, 1 << 20).await.expect("readable");
-            for batch in chunk.batches {
-                let records = quipu_protocol::batch::records(&batch, 128 << 20).expect("a batch");
-                for record in records {
-                    let (_, record) = record.expect("a record");
-                    values.push(String::from_utf8(record.value.unwrap_or_default().to_vec()).expect("text"));
-                }
-            }
+            values.extend(chunk.batches.iter().flat_map(self::values));
             next = chunk.next;
         }
         values
@@ -246,6 +249,13 @@ pub(crate) fn settled_voters(status: &GroupStatus) -> Option<BTreeSet<ReplicaId>
 
 pub(crate) fn log_name(name: &str) -> LogName {
     name.parse().expect("a log name")
+}
+
+/// A batch's values.
+pub(crate) fn values(batch: &Bytes) -> Vec<String> {
+    let records = quipu_protocol::batch::records(batch, 128 << 20).expect("a batch");
+    let value = |record: Record| String::from_utf8(record.value.unwrap_or_default().to_vec()).expect("text");
+    records.map(|record| value(record.expect("a record").1)).collect()
 }
 
 pub(crate) fn batch(values: &[&[u8]]) -> Bytes {

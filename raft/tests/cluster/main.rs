@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod damage;
 mod deletion;
 mod founding;
 mod large;
 mod loss;
 mod network;
+mod space;

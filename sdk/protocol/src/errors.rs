@@ -41,7 +41,7 @@ const fn code(kind: Option<&Kind>) -> Code {
         }
         // A sequencer said no, as google.rpc.Code has it.
         Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_)) => Code::Aborted,
-        Some(Kind::Overloaded(_)) => Code::ResourceExhausted,
+        Some(Kind::Overloaded(_) | Kind::NoSpace(_)) => Code::ResourceExhausted,
         Some(Kind::Unavailable(_)) => Code::Unavailable,
         Some(Kind::Damaged(_)) => Code::DataLoss,
         Some(Kind::OutcomeUnknown(_)) | None => Code::Unknown,
@@ -134,6 +134,15 @@ impl v1::Error {
     pub fn overloaded(bound: &str, limit: u64) -> Self {
         let message = format!("{bound} ({limit}) is used up: try again later");
         Self::new(message, Kind::Overloaded(v1::Overloaded { bound: bound.to_owned(), limit }))
+    }
+
+    /// The disk of `node`, which leads, has `free` bytes left where `bound` have
+    /// to be.
+    pub fn no_space(node: NodeId, free: u64, bound: u64) -> Self {
+        let message = format!(
+            "the disk of node {node} is nearly full: {free} bytes are free, and storage.low_space_bytes is {bound}"
+        );
+        Self::new(message, Kind::NoSpace(v1::NoSpace { node: node.get(), free, bound }))
     }
 
     /// `offset` lies outside of `range`.

@@ -90,7 +90,7 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             Verdict::NoReplica { refusal: refusal(error), others }
         }
         Some(Kind::Unavailable(_) | Kind::OutcomeUnknown(_)) => Verdict::Another,
-        Some(Kind::Overloaded(_)) => Verdict::Later,
+        Some(Kind::Overloaded(_) | Kind::NoSpace(_)) => Verdict::Later,
         Some(Kind::UnknownLog(_)) => Verdict::UnknownLog(refusal(error)),
         Some(
             Kind::LogExists(_)

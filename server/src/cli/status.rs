@@ -12,7 +12,9 @@ use quipu_server::output::{self, Table, counted};
 /// Show the nodes and the number of logs.
 ///
 /// A node is up, down (does not answer its peers) or resyncing (has lost its
-/// data and is being brought up to date).
+/// data and is being brought up to date). `damaged` counts the logs' replicas on
+/// it with entries that rotted, `refetched` the entries that it has fetched from
+/// others in place of such since it started.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
     /// Print one line of JSON.
@@ -26,9 +28,16 @@ pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<
         output::print_json(&JsonStatus::from(&status))?;
         return Ok(());
     }
-    let mut table = Table::new(["node", "address", "state", "version"]);
+    let mut table = Table::new(["node", "address", "state", "version", " damaged", " refetched"]);
     for node in &status.nodes {
-        table.row([&node.id, &node.address, &state_name(node.state), &node.version]);
+        table.row([
+            &node.id,
+            &node.address,
+            &state_name(node.state),
+            &node.version,
+            &node.damaged_replicas,
+            &node.refetched_entries,
+        ]);
     }
     let mut output = output::for_people();
     table.write(&mut output, "")?;
@@ -55,6 +64,8 @@ struct JsonNode<'a> {
     address: &'a str,
     state: &'static str,
     version: &'a str,
+    damaged: u64,
+    refetched: u64,
 }
 
 impl<'a> From<&'a ClusterStatus> for JsonStatus<'a> {
@@ -64,6 +75,8 @@ impl<'a> From<&'a ClusterStatus> for JsonStatus<'a> {
             address: &node.address,
             state: state_name(node.state),
             version: &node.version,
+            damaged: node.damaged_replicas,
+            refetched: node.refetched_entries,
         });
         Self {
             nodes: nodes.collect(),

@@ -228,7 +228,7 @@ fn is_section(name: &str) -> bool {
 
 fn unknown(key: &str) -> ConfigError {
     let known = SETTINGS.iter().map(|setting| setting.key).chain(OTHERS);
-    let sections = ["raft", "log", "journal", "server", "telemetry"];
+    let sections = ["raft", "log", "journal", "storage", "server", "telemetry"];
     ConfigError::UnknownKey { key: key.to_owned(), nearest: nearest(key, known.chain(sections)) }
 }
 

@@ -44,6 +44,7 @@ struct Figures {
     failed: bool,
     cpu_seconds: f64,
     journal: Counters,
+    space_low: bool,
     bounded: Vec<Gauge>,
     /// Names without the `_total` that is written behind them.
     counts: Vec<(&'static str, &'static str, u64)>,
@@ -71,6 +72,7 @@ impl Figures {
             failed: node.failed().now_or_never().is_some(),
             cpu_seconds: (about.cpu_micros)() as f64 / 1e6,
             journal: node.journal().counters(),
+            space_low: node.journal().low_space().is_some(),
             bounded: shared.footprint(),
             counts: vec![
                 ("quipu_appends", "Appends acknowledged, duplicates included", tallies.appends.get()),
@@ -130,6 +132,13 @@ impl Figures {
             prepared_bytes,
             relocated_bytes,
             recycled_segments,
+            damage_found,
+            misreads,
+            mended_entries,
+            mended_bytes,
+            scrubbed_bytes,
+            scrub_passes,
+            scrub_findings,
         } = self.journal;
         page.counter("quipu_journal_commits", "Group commits", commits)?;
         page.counter("quipu_journal_fsyncs", "fdatasyncs that appends waited for", fsyncs)?;
@@ -138,7 +147,17 @@ impl Figures {
         page.counter("quipu_journal_written_bytes", "Bytes written by commits, headers included", written_bytes)?;
         page.counter("quipu_journal_prepared_bytes", "Bytes written ahead to prepare segments", prepared_bytes)?;
         page.counter("quipu_journal_relocated_bytes", "Bytes written again to free old segments", relocated_bytes)?;
-        page.counter("quipu_journal_recycled_segments", "Segments that were let go of", recycled_segments)
+        page.counter("quipu_journal_recycled_segments", "Segments that were let go of", recycled_segments)?;
+        page.counter("quipu_journal_damage_found", "Replicas found damaged while the node ran", damage_found)?;
+        let misread = "Reads whose checksum was wrong, and right when they were repeated";
+        page.counter("quipu_journal_misreads", misread, misreads)?;
+        let refetched = "Entries fetched from peers in place of damaged ones";
+        page.counter("quipu_journal_refetched_entries", refetched, mended_entries)?;
+        page.counter("quipu_journal_refetched_bytes", "Bytes of their payloads", mended_bytes)?;
+        page.counter("quipu_scrub_bytes", "Bytes read to find rot", scrubbed_bytes)?;
+        page.counter("quipu_scrub_passes", "How often everything sealed was read for that", scrub_passes)?;
+        page.counter("quipu_scrub_findings", "Frames found rotten by it", scrub_findings)?;
+        page.gauge("quipu_space_low", "1 while appends are refused for want of room", u64::from(self.space_low))
     }
 
     fn services(&self, page: &mut Page<'_>) -> fmt::Result {

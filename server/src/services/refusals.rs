@@ -43,6 +43,7 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
         (AppendError::NotLeader { leader }, _) => of_other_leader(node, log, leader),
         (AppendError::Stopped(reason), _) => of_stopped(node, log, &reason),
         (AppendError::Overloaded { bound, limit }, _) => v1::Error::overloaded(bound, limit),
+        (AppendError::NoSpace { free, bound }, _) => v1::Error::no_space(node.id(), free, bound),
         (AppendError::TooLarge { bound, limit, actual }, _) => v1::Error::too_large(bound, limit, actual),
         (AppendError::ProducerFenced { current }, Some(producer)) => v1::Error::producer_fenced(producer.id, current),
         (AppendError::OutOfSequence { expected }, Some(producer)) => {

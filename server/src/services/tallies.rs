@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 18] = [
+pub(crate) const REASONS: [&str; 19] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -27,6 +27,7 @@ pub(crate) const REASONS: [&str; 18] = [
     "damaged",
     "no_such_replica",
     "not_taken",
+    "no_space",
     "other",
 ];
 
@@ -146,7 +147,8 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::Damaged(_)) => 14,
         Some(Kind::NoSuchReplica(_)) => 15,
         Some(Kind::NotTaken(_)) => 16,
-        None => 17,
+        Some(Kind::NoSpace(_)) => 17,
+        None => 18,
     }
 }
 

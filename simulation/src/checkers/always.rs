@@ -58,6 +58,8 @@ struct Election {
 pub(crate) struct Replica {
     pub(crate) node: u64,
     pub(crate) boot: u64,
+    /// How often it had started anew in that process.
+    recoveries: u64,
     pub(crate) status: GroupStatus,
     /// Up to where its committed entries were compared.
     compared: u64,
@@ -90,6 +92,8 @@ pub(crate) struct Look<'a> {
     pub(crate) tasks: Tasks,
     /// What its journal holds.
     pub(crate) entries: Entries<'a>,
+    /// How often a replica was damaged and started anew, in this process.
+    pub(crate) recoveries: &'a dyn Fn(ReplicaKey) -> u64,
     /// What its journal has dropped.
     pub(crate) dropped: &'a dyn Fn(ReplicaKey) -> Dropped,
 }

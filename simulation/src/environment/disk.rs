@@ -238,6 +238,10 @@ impl Disk for SimulatedDisk {
         self.inner.rename(from, to)
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.inner.free_bytes()
+    }
+
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         self.inner.sync_directory(path)
     }

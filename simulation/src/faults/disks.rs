@@ -47,6 +47,23 @@ impl Run<'_> {
                         .undone_by(Undo::SwapBack(one, other)),
                 )
             }
+            Kind::Rot => {
+                let node = draw.one(&up)?;
+                let place = segments::sealed_payload(&self.cluster.nodes[&node].disk(), |bound| draw.below(bound))?;
+                let server = self.cluster.nodes[&node].server()?;
+                let passes = server.node().journal().counters().scrub_passes;
+                let boot = self.cluster.nodes[&node].boots();
+                let disk = self.cluster.nodes[&node].disk();
+                self.custody = Custody::InDoubt(node);
+                let details = if draw.below(4) == 0 {
+                    disk.misread_once(&place.path, place.byte);
+                    format!("byte {} of {} is read wrong once", place.byte, place.path)
+                } else {
+                    disk.flip_bit(&place.path, place.byte, place.bit);
+                    format!("bit {} of byte {} of {}", place.bit, place.byte, place.path)
+                };
+                Some(Strike::on([node], details).undone_by(Undo::Scrubbed { node, boot, passes }))
+            }
             Kind::BitFlip | Kind::BadSector | Kind::StaleFile => {
                 let node = draw.one(&all)?;
                 let details = self.spoil_bytes(plan.kind, node, draw)?;
@@ -127,6 +144,26 @@ impl Run<'_> {
             disk.break_reads(path, at, 1);
             format!("the one of byte {at} of {path}")
         })
+    }
+
+    /// A disk that rotted is good again if everything sealed was read since and
+    /// nothing on it is damaged any more. Its copy is judged with the others.
+    pub(super) fn judge_rot(&mut self, node: u64, boot: u64, passes: u64) {
+        let target = &self.cluster.nodes[&node];
+        let whole = target.server().filter(|_| target.is_up() && target.boots() == boot).is_some_and(|server| {
+            let journal = server.node().journal();
+            // One pass may have been past the place.
+            journal.counters().scrub_passes >= passes + 2 && journal.damaged().is_empty()
+        });
+        if self.custody != Custody::InDoubt(node) {
+            return;
+        }
+        if whole {
+            self.custody = Custody::Good;
+            self.recorder.mark(self.now(), "rot-was-judged-mended");
+        } else {
+            self.replace_disk(node);
+        }
     }
 
     /// Puts an empty disk into a node, whatever was on the old one, and starts

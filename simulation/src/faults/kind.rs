@@ -67,6 +67,7 @@ kinds! {
     FsyncError = "fsync-error", "An fsync fails: the node has to stop, and its machine is started again.";
     DiskFull = "disk-full", "A node's disk has no room for more files.";
     BadSector = "bad-sector", "A sector of a node's disk cannot be read.";
+    Rot = "rot", "A bit of a payload rots in a sealed segment, or is read wrong once: the node has to find it, and fetch what it lost.";
     BitFlip = "bit-flip", "A bit of what a node's disk holds is flipped.";
     MisdirectedWrite = "misdirected-write", "A write lands elsewhere in its file.";
     LostWrite = "lost-write", "A write is acknowledged and never happens.";
@@ -84,6 +85,7 @@ impl Kind {
         matches!(
             self,
             Self::BadSector
+                | Self::Rot
                 | Self::BitFlip
                 | Self::MisdirectedWrite
                 | Self::LostWrite
@@ -99,6 +101,13 @@ impl Kind {
     /// through relays.
     pub(crate) const fn needs_relays(self) -> bool {
         matches!(self, Self::PeerDuplicate | Self::PeerReorder | Self::PeerDrop | Self::PeerReplyLost)
+    }
+}
+
+impl Kind {
+    /// Whether nodes look for it by themselves, which takes settings of its own.
+    pub(crate) const fn needs_scrubs(self) -> bool {
+        matches!(self, Self::Rot)
     }
 }
 

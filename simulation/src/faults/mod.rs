@@ -69,6 +69,16 @@ pub(crate) enum Undo {
     /// A node's disk is replaced by an old copy of it; so long after that it is
     /// replaced by an empty one.
     Age { node: u64, copy: usize, then_ms: u64 },
+    /// A node whose disk rotted has found that by now and is whole again; if it
+    /// had no time for it, its disk is replaced.
+    Scrubbed {
+        /// The node.
+        node: u64,
+        /// Which of its processes ran.
+        boot: u64,
+        /// How often everything sealed had been read before.
+        passes: u64,
+    },
     /// Two nodes get their own disks back.
     SwapBack(u64, u64),
 }
@@ -166,6 +176,7 @@ impl Run<'_> {
                 let ends_at = self.now() + wait;
                 self.active.push(Active { number, kind, ends_at, undo: vec![Undo::Replace(node)] });
             }
+            Undo::Scrubbed { node, boot, passes } => self.judge_rot(node, boot, passes),
             Undo::SwapBack(one, other) => self.swap_disks(one, other),
         }
     }

@@ -10,7 +10,8 @@ use quipu_protocol::environment::Environment;
 use quipu_protocol::peer::peers_client::PeersClient;
 use quipu_protocol::peer::peers_server::Peers;
 use quipu_protocol::peer::{
-    Frame, HelloReply, HelloRequest, JoinReply, JoinRequest, ProposeReply, ProposeRequest, StatusReply, StatusRequest,
+    FetchReply, FetchRequest, Frame, HelloReply, HelloRequest, JoinReply, JoinRequest, ProposeReply, ProposeRequest,
+    StatusReply, StatusRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
@@ -154,6 +155,11 @@ impl Peers for RelayService {
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let call = |mut node: PeersClient<_>, request| async move { node.status(request).await };
+        self.call(request.into_inner(), Repeatable::Yes, call).await
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        let call = |mut node: PeersClient<_>, request| async move { node.fetch(request).await };
         self.call(request.into_inner(), Repeatable::Yes, call).await
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::Stream;
 use quipu_protocol::peer::peers_server::Peers;
 use quipu_protocol::peer::{
-    Frame, HelloReply, HelloRequest, Introduction, JoinReply, JoinRequest, Piece, ProposeReply, ProposeRequest,
-    StatusReply, StatusRequest, frame,
+    FetchReply, FetchRequest, Frame, HelloReply, HelloRequest, Introduction, JoinReply, JoinRequest, Piece,
+    ProposeReply, ProposeRequest, StatusReply, StatusRequest, frame,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
@@ -70,6 +70,10 @@ impl Peers for Echo {
     async fn propose(&self, _: Request<ProposeRequest>) -> Result<Response<ProposeReply>, Status> {
         let _ = self.0.send(b"propose".to_vec());
         Ok(Response::new(ProposeReply::default()))
+    }
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<FetchReply>, Status> {
+        Err(Status::unimplemented("not asked"))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {

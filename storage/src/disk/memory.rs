@@ -52,12 +52,14 @@ struct Open {
     access: Access,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Faults {
     cut_power_at: Option<u64>,
     fail_next_sync: bool,
     limit_bytes: Option<u64>,
     refuse_direct: bool,
+    /// A file and a byte of it.
+    misread: Option<(String, usize)>,
 }
 
 struct Waiting {
@@ -169,6 +171,12 @@ impl MemoryDisk {
     pub fn break_reads(&self, path: &str, offset: u64, length: u64) {
         let (start, end) = (position(offset), position(offset + length));
         self.with_file(path, |file| file.break_reads(start..end));
+    }
+
+    /// Lets the next read of the byte at `offset` of `path` give another one;
+    /// what lies on the medium stays.
+    pub fn misread_once(&self, path: &str, offset: u64) {
+        self.state().faults.misread = Some((path.to_owned(), position(offset)));
     }
 
     /// Flips bit `bit` (0 to 7) of the byte at `offset`, on the medium too.
@@ -407,9 +415,10 @@ impl Disk for MemoryDisk {
 
     fn read_at(&self, file: FileId, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<usize> {
         check_position(offset, buffer.len())?;
-        let state = self.state();
+        let mut state = self.state();
         state.check_power()?;
         let open = state.handle(file)?;
+        let wrong = state.faults.misread.as_ref().filter(|(path, _)| *path == open.path).map(|(_, at)| *at);
         let file = state.image.file(open.inode);
         let start = position(offset).min(file.bytes().len());
         let end = (start + buffer.len()).min(file.bytes().len());
@@ -417,6 +426,10 @@ impl Disk for MemoryDisk {
             return Err(failed("read", &open.path, io::Error::other("the sector cannot be read")));
         }
         buffer[..end - start].copy_from_slice(&file.bytes()[start..end]);
+        if let Some(at) = wrong.filter(|at| (start..end).contains(at)) {
+            buffer[at - start] ^= 1;
+            state.faults.misread = None;
+        }
         Ok(end - start)
     }
 
@@ -483,6 +496,13 @@ impl Disk for MemoryDisk {
         check_rename(from, to)?;
         let renamed = self.state().change(|image| image.rename(from, to));
         renamed.map_err(|error| failed("rename", from, error))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.check_power()?;
+        let size = state.image.size() as u64;
+        Ok(state.faults.limit_bytes.map_or(u64::MAX, |limit| limit.saturating_sub(size)))
     }
 
     fn sync_directory(&self, path: &str) -> io::Result<()> {

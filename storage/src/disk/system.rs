@@ -199,6 +199,12 @@ impl Disk for SystemDisk {
         fs::rename(self.absolute(from), self.absolute(to)).map_err(|error| failed("rename", from, error))
     }
 
+    fn free_bytes(&self) -> io::Result<u64> {
+        let free = rustix::fs::statvfs(&self.root).map_err(|error| failed("look at", "", error.into()))?;
+        // Blocks for processes without privileges, in units of the fragment.
+        Ok(free.f_bavail.saturating_mul(free.f_frsize))
+    }
+
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         check_path(path)?;
         sync_directory(&self.absolute(path)).map_err(|error| failed("sync the directory", path, error))

@@ -95,6 +95,7 @@ impl Shared {
     }
 
     fn prepare_segment(&self) -> io::Result<SegmentFile> {
+        self.check_room_for_segment()?;
         let mut background = self.background();
         let manifest = &mut background.manifest;
         let segment = Segment {
@@ -118,10 +119,12 @@ impl Shared {
 
     pub(super) fn no_spare(self: &Arc<Self>, error: &io::Error) {
         point!("no-space");
-        tracing::error!(%error, "no journal segment can be prepared");
         let reason: Arc<str> = error.to_string().into();
         let mut state = self.lock();
         state.preparing = false;
+        if state.no_space.is_none() {
+            tracing::error!(%error, "no journal segment can be prepared");
+        }
         state.no_space = Some(reason.clone());
         state.step(Event::NoSpare { reason });
         drop(state);

@@ -26,11 +26,10 @@ use quipu_protocol::{Index, point};
 use super::Done;
 use super::driver::Shared;
 use super::entry::{Entry, ReplicaKey};
-use super::error::ReadError;
+use super::error::{DamagedPart, ReadError};
 use super::frame::{self, Frame};
 use super::index::{self, FrameRef, Living};
 use super::manifest::{Manifest, Segment};
-use super::reader::checked;
 use super::segment::path;
 use crate::disk::AlignedBuffer;
 
@@ -50,9 +49,6 @@ pub(super) struct Cleaner {
     /// All that lives in segments up to here was written again.
     passed: u64,
     pass: Option<Pass>,
-    /// Whether bytes that cannot be read stand in the way, until the next
-    /// start.
-    pinned: bool,
 }
 
 /// One segment being rewritten.
@@ -136,7 +132,7 @@ impl Shared {
     /// Begins a pass if there is a reason for one and none is on its way.
     fn begin_pass(&self) -> bool {
         let mut background = self.background();
-        if background.index_behind || background.cleaner.pinned || background.cleaner.pass.is_some() {
+        if background.index_behind || background.cleaner.pass.is_some() {
             return false;
         }
         let next = background.cleaner.next(&background.manifest, &self.config);
@@ -194,7 +190,7 @@ impl Shared {
             let Some(image) = image else { continue };
             match self.image(*key, &image) {
                 Ok(bytes) => images.push((*key, image.at, bytes)),
-                Err(error) => return self.pin(pass, *key, &error),
+                Err(error) => return self.unreadable(pass, *key, None, &error),
             }
         }
         pass.stage = match keys.last() {
@@ -244,7 +240,7 @@ impl Shared {
 
     /// Living entries.
     fn rewrite_entries(self: &Arc<Self>, pass: &mut Pass, at: Option<(ReplicaKey, Index)>) -> Step {
-        let found = match self.living_frames(pass.segment.id, at) {
+        let found = match self.living_frames(pass.segment.id, at, self.config.rewrite_bytes) {
             Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "cannot tell what lives in a journal segment");
@@ -262,9 +258,12 @@ impl Shared {
                     continue;
                 }
             }
-            match self.read_frame(pass.segment, key, &frame, &mut buffer) {
-                Ok(entries) => read.push((key, frame, entries)),
-                Err(error) => match self.unreadable(pass, key, &frame, &error) {
+            match self.read_frame(pass.segment, key, &frame, frame.first, &mut buffer) {
+                Ok(mut entries) => {
+                    entries.truncate(frame.count as usize);
+                    read.push((key, frame, entries));
+                }
+                Err(error) => match self.unreadable(pass, key, Some(&frame), &error) {
                     Step::Nothing => {}
                     step => return step,
                 },
@@ -311,8 +310,13 @@ impl Shared {
         Step::Staged
     }
 
-    /// The next living frames of a segment, about a portion of them.
-    fn living_frames(&self, id: u64, at: Option<(ReplicaKey, Index)>) -> Result<Portion, crate::kv::KvError> {
+    /// The next living frames of a segment, until they come to `portion_bytes`.
+    pub(super) fn living_frames(
+        &self,
+        id: u64,
+        at: Option<(ReplicaKey, Index)>,
+        portion_bytes: u64,
+    ) -> Result<Portion, crate::kv::KvError> {
         let kv = self.kv.as_ref();
         let mut portion = Portion { frames: Vec::new(), next: None };
         let mut bytes = 0;
@@ -329,7 +333,7 @@ impl Shared {
                     let count = frames.len();
                     let last = frames.last().map(|frame| frame.first);
                     for frame in frames.into_iter().filter(|frame| frame.place.segment == id) {
-                        if bytes >= self.config.rewrite_bytes {
+                        if bytes >= portion_bytes {
                             portion.next = Some((*key, frame.first));
                             return Ok(portion);
                         }
@@ -349,51 +353,34 @@ impl Shared {
         }
     }
 
-    fn read_frame(
-        &self,
-        segment: Segment,
-        key: ReplicaKey,
-        frame: &FrameRef,
-        buffer: &mut AlignedBuffer,
-    ) -> Result<Vec<Entry>, ReadError> {
-        let disk = |error| ReadError::Disk(Arc::new(error));
-        let file = self.files.get(segment).map_err(disk)?;
-        let end = frame.place.byte.saturating_add(frame.length.into()).min(segment.bytes);
-        let start = file.read_sectors(frame.place.byte, end, buffer).map_err(disk)?;
-        let from = usize::try_from(frame.place.byte - start).expect("a frame fits into memory");
-        let to = usize::try_from(end - start).expect("a frame fits into memory");
-        let mut entries = checked(key, frame, segment.nonce, &buffer[from..to], frame.first)?;
-        entries.truncate(frame.count as usize);
-        Ok(entries)
-    }
-
-    /// Of a replica that is known to be damaged, what cannot be read is
-    /// dropped: the finding itself was written again. Anybody else's stays
-    /// where it is, and so does the segment.
-    fn unreadable(&self, pass: &Pass, key: ReplicaKey, frame: &FrameRef, error: &ReadError) -> Step {
-        let known = self.lock().replicas.get(&key).is_some_and(|replica| replica.file.damage.is_some());
-        if !known || !matches!(error, ReadError::Damaged { .. }) {
-            return self.pin(pass, key, error);
-        }
+    /// What is rotten is held against its replica, and what happens next is the
+    /// node's choice: a payload may come back from a peer, which needs to know
+    /// what it was. Where nobody has asked to hear of it, and where nothing can
+    /// come back, it is dropped: the finding itself was written again. What the
+    /// disk does not give now is tried again with the next pass.
+    fn unreadable(self: &Arc<Self>, pass: &Pass, key: ReplicaKey, frame: Option<&FrameRef>, error: &ReadError) -> Step {
+        let path = path(pass.segment.id);
+        let ReadError::Damaged { damage, .. } = error else {
+            tracing::error!(%error, path, %key, "what cannot be read now is not written again: the segment stays");
+            return Step::GivenUp;
+        };
+        self.found(key, *damage);
+        let waits = self.hooks.damage.get().is_some();
+        let Some(frame) = frame.filter(|_| !waits || damage.part != DamagedPart::Payload) else {
+            return Step::GivenUp;
+        };
         let mut background = self.background();
         match index::forget_frame(self.kv.as_ref(), &mut background.cleaner.living, key, frame) {
             Ok(()) => Step::Nothing,
             Err(_) => Step::GivenUp,
         }
     }
-
-    fn pin(&self, pass: &Pass, key: ReplicaKey, error: &ReadError) -> Step {
-        let path = path(pass.segment.id);
-        tracing::error!(%error, path, %key, "what cannot be read cannot be written again: the journal's segments stay");
-        self.background().cleaner.pinned = true;
-        Step::GivenUp
-    }
 }
 
 /// Some of a segment's living frames, and where to go on.
-struct Portion {
-    frames: Vec<(ReplicaKey, FrameRef)>,
-    next: Option<(ReplicaKey, Index)>,
+pub(super) struct Portion {
+    pub(super) frames: Vec<(ReplicaKey, FrameRef)>,
+    pub(super) next: Option<(ReplicaKey, Index)>,
 }
 
 /// Above every replica's key.

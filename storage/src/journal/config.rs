@@ -26,6 +26,9 @@ pub const MAX_FRAME_BYTES: u64 = MIB;
 /// below 128 MiB.
 pub const MAX_ENTRY_BYTES: u64 = 128 * MIB - PER_SEGMENT_OVERHEAD;
 
+/// The highest low-space mark.
+pub const MAX_LOW_SPACE_BYTES: u64 = 1024 * 1024 * MIB;
+
 /// A segment's header sector, and the headers of a commit with one entry.
 pub(super) const PER_SEGMENT_OVERHEAD: u64 = 2 * ALIGNMENT as u64;
 
@@ -55,6 +58,10 @@ pub struct JournalConfig {
     /// How many bytes are rewritten with one group commit, but always one
     /// frame.
     pub rewrite_bytes: u64,
+    /// How many bytes the file system has to have left; below that no segment
+    /// is prepared, and [`Journal::low_space`](super::Journal::low_space)
+    /// tells. 0 for no such mark.
+    pub low_space_bytes: u64,
 }
 
 impl JournalConfig {
@@ -67,6 +74,7 @@ impl JournalConfig {
         mostly_dead_percent: 75,
         max_dead_percent: 15,
         rewrite_bytes: MIB / 2,
+        low_space_bytes: 256 * MIB,
     };
 }
 
@@ -113,6 +121,12 @@ pub enum ConfigError {
         /// What was given.
         found: u64,
     },
+    /// No disk would ever have room.
+    #[error("low_space_bytes is {found}; it has to be at most {MAX_LOW_SPACE_BYTES}")]
+    LowSpaceBytes {
+        /// What was given.
+        found: u64,
+    },
 }
 
 impl JournalConfig {
@@ -141,6 +155,9 @@ impl JournalConfig {
         }
         if self.rewrite_bytes < ALIGNMENT as u64 || self.rewrite_bytes > MAX_COMMIT_BYTES {
             return Err(ConfigError::RewriteBytes { found: self.rewrite_bytes });
+        }
+        if self.low_space_bytes > MAX_LOW_SPACE_BYTES {
+            return Err(ConfigError::LowSpaceBytes { found: self.low_space_bytes });
         }
         Ok(())
     }

@@ -52,6 +52,7 @@ pub(super) struct Hooks {
     pub(super) activity: Slot<Hook>,
     pub(super) failed: Slot<FailedHook>,
     pub(super) seal: Slot<Hook>,
+    pub(super) damage: Slot<Hook>,
 }
 
 /// A hook that may be set.

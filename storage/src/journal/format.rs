@@ -123,6 +123,9 @@ pub(super) enum Kind {
     /// A finding of damage, kept when the damaged segment is let go of; the
     /// payload says what was damaged.
     Damaged,
+    /// Nothing of the replica is damaged any more: what was found before is
+    /// written again, or gone.
+    Mended,
 }
 
 impl Kind {
@@ -137,6 +140,7 @@ impl Kind {
             Self::Retire => 7,
             Self::Relocated => 8,
             Self::Damaged => 9,
+            Self::Mended => 10,
         }
     }
 
@@ -151,6 +155,7 @@ impl Kind {
             7 => Self::Retire,
             8 => Self::Relocated,
             9 => Self::Damaged,
+            10 => Self::Mended,
             _ => return None,
         })
     }

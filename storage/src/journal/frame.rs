@@ -36,6 +36,8 @@ pub(super) enum Frame {
     Relocated(Vec<Entry>),
     /// Damage that was found before.
     Damaged(Damage),
+    /// All damage that was found before is no more.
+    Mended,
 }
 
 /// What a frame does to its replica, with payloads left where they are.
@@ -50,6 +52,7 @@ pub(super) enum Change {
     Retire,
     Relocated { first: Index, count: u32, terms: Terms },
     Damaged(Damage),
+    Mended,
 }
 
 impl Frame {
@@ -84,6 +87,7 @@ impl Frame {
             Self::Purge(id) => (Kind::Purge, 0, id.index.get(), id.term.get()),
             Self::Committed(id) => (Kind::Committed, 0, id.index.get(), id.term.get()),
             Self::Retire => (Kind::Retire, 0, 0, 0),
+            Self::Mended => (Kind::Mended, 0, 0, 0),
         };
         FrameHeader { kind, flags, count: 0, key, index, term, payload_length: 0, payload_checksum: 0, sequence }
     }
@@ -111,6 +115,7 @@ impl Frame {
             Self::Purge(id) => Change::Purge(*id),
             Self::Committed(id) => Change::Committed(*id),
             Self::Retire => Change::Retire,
+            Self::Mended => Change::Mended,
         }
     }
 }
@@ -153,6 +158,7 @@ impl Change {
             Kind::StateImage => Self::StateImage(id),
             Kind::Damaged => Self::Damaged(damage_of(header, frame)?),
             Kind::Retire => Self::Retire,
+            Kind::Mended => Self::Mended,
         })
     }
 }

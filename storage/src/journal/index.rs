@@ -242,6 +242,10 @@ impl FileReplica {
                 self.damage.get_or_insert(damage);
                 self.homes.damage = place.segment;
             }
+            Change::Mended => {
+                self.damage = None;
+                self.homes.damage = 0;
+            }
             Change::Retire => *self = Self { retired: true, ..Self::default() },
         }
         true
@@ -262,11 +266,19 @@ impl FileReplica {
     /// moment when all of its frames, and none of the next one's, were
     /// applied.
     pub(super) fn seal(&mut self, key: ReplicaKey, id: u64) -> SealedReplica {
-        let frames = self.frames.iter().filter(|frame| frame.place.segment == id).cloned().collect();
         let relocated = std::mem::take(&mut self.relocated);
+        // What was mended within the segment counts once.
+        let is_left = |frame: &&FrameRef| relocated.iter().all(|later| later.first != frame.first);
+        let here = self.frames.iter().filter(|frame| frame.place.segment == id);
+        let frames = here.filter(is_left).cloned().collect();
         debug_assert!(relocated.iter().all(|frame| frame.place.segment == id), "{key}: sealed one after another");
         let state = Self { frames: VecDeque::new(), relocated: Vec::new(), truncated: None, ..*self };
         SealedReplica { key, state, truncated: self.truncated.take(), frames, relocated }
+    }
+
+    /// The relocated frames of the segment that is not sealed yet, oldest first.
+    pub(super) fn relocated(&self) -> &[FrameRef] {
+        &self.relocated
     }
 
     /// Holds damage against it; what was found first counts.

@@ -26,12 +26,16 @@ mod frame;
 pub mod fuzzing;
 mod index;
 mod manifest;
+mod mending;
 mod reader;
 mod recovery;
 mod recycling;
 mod rescue;
+mod rot;
 mod scan;
+mod scrub;
 mod segment;
+mod space;
 mod state;
 mod tail_cache;
 #[cfg(test)]
@@ -45,11 +49,14 @@ use quipu_protocol::Index;
 use quipu_protocol::environment::Random;
 
 pub use config::{
-    ConfigError, JournalConfig, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES, MAX_SEGMENT_BYTES,
-    MIN_SEGMENT_BYTES, Owner,
+    ConfigError, JournalConfig, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FRAME_BYTES, MAX_LOW_SPACE_BYTES,
+    MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES, Owner,
 };
 pub use entry::{Entry, EntryId, ReplicaKey, ReplicaState, Vote};
 pub use error::{Damage, DamagedPart, JournalError, OpenError, ReadError};
+pub use mending::{MendDone, MendError, Survey, SurveyDone, Wound};
+pub use scrub::{ScrubDone, ScrubPosition, Scrubbed};
+pub use space::LowSpace;
 
 use background::Background;
 use cleaner::Cleaner;
@@ -126,6 +133,20 @@ pub struct Counters {
     pub relocated_bytes: u64,
     /// Segments that were let go of.
     pub recycled_segments: u64,
+    /// Replicas that were found damaged while the journal was open.
+    pub damage_found: u64,
+    /// Reads whose checksum was wrong, and right when they were repeated.
+    pub misreads: u64,
+    /// Entries that were taken from elsewhere in place of damaged ones.
+    pub mended_entries: u64,
+    /// Their payloads.
+    pub mended_bytes: u64,
+    /// Bytes read to find rot.
+    pub scrubbed_bytes: u64,
+    /// How often everything sealed was read for that.
+    pub scrub_passes: u64,
+    /// Frames found rotten by it.
+    pub scrub_findings: u64,
 }
 
 /// What the journal holds in memory, bytes.
@@ -311,9 +332,50 @@ impl Journal {
         self.shared.lock().replica(key)
     }
 
-    /// Damage below the replica's durable mark: it must not start.
+    /// Damage below the replica's durable mark: it must not start. One that
+    /// runs, and of which this was found since, should stop.
     pub fn damage(&self, key: ReplicaKey) -> Option<Damage> {
-        self.shared.lock().replicas.get(&key)?.file.damage
+        self.shared.lock().replicas.get(&key)?.damage()
+    }
+
+    /// All replicas with damage.
+    pub fn damaged(&self) -> Vec<(ReplicaKey, Damage)> {
+        let state = self.shared.lock();
+        state.replicas.iter().filter_map(|(key, replica)| Some((*key, replica.damage()?))).collect()
+    }
+
+    /// How often damage of the replica was found since the journal was opened:
+    /// for [`clear_damage`](Self::clear_damage).
+    pub fn findings(&self, key: ReplicaKey) -> u64 {
+        self.shared.lock().replicas.get(&key).map_or(0, |replica| replica.findings)
+    }
+
+    /// Looks for what is damaged in a replica that does not run, from `from`
+    /// on: index 0 at first, then wherever the last call left off. Reads
+    /// everything that the replica has, a bounded part of it a call.
+    pub fn survey(&self, key: ReplicaKey, from: Index, done: SurveyDone) {
+        self.shared.survey(key, from, done);
+    }
+
+    /// Takes `entries` in place of a [`Wound`]'s, all of them, if ids, lengths
+    /// and checksum are as what is left of it says. Of a frame that was
+    /// truncated or purged in part, nobody can have everything that its
+    /// checksum covers: ids and lengths have to do.
+    pub fn mend(&self, key: ReplicaKey, entries: Vec<Entry>, done: MendDone) {
+        self.shared.mend(key, entries, done);
+    }
+
+    /// Notes for good that nothing of the replica is damaged any more, which a
+    /// whole survey told that began after [`findings`](Self::findings) was
+    /// asked; refused if something was found since. The replica may start.
+    pub fn clear_damage(&self, key: ReplicaKey, findings: u64, done: Done) {
+        self.shared.clear_damage(key, findings, done);
+    }
+
+    /// Reads about `max_bytes` of what is sealed and needed, from where an
+    /// earlier call left off, and holds what is rotten against its replica.
+    pub fn scrub(&self, from: Option<ScrubPosition>, max_bytes: u64, done: ScrubDone) {
+        self.shared.scrub(from, max_bytes, done);
     }
 
     /// All replicas that are not retired.
@@ -357,6 +419,22 @@ impl Journal {
         self.shared.lock().committer.staged_bytes()
     }
 
+    /// Looks how much room the file system has. The node calls this now and
+    /// then; the journal itself looks before it prepares a segment.
+    ///
+    /// # Errors
+    /// When the file system does not tell.
+    pub fn check_space(&self) -> std::io::Result<()> {
+        self.shared.check_space()
+    }
+
+    /// That the file system had too little room when that was last looked at.
+    /// What is staged all the same is written as long as there is room in
+    /// prepared segments: whoever appends what can wait asks first.
+    pub fn low_space(&self) -> Option<LowSpace> {
+        self.shared.lock().low_space
+    }
+
     /// What it holds in memory now. Exact between two calls of the disk's.
     pub fn footprint(&self) -> Footprint {
         self.shared.lock().footprint()
@@ -378,6 +456,14 @@ impl Journal {
     /// Sets what is called once if the journal stops.
     pub fn set_failed_hook(&self, hook: FailedHook) {
         self.shared.hooks.failed.set(hook);
+    }
+
+    /// Sets what is called, from any thread, when damage was found of a replica
+    /// that had been whole, or was found once more: [`damaged`](Self::damaged)
+    /// tells of which. Whoever sets it has to mend such a replica or retire it:
+    /// until then the segments with what rotted are kept.
+    pub fn set_damage_hook(&self, hook: Hook) {
+        self.shared.hooks.damage.set(hook);
     }
 
     /// Sets what is called on the background lane after a segment was sealed

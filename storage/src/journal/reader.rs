@@ -6,9 +6,10 @@
 //!   └── read in spans, whole frames, checked ┘ └ as they are
 //! ```
 //!
-//! A frame that is not what was written is never served. What is found before
-//! it is; the next read then starts with the damage.
+//! A frame that is not what was written is never served (see [`super::rot`]).
+//! What is found before it is; the next read then starts with the damage.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use super::error::{Damage, DamagedPart, ReadError};
 use super::format::{FrameHeader, Kind, Position};
 use super::frame;
 use super::index::{self, FrameRef, ImageRef};
-use super::segment::path;
 use super::state::Replica;
 use super::{ImageDone, ReadDone};
 use crate::disk::{AlignedBuffer, Lane, Operation, Outcome};
@@ -46,6 +46,8 @@ struct Plan {
     /// Frames in memory that may be needed, ascending.
     memory: Vec<FrameRef>,
     recent: Vec<Entry>,
+    /// Frames that lie elsewhere than the index says.
+    moved: BTreeMap<Index, FrameRef>,
     /// See [`State::read_began`](super::state::State::read_began).
     read: u64,
 }
@@ -113,8 +115,9 @@ impl Shared {
             bytes += u64::from(frame.length);
             memory.push(frame.clone());
         }
+        let moved = replica.moved.clone();
         let read = state.read_began();
-        Ok(Plan { key, range, disk_end, max_bytes, memory, recent, read })
+        Ok(Plan { key, range, disk_end, max_bytes, memory, recent, moved, read })
     }
 
     /// See [`Journal::read_image`](super::Journal::read_image).
@@ -129,7 +132,11 @@ impl Shared {
         let (reader, ended) = (self.clone(), self.clone());
         let (send, receive) = std::sync::mpsc::sync_channel(1);
         let task = Operation::Task(Box::new(move || {
-            let _ = send.send(reader.image(key, &image));
+            let read = reader.image(key, &image);
+            if let Err(ReadError::Damaged { key, damage }) = &read {
+                reader.found(*key, *damage);
+            }
+            let _ = send.send(read);
         }));
         let completion = Box::new(move |ran: io::Result<Outcome>| {
             ended.read_ended(read);
@@ -142,15 +149,19 @@ impl Shared {
         self.disk.submit(Lane::Read, task, completion);
     }
 
-    /// The bytes of an image, if they are what was written.
+    /// The bytes of an image, if they are what was written; read twice before
+    /// it is said that they are not.
     pub(super) fn image(&self, key: ReplicaKey, image: &ImageRef) -> Result<Bytes, ReadError> {
+        match self.image_once(key, image) {
+            Err(ReadError::Damaged { .. }) => self.image_once(key, image).inspect(|_| self.misread(key)),
+            read => read,
+        }
+    }
+
+    fn image_once(&self, key: ReplicaKey, image: &ImageRef) -> Result<Bytes, ReadError> {
         let Position { segment: id, byte } = image.place;
         let disk = |error| ReadError::Disk(Arc::new(error));
-        let damaged = |part| {
-            let damage = Damage { segment: id, byte, index: None, part };
-            tracing::error!(path = path(id), %key, %damage, "the journal is damaged");
-            ReadError::Damaged { key, damage }
-        };
+        let damaged = |part| ReadError::Damaged { key, damage: Damage { segment: id, byte, index: None, part } };
         let segment = self.lock().segments.get(&id).copied();
         let segment = segment.ok_or(ReadError::Missing { key, index: image.at.index })?;
         let file = self.files.get(segment).map_err(disk)?;
@@ -169,9 +180,13 @@ impl Shared {
         Ok(Bytes::copy_from_slice(payload))
     }
 
-    fn execute_read(&self, plan: Plan) -> Result<Vec<Entry>, ReadError> {
+    fn execute_read(self: &Arc<Self>, plan: Plan) -> Result<Vec<Entry>, ReadError> {
         let mut reading = Reading { entries: Vec::new(), next: plan.range.start, left: plan.max_bytes };
-        match self.read_disk(&plan, &mut reading) {
+        let read = self.read_disk(&plan, &mut reading);
+        if let Err(ReadError::Damaged { key, damage }) = &read {
+            self.found(*key, *damage);
+        }
+        match read {
             Ok(()) => {}
             Err(_) if !reading.entries.is_empty() => return Ok(reading.entries),
             Err(error) => return self.excuse(&plan, &reading, error),
@@ -213,10 +228,12 @@ impl Shared {
             let until = memory_start.min(plan.disk_end);
             let following = index::frames_from(self.kv.as_ref(), plan.key, next.next(), until, ROWS)?;
             frames.extend(first.into_iter().chain(following));
+            redirect(&mut frames, &plan.moved);
             clip(&mut frames, until);
         } else {
             let after = plan.memory.partition_point(|frame| frame.first <= next);
             frames.extend_from_slice(&plan.memory[after.saturating_sub(1)..]);
+            redirect(&mut frames, &plan.moved);
             clip(&mut frames, plan.disk_end);
         }
         Ok(frames)
@@ -243,7 +260,11 @@ impl Shared {
         for frame in frames {
             let from = usize::try_from(frame.place.byte - start).expect("a span fits into memory");
             let bytes = &buffer[from..from + frame.length as usize];
-            for entry in checked(plan.key, frame, segment.nonce, bytes, reading.next)? {
+            let entries = match checked(plan.key, frame, segment.nonce, bytes, reading.next) {
+                Err(ReadError::Damaged { .. }) => self.read_again(segment, plan.key, frame, reading.next)?,
+                checked => checked?,
+            };
+            for entry in entries {
                 if entry.id.index >= frame.end() || !reading.take(entry) {
                     break;
                 }
@@ -269,7 +290,7 @@ impl Shared {
     }
 }
 
-fn given_up() -> ReadError {
+pub(super) fn given_up() -> ReadError {
     ReadError::Disk(Arc::new(io::Error::other("the read was given up")))
 }
 
@@ -300,9 +321,18 @@ impl Reading {
     }
 }
 
+/// Lets frames that were mended lie where they do now.
+pub(super) fn redirect(frames: &mut [FrameRef], moved: &BTreeMap<Index, FrameRef>) {
+    for frame in frames {
+        if let Some(to) = moved.get(&frame.first) {
+            (frame.place, frame.length) = (to.place, to.length);
+        }
+    }
+}
+
 /// Lets every frame end where the next one starts, and the last at `until`:
 /// later frames win.
-fn clip(frames: &mut [FrameRef], until: Index) {
+pub(super) fn clip(frames: &mut [FrameRef], until: Index) {
     let mut end = until;
     for frame in frames.iter_mut().rev() {
         let fitting = end.get().saturating_sub(frame.first.get());
@@ -345,11 +375,7 @@ pub(super) fn checked(
     next: Index,
 ) -> Result<Vec<Entry>, ReadError> {
     let Position { segment, byte } = frame.place;
-    let damaged = |part| {
-        let damage = Damage { segment, byte, index: Some(frame.first), part };
-        tracing::error!(path = path(segment), %key, %damage, "the journal is damaged");
-        ReadError::Damaged { key, damage }
-    };
+    let damaged = |part| ReadError::Damaged { key, damage: Damage { segment, byte, index: Some(frame.first), part } };
     let header = FrameHeader::decode(nonce, byte, bytes).filter(|header| {
         let same = header.key == key && header.index == frame.first.get();
         same && matches!(header.kind, Kind::Entries | Kind::Relocated) && header.count >= frame.count

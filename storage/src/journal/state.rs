@@ -32,6 +32,7 @@ use super::frame::Frame;
 use super::index::FileReplica;
 use super::manifest::Segment;
 use super::segment::SegmentFile;
+use super::space::LowSpace;
 use super::tail_cache::{TailCache, Ticket};
 use super::{Counters, Done, Footprint, index, tail_cache};
 use crate::disk::AlignedBuffer;
@@ -86,6 +87,7 @@ pub(super) struct State {
     pub(super) awaits_reads: bool,
     /// Why the last attempt to prepare a segment failed.
     pub(super) no_space: Option<Arc<str>>,
+    pub(super) low_space: Option<LowSpace>,
     closing: bool,
     pub(super) closers: Vec<Done>,
     pub(super) counters: Counters,
@@ -124,6 +126,7 @@ impl State {
             next_read: 0,
             awaits_reads: false,
             no_space: None,
+            low_space: None,
             closing: false,
             closers: Vec::new(),
             counters: Counters::default(),
@@ -202,6 +205,7 @@ impl State {
         self.stage(key, Frame::Truncate { from, last }, done)?;
         let replica = self.replicas.entry(key).or_default();
         self.cache.truncate(&mut replica.tail, from, last);
+        replica.moved.retain(|first, _| *first < from);
         // What comes in their place is written behind a hint that waits.
         let before = Index::new(from.get().saturating_sub(1));
         replica.hinted = replica.hinted.map(|limit| limit.min(before));
@@ -261,13 +265,7 @@ impl State {
 
     pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
         // A damaged replica cannot go on, but it can go.
-        let damage = self.replicas.get_mut(&key).and_then(|replica| replica.file.damage.take());
-        if let Err(refused) = self.stage(key, Frame::Retire, done) {
-            if let Some(replica) = self.replicas.get_mut(&key) {
-                replica.file.damage = damage;
-            }
-            return Err(refused);
-        }
+        self.stage_beside(key, Frame::Retire, done)?;
         let replica = self.replicas.entry(key).or_default();
         self.cache.clear(&mut replica.tail);
         replica.retired = true;
@@ -331,8 +329,16 @@ impl State {
 
     /// Stages one small frame.
     fn stage(&mut self, key: ReplicaKey, frame: Frame, done: Done) -> Result<(), Refused> {
+        match self.check(key) {
+            Ok(()) => self.stage_beside(key, frame, done),
+            Err(error) => Err((done, error)),
+        }
+    }
+
+    /// Stages one frame of a replica that may be damaged.
+    pub(super) fn stage_beside(&mut self, key: ReplicaKey, frame: Frame, done: Done) -> Result<(), Refused> {
         let length = frame.length();
-        if let Err(error) = self.check(key).and_then(|()| self.check_room(&[length])) {
+        if let Err(error) = self.check_writing(key).and_then(|()| self.check_room(&[length])) {
             return Err((done, error));
         }
         let ticket = self.tickets.next();
@@ -341,8 +347,17 @@ impl State {
         Ok(())
     }
 
-    /// Whether anything can be written for `key`.
+    /// Whether anything can be written for `key`, and nothing stands against it.
     fn check(&self, key: ReplicaKey) -> Result<(), JournalError> {
+        self.check_writing(key)?;
+        match self.replicas.get(&key).and_then(|replica| replica.blocked) {
+            Some(damage) => Err(JournalError::Damaged { key, damage }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether anything can be written for `key`.
+    fn check_writing(&self, key: ReplicaKey) -> Result<(), JournalError> {
         if let Some(reason) = self.committer.stopped() {
             return Err(JournalError::Stopped { reason: reason.clone() });
         }
@@ -351,9 +366,6 @@ impl State {
         }
         match self.replicas.get(&key) {
             Some(replica) if replica.retired => Err(JournalError::Retired { key }),
-            Some(Replica { file: FileReplica { damage: Some(damage), .. }, .. }) => {
-                Err(JournalError::Damaged { key, damage: *damage })
-            }
             _ => Ok(()),
         }
     }

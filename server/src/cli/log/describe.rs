@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use clap::Args;
 use owo_colors::OwoColorize as _;
-use quipu_sdk::{Client, LogDescription, NodeId, ReplicaRole, ReplicaState};
+use quipu_sdk::{Client, LogDescription, NodeId, ReplicaRole, ReplicaState, Timestamp};
 use serde::Serialize;
 
 use super::json::JsonConfig;
@@ -19,7 +19,8 @@ use quipu_server::output::{self, Table, counted};
 ///
 /// `lag` counts the entries of the leader's that a replica does not have yet;
 /// `durable` and `applied` are the last entries that its own disk has fsynced
-/// and that it has applied.
+/// and that it has applied; `refetched` counts those that it has fetched from the
+/// others in place of damaged ones since its node started.
 #[derive(Debug, Args)]
 pub(crate) struct DescribeArguments {
     /// The log's name.
@@ -48,8 +49,18 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
         None => writeln!(output, "  leader   {}, term {term}", "none".red())?,
     }
     writeln!(output)?;
-    let mut table =
-        Table::new(["node", "address", " replica", "role", "state", " durable", " applied", " lag", " end"]);
+    let mut table = Table::new([
+        "node",
+        "address",
+        " replica",
+        "role",
+        "state",
+        " durable",
+        " applied",
+        " lag",
+        " end",
+        " refetched",
+    ]);
     for replica in replicas {
         table.row([
             &replica.node,
@@ -61,6 +72,7 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
             &replica.applied_index,
             &replica.lag,
             &replica.end,
+            &replica.refetched_entries,
         ]);
     }
     table.write(&mut output, "  ")?;
@@ -92,6 +104,9 @@ struct JsonReplica<'a> {
     lag: u64,
     end: u64,
     state: &'static str,
+    /// Milliseconds since 1970.
+    damaged_since: Option<i64>,
+    refetched: u64,
     address: &'a str,
 }
 
@@ -106,6 +121,8 @@ impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
             lag: replica.lag,
             end: replica.end.get(),
             state: state_name(replica.state),
+            damaged_since: replica.damaged_since.map(Timestamp::get),
+            refetched: replica.refetched_entries,
             address: &replica.address,
         });
         Self {
@@ -140,6 +157,7 @@ const fn state_name(state: ReplicaState) -> &'static str {
         ReplicaState::Unreachable => "unreachable",
         ReplicaState::Failed => "failed",
         ReplicaState::Starting => "starting",
+        ReplicaState::Damaged => "damaged",
         ReplicaState::Unknown => "unknown",
     }
 }

@@ -192,6 +192,8 @@ pub(super) mod tests {
             journal: Some(journal),
             cpu: Duration::from_millis(appends),
             services: Some(services),
+            damaged_replicas: 0,
+            refetched_entries: 0,
         }
     }
 
@@ -214,6 +216,8 @@ pub(super) mod tests {
             applied_index: end + 3 - lag,
             lag: *lag,
             end: Offset::new(end - lag),
+            damaged_since: None,
+            refetched_entries: 0,
         };
         LogDescription {
             log: LogSummary { name: name.parse().expect("a name"), id: LogId::new(id), config: LogConfig::default() },

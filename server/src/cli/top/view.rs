@@ -292,6 +292,7 @@ impl View<'_> {
             ReplicaState::Running => ("running", self.palette.good()),
             ReplicaState::Unreachable => ("unreachable", self.palette.bad()),
             ReplicaState::Failed => ("failed", self.palette.bad()),
+            ReplicaState::Damaged => ("damaged", self.palette.bad()),
             ReplicaState::Starting => ("starting", self.palette.doubtful()),
             ReplicaState::Unknown => ("unknown", self.palette.doubtful()),
         };

@@ -20,7 +20,7 @@ use crate::violation::Violation;
 // growth.
 
 /// What a node has whatever it does.
-const OWN: u64 = 24;
+const OWN: u64 = 27;
 /// What is just ending: all connections break at once when they are reset.
 const ENDING: u64 = 24;
 /// openraft's workers, the queue of appends, those who watch.

@@ -25,7 +25,9 @@ impl Seen {
         let image = (look.dropped)(key).image;
         let before = self.replicas.remove(&key.replica);
         let before = before.as_ref();
-        let same_boot = before.filter(|before| before.boot == look.boot);
+        let recoveries = (look.recoveries)(key);
+        let is_same = |before: &&Replica| before.boot == look.boot && before.recoveries == recoveries;
+        let same_boot = before.filter(is_same);
         if let Some(before) = same_boot {
             let old = &before.status;
             if status.term < old.term {
@@ -52,7 +54,7 @@ impl Seen {
             let (applied, last) = (status.applied, status.last);
             violated("applied-lies-within-the-log", format!("applied {applied:?}, last {last:?}"));
         }
-        let compared = before.map_or(0, |before| if before.boot == look.boot { before.compared } else { 0 });
+        let compared = same_boot.map_or(0, |before| before.compared);
         let compared = self.compare(key, &status, look.entries, compared, &mut violated);
         let leads = status.role == Role::Leader;
         let changed = same_boot.is_none_or(|b| b.status.role != status.role || b.status.term != status.term);
@@ -71,7 +73,7 @@ impl Seen {
             self.votes_are_kept(key, &status, &mut violated);
         }
         let change = RoleChange { group: key.group, replica: key.replica, role: status.role, term: status.term };
-        let replica = Replica { node: look.node, boot: look.boot, status, compared, unsure: false };
+        let replica = Replica { node: look.node, boot: look.boot, recoveries, status, compared, unsure: false };
         self.replicas.insert(key.replica, replica);
         changed.then_some(change)
     }

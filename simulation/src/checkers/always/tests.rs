@@ -58,6 +58,7 @@ impl Group {
                 let term = logs.get(&(key.replica.get(), index.get()));
                 Ok(term.map(|term| EntryId { term: Term::new(*term), index }))
             },
+            recoveries: &|_| 0,
             dropped: &|_| super::Dropped::default(),
         };
         let (violations, _) = self.always.observe(&look);

@@ -1,9 +1,12 @@
 //! One replica: as its callers see it, with everything staged, and as the file
 //! has it, with everything written.
 
+use std::collections::BTreeMap;
+
 use quipu_protocol::Index;
 
 use crate::journal::entry::{EntryId, Vote};
+use crate::journal::error::Damage;
 use crate::journal::frame::Frame;
 use crate::journal::index::{FileReplica, FrameRef, ImageRef};
 use crate::journal::tail_cache::Tail;
@@ -24,6 +27,16 @@ pub(in crate::journal) struct Replica {
     pub(super) image: Option<ImageRef>,
     /// How many later ones are staged and not written yet.
     pub(super) images: usize,
+    /// Frames that were mended and that the index does not reflect yet, by
+    /// their first entry: on stable storage at another place than it says.
+    pub(in crate::journal) moved: BTreeMap<Index, FrameRef>,
+    /// Damage that was found since the journal was opened, the latest.
+    pub(in crate::journal) found: Option<Damage>,
+    /// How often damage was found since the journal was opened.
+    pub(in crate::journal) findings: u64,
+    /// Damage that was found as the journal was opened: the replica takes
+    /// nothing until it is mended.
+    pub(in crate::journal) blocked: Option<Damage>,
     pub(in crate::journal) tail: Tail,
     pub(in crate::journal) file: FileReplica,
 }
@@ -40,6 +53,10 @@ impl Replica {
             cut: None,
             image: file.image,
             images: 0,
+            moved: file.relocated().iter().map(|frame| (frame.first, frame.clone())).collect(),
+            found: None,
+            findings: 0,
+            blocked: file.damage,
             tail: Tail::after(file.last),
             file,
         }
@@ -49,11 +66,19 @@ impl Replica {
         self.purged
     }
 
+    /// What is known to be damaged.
+    pub(in crate::journal) fn damage(&self) -> Option<Damage> {
+        self.file.damage.or(self.found).filter(|_| !self.retired)
+    }
+
     /// Whether an indexed frame has to be written again if its segment is to
     /// go; `None` if that cannot be told before the next segment is indexed.
     pub(in crate::journal) fn wants(&self, frame: &FrameRef) -> Option<bool> {
         if self.retired || self.purged.is_some_and(|purged| frame.end() <= purged.index.next()) {
             return Some(false);
+        }
+        if self.moved.contains_key(&frame.first) {
+            return None;
         }
         if self.cut.as_ref().is_some_and(|cut| cut.lowest < frame.end()) { None } else { Some(true) }
     }
@@ -88,6 +113,7 @@ impl Replica {
     /// The index reflects everything through segment `id`.
     pub(in crate::journal) fn indexed(&mut self, id: u64) {
         self.file.forget_through(id);
+        self.moved.retain(|_, frame| frame.place.segment > id);
         if self.cut.as_ref().is_some_and(|cut| cut.staged == 0 && cut.segment <= id) {
             self.cut = None;
         }

@@ -5,6 +5,7 @@ mod behaviour;
 mod crash;
 mod damage;
 mod golden;
+mod mending;
 mod model;
 mod recycling;
 mod rig;

@@ -1,0 +1,75 @@
+//! Reading what is stored so that rot is found before somebody needs it, and
+//! looking how much room is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quipu_protocol::environment::Clock;
+use quipu_storage::journal::{Journal, Scrubbed};
+use tokio::sync::oneshot;
+
+use super::NodeConfig;
+
+/// About so many portions are read a second.
+const PORTIONS_PER_SECOND: u64 = 4;
+/// The most bytes in one, however high the rate.
+const MAX_PORTION_BYTES: u64 = 4 << 20;
+/// A pass that could not go on begins anew after this time, unless the interval
+/// is longer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked how much room there is.
+const SPACE_CHECK: Duration = Duration::from_secs(1);
+
+/// Reads everything sealed again and again, at the configured rate.
+pub(super) fn run(
+    journal: Journal,
+    clock: Arc<dyn Clock>,
+    config: &NodeConfig,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (rate, interval) = (config.scrub_bytes_per_second, config.scrub_interval);
+    async move {
+        if rate == 0 {
+            return;
+        }
+        loop {
+            let began = clock.monotonic();
+            pass(&journal, &*clock, rate).await;
+            let due = began + interval.max(AGAIN);
+            clock.sleep(due.saturating_sub(clock.monotonic())).await;
+        }
+    }
+}
+
+/// Reads everything sealed once.
+async fn pass(journal: &Journal, clock: &dyn Clock, rate: u64) {
+    let portion = (rate / PORTIONS_PER_SECOND).clamp(1, MAX_PORTION_BYTES);
+    let mut from = None;
+    loop {
+        let (done, scrubbed) = oneshot::channel();
+        journal.scrub(from, portion, Box::new(move |scrubbed| drop(done.send(scrubbed))));
+        let Scrubbed { bytes, next, .. } = match scrubbed.await {
+            Ok(Ok(scrubbed)) => scrubbed,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a scrub cannot go on");
+                return;
+            }
+            // The journal is gone.
+            Err(_) => return,
+        };
+        let Some(next) = next else { return };
+        from = Some(next);
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+        clock.sleep(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).await;
+    }
+}
+
+/// Keeps the journal's view of the room that is left up to date.
+pub(super) async fn mind_space(journal: Journal, clock: Arc<dyn Clock>) {
+    loop {
+        if let Err(error) = journal.check_space() {
+            tracing::warn!(%error, "the file system does not tell how much room is left");
+        }
+        clock.sleep(SPACE_CHECK).await;
+    }
+}

@@ -1,0 +1,160 @@
+//! Entries that rot on one node come back from the others; a replica with what
+//! cannot come back gives way to a new one.
+
+use std::time::Duration;
+
+use quipu_protocol::{Offset, v1};
+use quipu_storage::{Disk, MemoryDisk};
+
+use crate::cluster::{Cluster, log_name};
+
+const VALUES: u64 = 60;
+const PASS: Duration = Duration::from_secs(1);
+
+/// So much of each that the journal has sealed a segment with the first ones.
+fn value(number: u64) -> String {
+    format!("value {number} ").repeat(4000)
+}
+
+async fn filled(cluster: &mut Cluster) -> Vec<String> {
+    cluster.start_all().await;
+    cluster.all_ready().await;
+    cluster.create(1, "orders", v1::LogConfig::default()).await;
+    for number in 0..VALUES {
+        cluster.append("orders", &value(number)).await;
+    }
+    for (_, replica) in cluster.replicas("orders").await {
+        cluster.within("all have all", replica.wait_past(Offset::new(VALUES - 1))).await.expect("it runs");
+    }
+    (0..VALUES).map(value).collect()
+}
+
+/// Flips a bit of an early value.
+fn rot(disk: &MemoryDisk, number: u64) {
+    let wanted = value(number).into_bytes();
+    for name in disk.list("journal").expect("a journal") {
+        let path = format!("journal/{name}");
+        let Some(content) = disk.content(&path) else { continue };
+        if let Some(at) = content.windows(wanted.len()).position(|window| window == wanted) {
+            disk.flip_bit(&path, at as u64 + 20, 3);
+            return;
+        }
+    }
+    panic!("value {number} is in no segment");
+}
+
+/// What the node says of its replica of the log.
+async fn described(cluster: &Cluster, node: u64) -> v1::ReplicaDescription {
+    let through = cluster.ids().into_iter().find(|id| *id != node).expect("another node");
+    let described = cluster.node(through).describe_log(&log_name("orders")).await.expect("a description");
+    described.replicas.into_iter().find(|it| it.node == node).expect("its replica")
+}
+
+/// Waits until the node's replica has fetched something and is whole again.
+async fn refetched(cluster: &Cluster, node: u64) -> v1::ReplicaDescription {
+    cluster
+        .eventually("the replica is whole again", async || {
+            let replica = described(cluster, node).await;
+            let whole = replica.state() == v1::replica_description::State::Running && replica.damaged_since == 0;
+            (whole && replica.refetched_entries > 0).then_some(replica)
+        })
+        .await
+}
+
+async fn own_copy(cluster: &Cluster, node: u64) -> Vec<String> {
+    let replica = cluster.node(node).log(&log_name("orders")).await.expect("it runs");
+    cluster.read_all(&replica, Offset::new(VALUES)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rots_on_a_follower_is_found_by_a_scrub_and_fetched_from_a_peer() {
+    let mut cluster = Cluster::new(3).with_segments_of(1 << 20).scrubbed_every(PASS);
+    let all = filled(&mut cluster).await;
+    let (leader, _) = cluster.leader("orders").await;
+    let follower = leader % 3 + 1;
+    let before = described(&cluster, follower).await;
+    rot(&cluster.image(follower).0, 3);
+    let after = refetched(&cluster, follower).await;
+    assert_eq!(after.replica, before.replica, "it is the same replica");
+    assert_eq!(own_copy(&cluster, follower).await, all);
+    let status = cluster.node(leader).status().await;
+    let node = status.nodes.iter().find(|it| it.id == follower).expect("the node");
+    assert_eq!((node.damaged_replicas, node.refetched_entries > 0), (0, true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_rots_hands_over_and_fetches_what_it_lost() {
+    let mut cluster = Cluster::new(3).with_segments_of(1 << 20).scrubbed_every(PASS);
+    let all = filled(&mut cluster).await;
+    let (leader, replica) = cluster.leader("orders").await;
+    let term = replica.group().status().term;
+    drop(replica);
+    rot(&cluster.image(leader).0, 5);
+    refetched(&cluster, leader).await;
+    let (next, replica) = cluster.leader("orders").await;
+    assert!(replica.group().status().term > term, "node {next} was elected since");
+    assert_eq!(own_copy(&cluster, leader).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rotted_while_a_node_was_down_is_fetched_when_somebody_reads_it() {
+    let mut cluster = Cluster::new(3).with_segments_of(1 << 20);
+    let all = filled(&mut cluster).await;
+    let (leader, _) = cluster.leader("orders").await;
+    let follower = leader % 3 + 1;
+    cluster.kill(follower);
+    rot(&cluster.image(follower).0, 4);
+    cluster.start(follower).await;
+    cluster.ready(follower).await;
+    // The very read that finds it may fail; none is ever wrong.
+    let read = cluster
+        .eventually("everything can be read there", async || {
+            let replica = cluster.node(follower).log(&log_name("orders")).await.ok()?;
+            let mut next = Offset::ZERO;
+            let mut values = Vec::new();
+            replica.wait_past(Offset::new(VALUES - 1)).await.ok()?;
+            while next < Offset::new(VALUES) {
+                let chunk = replica.read(next, 1 << 20).await.ok()?;
+                values.extend(chunk.batches.iter().flat_map(crate::cluster::values));
+                next = chunk.next;
+            }
+            Some(values)
+        })
+        .await;
+    assert_eq!(read, all);
+    assert!(refetched(&cluster, follower).await.refetched_entries > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_a_rotten_header_is_replaced_under_a_new_id() {
+    let mut cluster = Cluster::new(3).with_segments_of(1 << 20).scrubbed_every(PASS);
+    let all = filled(&mut cluster).await;
+    let (leader, _) = cluster.leader("orders").await;
+    let follower = leader % 3 + 1;
+    let before = described(&cluster, follower).await;
+    // Behind the frame's header come the entry's encoding and the batch's own.
+    let disk = cluster.image(follower).0;
+    let wanted = value(6).into_bytes();
+    let (path, at) = disk
+        .list("journal")
+        .expect("a journal")
+        .into_iter()
+        .map(|name| format!("journal/{name}"))
+        .find_map(|path| {
+            let content = disk.content(&path)?;
+            let at = content.windows(wanted.len()).position(|window| window == wanted)?;
+            let header = content[..at].windows(4).rposition(|window| window == b"QFRM")?;
+            Some((path, header as u64))
+        })
+        .expect("it is in a segment");
+    disk.flip_bit(&path, at + 30, 1);
+    cluster
+        .eventually("a new replica runs in its place and votes", async || {
+            let replica = described(&cluster, follower).await;
+            let running = replica.state() == v1::replica_description::State::Running;
+            let votes = replica.role() == v1::replica_description::Role::Follower;
+            (running && votes && replica.replica != before.replica).then_some(())
+        })
+        .await;
+    assert_eq!(own_copy(&cluster, follower).await, all);
+}

@@ -1,0 +1,59 @@
+//! How much room the file system has left, against a mark below which nothing
+//! is begun that takes more.
+//!
+//! A file system that is full refuses whoever comes next: a segment, the
+//! metadata, a log of another program's. The journal stops growing before
+//! that, while what frees room (trims, rewriting, removed segments) goes on in
+//! the segments that are prepared already.
+
+use std::io;
+use std::sync::Arc;
+
+use quipu_protocol::point;
+
+use super::driver::Shared;
+
+/// The file system has too little room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LowSpace {
+    /// Bytes that are left.
+    pub free: u64,
+    /// How many have to be: [`JournalConfig::low_space_bytes`](super::JournalConfig::low_space_bytes).
+    pub bound: u64,
+}
+
+impl Shared {
+    /// See [`Journal::check_space`](super::Journal::check_space).
+    pub(super) fn check_space(self: &Arc<Self>) -> io::Result<()> {
+        let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
+        let low = (free < bound).then_some(LowSpace { free, bound });
+        let before = std::mem::replace(&mut self.lock().low_space, low);
+        match (before, low) {
+            (None, Some(_)) => {
+                point!("space-low");
+                tracing::error!(free, bound, "the file system is nearly full: appends are refused (low_space_bytes)");
+            }
+            (Some(_), None) => {
+                point!("space-back");
+                tracing::info!(free, bound, "the file system has room again");
+            }
+            _ => {}
+        }
+        // Whoever was refused for want of a segment need not come back first.
+        if low.is_none() {
+            self.retry_spare();
+        }
+        Ok(())
+    }
+
+    /// Whether a segment may be prepared.
+    pub(super) fn check_room_for_segment(&self) -> io::Result<()> {
+        let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
+        let needed = self.config.segment_bytes.saturating_add(bound);
+        if free >= needed {
+            return Ok(());
+        }
+        let reason = format!("{free} bytes are free, and a segment takes {needed} with low_space_bytes");
+        Err(io::Error::new(io::ErrorKind::StorageFull, reason))
+    }
+}

@@ -1,0 +1,69 @@
+//! Bytes that rot on a disk come back from the other nodes.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use quipu_sdk::{ProducerConfig, Record, ReplicaState, Timestamp};
+use quipu_tests::{Cluster, eventually};
+
+/// Together they fill more than one segment of the journal.
+const VALUES: usize = 60;
+const VALUE_BYTES: usize = 100_000;
+
+fn value(number: usize) -> Bytes {
+    Bytes::from(
+        format!("value {number} of the log. ").into_bytes().into_iter().cycle().take(VALUE_BYTES).collect::<Vec<_>>(),
+    )
+}
+
+/// Flips a bit of `value` where it lies in the journal of a node that is down.
+fn rot(data: &Path, value: &[u8]) {
+    for entry in fs::read_dir(data.join("journal")).expect("a journal") {
+        let path = entry.expect("a file").path();
+        let content = fs::read(&path).expect("readable");
+        let Some(at) = content.windows(value.len()).position(|window| window == value) else { continue };
+        let file = fs::File::options().write(true).open(&path).expect("writable");
+        let byte = at + VALUE_BYTES / 2;
+        file.write_all_at(&[content[byte] ^ 4], byte as u64).expect("written");
+        file.sync_all().expect("synced");
+        return;
+    }
+    panic!("the value is in no segment");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_on_a_stopped_follower_is_fetched_from_its_peers_when_it_is_back() {
+    let cluster = Cluster::of(3).setting("storage.scrub_interval_ms", 1_000).start().await;
+    let name = cluster.create("orders").await;
+    let producer = cluster.client().producer(&name, ProducerConfig::default()).expect("a producer");
+    for number in 0..VALUES {
+        producer.append(vec![Record::new(Timestamp::new(1), value(number))]).await.expect("acknowledged");
+    }
+    cluster.is_whole("orders", 3, &Default::default()).await;
+    let follower = cluster.follower_of("orders").await;
+    let replica = cluster.replica_of("orders", follower).await;
+    follower.kill();
+    rot(follower.data_directory(), &value(2));
+    follower.start().serves().await;
+
+    eventually("the replica has fetched what rotted", async || {
+        let described = cluster.describe("orders").await;
+        let here = described.replicas.into_iter().find(|it| it.node == follower.id()).expect("its replica");
+        let whole = here.state == ReplicaState::Running && here.damaged_since.is_none() && here.refetched_entries > 0;
+        if whole { Ok(()) } else { Err(format!("{here:?}")) }
+    })
+    .await;
+    assert_eq!(cluster.replica_of("orders", follower).await, replica, "it is the same replica");
+    let all: Vec<Bytes> = (0..VALUES).map(value).collect();
+    cluster.each_replica_reads("orders").await.equals(&all);
+    let status = cluster.quipu(["status", "--json"]).run().await;
+    assert!(String::from_utf8_lossy(status.bytes()).contains("\"refetched\":"), "{status}");
+
+    // It stays so, whatever was written where.
+    follower.kill();
+    follower.start().serves().await;
+    cluster.is_whole("orders", 3, &Default::default()).await;
+    cluster.each_replica_reads("orders").await.equals(&all);
+}
