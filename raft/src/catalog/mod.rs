@@ -23,9 +23,7 @@ mod placement;
 mod state;
 
 pub(crate) use apply::founding_nodes;
-pub use commands::{
-    allocate_producers, alter_log, create_log, delete_log, encode, found, register, replace_replica,
-};
+pub use commands::{allocate_producers, alter_log, create_log, delete_log, encode, found, register, replace_replica};
 pub use state::{Catalog, CatalogLog, CatalogNode, Place};
 
 use crate::machine::Floor;
