@@ -109,7 +109,7 @@ impl v1::Error {
             "log {name:?} exists with another configuration: replicas {}, max_batch_bytes {}",
             config.replicas, config.max_batch_bytes
         );
-        Self::new(message, Kind::LogExists(v1::LogExists { name: name.to_owned(), config: Some(config) }))
+        Self::new(message, Kind::LogExists(Box::new(v1::LogExists { name: name.to_owned(), config: Some(config) })))
     }
 
     /// A field is not acceptable.

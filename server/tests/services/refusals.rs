@@ -58,7 +58,7 @@ async fn a_log_is_created_once_and_never_with_another_configuration() {
     let other = v1::LogConfig { max_batch_bytes: 8192, ..config };
     let status = node.create(LOG, other).await.expect_err("has another configuration");
     let exists = v1::LogExists { name: LOG.to_owned(), config: Some(config) };
-    assert_eq!(kind(&status), Kind::LogExists(exists));
+    assert_eq!(kind(&status), Kind::LogExists(Box::new(exists)));
 }
 
 #[tokio::test]
