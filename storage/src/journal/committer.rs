@@ -27,6 +27,9 @@ pub(super) enum Event {
     Staged { length: u64, forces: bool },
     /// Nothing has happened for a while: the last commit wants its mark.
     MarkWanted,
+    /// The open segment is to be sealed before it is full, if another one is
+    /// prepared: what it holds lets others go.
+    SealWanted,
     /// A prepared segment of this length is there.
     SpareReady { segment: u64, bytes: u64 },
     /// No segment can be prepared.
@@ -104,6 +107,7 @@ pub(super) struct Committer {
     mark: Position,
     unmarked: bool,
     mark_wanted: bool,
+    seal_wanted: bool,
     closing: bool,
     waiting: VecDeque<Waiting>,
     /// How many of those waiting force a commit.
@@ -128,6 +132,7 @@ impl Committer {
             mark: resume.mark,
             unmarked: resume.unmarked,
             mark_wanted: false,
+            seal_wanted: false,
             closing: false,
             waiting: VecDeque::new(),
             forcing: 0,
@@ -148,6 +153,7 @@ impl Committer {
                 self.forcing += usize::from(forces);
             }
             Event::MarkWanted => self.mark_wanted = true,
+            Event::SealWanted => self.seal_wanted = true,
             Event::SpareReady { segment, bytes } => {
                 let newest = self.spares.back().map_or(self.place.segment, |(newest, _)| *newest);
                 assert!(newest < segment, "segments are used in order: {segment} came after {newest}");
@@ -258,7 +264,8 @@ impl Committer {
         }
         let leftovers = self.closing && !self.waiting.is_empty();
         let marks = self.unmarked && (self.mark_wanted || self.closing);
-        if self.forcing == 0 && !marks && !leftovers {
+        let seals = std::mem::take(&mut self.seal_wanted) && !self.spares.is_empty() && self.place.byte > FIRST_COMMIT;
+        if self.forcing == 0 && !marks && !leftovers && !seals {
             self.mark_wanted = false;
             if self.closing {
                 self.phase = Phase::Closed;
@@ -266,7 +273,7 @@ impl Committer {
             }
             return;
         }
-        if !self.fits() {
+        if seals || !self.fits() {
             let Some((segment, bytes)) = self.spares.pop_front() else { return };
             let Position { segment: full, byte: end } = self.place;
             commands.push_back(Command::Seal { segment: full, end, sequence: self.sequence - 1 });
@@ -423,5 +430,20 @@ mod tests {
         step(&mut committer, staged(SECTOR));
         let stopped = step(&mut committer, Event::NoSpare { reason: "full".into() });
         assert!(matches!(&stopped[..], [Command::Stop { reason }] if reason.contains("full")));
+    }
+
+    #[test]
+    fn a_segment_is_sealed_before_it_is_full_if_another_one_is_there() {
+        let mut committer = committer();
+        assert_eq!(step(&mut committer, Event::SealWanted), [], "nothing was written to it");
+        step(&mut committer, Event::Staged { length: 100, forces: true });
+        assert_eq!(step(&mut committer, Event::SealWanted), [], "a commit is on its way");
+        step(&mut committer, Event::Synced);
+        assert_eq!(step(&mut committer, Event::SealWanted), [], "there is no other one");
+        step(&mut committer, Event::SpareReady { segment: 2, bytes: SEGMENT });
+        let end = committer.place.byte;
+        let sealed = Command::Seal { segment: 1, end, sequence: 1 };
+        assert_eq!(step(&mut committer, Event::SealWanted), [sealed, commit(2, 1, 2, (1, 2), 0)]);
+        assert_eq!(step(&mut committer, Event::Synced), [Command::Complete { wants_mark: false }]);
     }
 }

@@ -69,6 +69,8 @@ impl Shared {
         state.segments.remove(&old.id);
         state.counters.recycled_segments += 1;
         let spares = state.committer.spares();
+        // Room that others need is not kept for later.
+        let recycled = if state.low_space.is_some() { 0 } else { self.config.recycled_segments };
         drop(state);
         self.files.forget(old.id);
         // Should these rows stay, the next segment takes them along.
@@ -76,7 +78,7 @@ impl Shared {
             tracing::warn!(%error, segment = old.id, "cannot forget a journal segment's rows");
         }
         drop(background);
-        let kept = self.config.spare_segments + self.config.recycled_segments;
+        let kept = self.config.spare_segments + recycled;
         if spares < kept && old.bytes == self.config.segment_bytes {
             let file = self.reuse(old)?;
             point!("segment-recycled");

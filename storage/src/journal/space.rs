@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use quipu_protocol::point;
 
+use super::committer::Event;
 use super::driver::Shared;
 
 /// The file system has too little room.
@@ -27,7 +28,16 @@ impl Shared {
     pub(super) fn check_space(self: &Arc<Self>) -> io::Result<()> {
         let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
         let low = (free < bound).then_some(LowSpace { free, bound });
-        let before = std::mem::replace(&mut self.lock().low_space, low);
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.low_space, low);
+        // What was trimmed frees nothing before the segment that says so is
+        // sealed, and nothing is appended any more that would fill it.
+        let settled = state.committer.staged_bytes() == 0;
+        if low.is_some() && settled && std::mem::take(&mut state.purged) {
+            state.step(Event::SealWanted);
+        }
+        drop(state);
+        self.drive();
         match (before, low) {
             (None, Some(_)) => {
                 point!("space-low");

@@ -88,6 +88,8 @@ pub(super) struct State {
     /// Why the last attempt to prepare a segment failed.
     pub(super) no_space: Option<Arc<str>>,
     pub(super) low_space: Option<LowSpace>,
+    /// Whether the open segment holds a purge: sealed, it lets others go.
+    pub(super) purged: bool,
     closing: bool,
     pub(super) closers: Vec<Done>,
     pub(super) counters: Counters,
@@ -127,6 +129,7 @@ impl State {
             awaits_reads: false,
             no_space: None,
             low_space: None,
+            purged: false,
             closing: false,
             closers: Vec::new(),
             counters: Counters::default(),
@@ -231,6 +234,7 @@ impl State {
 
     pub(super) fn purge(&mut self, key: ReplicaKey, through: EntryId, done: Done) -> Result<(), Refused> {
         self.stage(key, Frame::Purge(through), done)?;
+        self.purged = true;
         let replica = self.replicas.entry(key).or_default();
         if replica.purged.is_none_or(|purged| purged.index < through.index) {
             replica.purged = Some(through);

@@ -16,5 +16,6 @@ mod network;
 mod power;
 mod refusals;
 mod shutdown;
+mod space;
 mod trimming;
 mod up;

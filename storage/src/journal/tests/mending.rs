@@ -379,3 +379,29 @@ fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
     assert_eq!(journal.0.low_space(), None);
     journal.append(key(1), vec![entry(1, last.next().get(), 3000)]).wait().unwrap();
 }
+
+#[test]
+fn what_is_trimmed_below_the_low_space_mark_gives_its_room_back_though_nothing_is_appended() {
+    let memory = Memory::new(1);
+    let config = crate::journal::JournalConfig { low_space_bytes: 300_000, ..tiny(SEGMENT_BYTES) };
+    let (journal, _) = memory.open(config);
+    // Some segments, sealed, and a little in the open one.
+    for index in 0..100 {
+        journal.append(key(1), vec![entry(1, index, 3000)]).wait().unwrap();
+    }
+    let filled = memory.disk.size();
+    assert!(filled > 3 * SEGMENT_BYTES, "{filled} bytes are too few to tell");
+    memory.disk.limit_bytes(Some(filled + 150_000));
+    journal.0.check_space().unwrap();
+    assert_ne!(journal.0.low_space(), None);
+    assert_eq!(memory.disk.size(), filled, "nothing was trimmed");
+
+    journal.purge(key(1), id(1, 99)).wait().unwrap();
+    assert_eq!(memory.disk.size(), filled, "what says so is in the open segment");
+    journal.0.check_space().unwrap();
+    let freed = filled - memory.disk.size();
+    assert!(freed > 2 * SEGMENT_BYTES, "{freed} bytes of {filled} came back");
+    journal.0.check_space().unwrap();
+    assert_eq!(journal.0.low_space(), None);
+    journal.append(key(1), vec![entry(1, 100, 3000)]).wait().unwrap();
+}
