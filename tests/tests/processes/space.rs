@@ -28,7 +28,7 @@ async fn a_nearly_full_disk_refuses_appends_serves_reads_and_goes_on_by_itself_o
     cluster.quipu(["log", "create", "orders", "--replicas", "1"]).succeeds().await;
     let mut portions = 0;
     let refused = loop {
-        let append = cluster.quipu(["append", "orders", "--timeout", "3s"]).input(portion(portions)).run().await;
+        let append = cluster.quipu(["append", "orders", "--timeout", "3"]).input(portion(portions)).run().await;
         if append.code() != Some(0) {
             break append;
         }
@@ -44,7 +44,7 @@ async fn a_nearly_full_disk_refuses_appends_serves_reads_and_goes_on_by_itself_o
     let end = cluster.describe("orders").await.range.end();
     cluster.quipu(["log", "trim", "orders", "--to", &end.to_string()]).succeeds().await;
     eventually("an append is taken again", async || {
-        let append = cluster.quipu(["append", "orders", "--timeout", "3s"]).input("again\n").run().await;
+        let append = cluster.quipu(["append", "orders", "--timeout", "3"]).input("again\n").run().await;
         if append.code() == Some(0) { Ok(()) } else { Err(append.to_string()) }
     })
     .await;
