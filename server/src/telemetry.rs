@@ -34,10 +34,13 @@ pub struct LogFilter {
     inner: Arc<Inner>,
 }
 
+/// Puts a filter in the place of the one that holds.
+type Replace = Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>;
+
 struct Inner {
     /// As it was given last.
     current: Mutex<String>,
-    replace: Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>,
+    replace: Replace,
 }
 
 impl LogFilter {
@@ -72,17 +75,16 @@ pub fn start(filter: &str) -> Result<LogFilter, TelemetryError> {
     let directives = parse(filter)?;
     let writer = std::io::stderr;
     let lines = tracing_subscriber::fmt().with_env_filter(directives).with_writer(writer);
-    let (started, replace): (_, Box<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>) =
-        if writer().is_terminal() {
-            let lines = lines.with_target(false).with_filter_reloading();
-            let handle = lines.reload_handle();
-            (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
-        } else {
-            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            let lines = lines.with_filter_reloading();
-            let handle = lines.reload_handle();
-            (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
-        };
+    let (started, replace): (_, Replace) = if writer().is_terminal() {
+        let lines = lines.with_target(false).with_filter_reloading();
+        let handle = lines.reload_handle();
+        (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
+    } else {
+        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let lines = lines.with_filter_reloading();
+        let handle = lines.reload_handle();
+        (lines.finish().try_init(), Box::new(move |filter| handle.reload(filter)))
+    };
     started.map_err(|error| refused(filter, error.to_string()))?;
     log_panics();
     Ok(LogFilter { inner: Arc::new(Inner { current: Mutex::new(filter.to_owned()), replace }) })
