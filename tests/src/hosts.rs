@@ -168,9 +168,16 @@ fn names_of_the_dead() -> Vec<String> {
 
 /// Removes the hosts of this name, if there are any.
 fn remove(name: &str) {
+    // A namespace takes its end of a link with it, but in its own time.
+    let ends = format!("{name}.");
+    let listed = ip(&["-o", "link", "show", "type", "veth"]);
+    for end in listed.lines().filter_map(|line| line.split(": ").nth(1)?.split('@').next()) {
+        if end.starts_with(&ends) {
+            ip(&["link", "del", end]);
+        }
+    }
     let prefix = format!("{name}-");
     let listed = ip(&["netns", "list"]);
-    // A namespace takes its end of the link with it, and so the other one.
     for space in listed.lines().filter_map(|line| line.split_whitespace().next()) {
         if space.starts_with(&prefix) {
             ip(&["netns", "del", space]);

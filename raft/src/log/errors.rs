@@ -25,7 +25,9 @@ pub enum AppendError {
     },
     /// This replica, which leads, is on a disk that is nearly full. Nothing was
     /// changed, and trims go on.
-    #[error("the disk is nearly full: {free} bytes are free, low_space_bytes is {bound}")]
+    #[error(
+        "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
+    )]
     NoSpace {
         /// Bytes that are left.
         free: u64,

@@ -279,6 +279,10 @@ pub(super) async fn propose(
                 if batches.is_empty() {
                     continue;
                 }
+                if let Some(low) = journal.low_space() {
+                    refuse(answers, &AppendError::NoSpace { free: low.free, bound: low.bound });
+                    continue;
+                }
                 if journal.staged_bytes() >= options.staged_bytes {
                     let limit = options.staged_bytes;
                     refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });

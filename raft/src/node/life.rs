@@ -33,7 +33,7 @@ impl Inner {
     pub(super) fn begin(self: &Arc<Self>) {
         self.watch_journal();
         self.spawn("leaders", Arc::clone(self).tell_leaders());
-        self.spawn("space", scrub::mind_space(self.journal.clone(), Arc::clone(&self.environment.clock)));
+        self.spawn("space", scrub::mind_space(Arc::downgrade(self)));
         self.spawn("scrub", scrub::run(self.journal.clone(), Arc::clone(&self.environment.clock), &self.config));
         let node = Arc::clone(self);
         self.spawn("node", async move {

@@ -1,7 +1,7 @@
 //! Reading what is stored so that rot is found before somebody needs it, and
 //! looking how much room is left.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quipu_protocol::environment::Clock;
@@ -9,6 +9,7 @@ use quipu_storage::journal::{Journal, Scrubbed};
 use tokio::sync::oneshot;
 
 use super::NodeConfig;
+use super::inner::{Inner, LogHere, LogState};
 
 /// About so many portions are read a second.
 const PORTIONS_PER_SECOND: u64 = 4;
@@ -64,12 +65,38 @@ async fn pass(journal: &Journal, clock: &dyn Clock, rate: u64) {
     }
 }
 
-/// Keeps the journal's view of the room that is left up to date.
-pub(super) async fn mind_space(journal: Journal, clock: Arc<dyn Clock>) {
+/// Keeps the journal's view of the room that is left up to date, and starts the
+/// replicas again that stopped for want of it.
+pub(super) async fn mind_space(node: Weak<Inner>) {
+    let mut was_low = false;
     loop {
-        if let Err(error) = journal.check_space() {
+        let Some(node) = node.upgrade() else { return };
+        if let Err(error) = node.journal.check_space() {
             tracing::warn!(%error, "the file system does not tell how much room is left");
         }
+        let is_low = node.journal.low_space().is_some();
+        if was_low && !is_low {
+            node.start_failed_again();
+        }
+        was_low = is_low;
+        let clock = Arc::clone(&node.environment.clock);
+        drop(node);
         clock.sleep(SPACE_CHECK).await;
+    }
+}
+
+impl Inner {
+    /// Lets the replicas be started again that could not be, or stopped by
+    /// themselves, with whole entries.
+    fn start_failed_again(&self) {
+        let failed = |here: &LogHere| matches!(here.state, LogState::Failed { damaged: false, .. });
+        let forgotten = self.logs.send_if_modified(|logs| {
+            let before = logs.len();
+            logs.retain(|_, here| !failed(here));
+            logs.len() < before
+        });
+        if forgotten {
+            self.nudge.notify_one();
+        }
     }
 }

@@ -140,7 +140,7 @@ impl v1::Error {
     /// to be.
     pub fn no_space(node: NodeId, free: u64, bound: u64) -> Self {
         let message = format!(
-            "the disk of node {node} is nearly full: {free} bytes are free, and storage.low_space_bytes is {bound}"
+            "the disk of node {node} is nearly full: {free} bytes are free, and {bound} have to be (storage.low_space_bytes and a file of the journal)"
         );
         Self::new(message, Kind::NoSpace(v1::NoSpace { node: node.get(), free, bound }))
     }

@@ -19,20 +19,21 @@ use super::driver::Shared;
 pub struct LowSpace {
     /// Bytes that are left.
     pub free: u64,
-    /// How many have to be: [`JournalConfig::low_space_bytes`](super::JournalConfig::low_space_bytes).
+    /// How many have to be: [`JournalConfig::low_space_bytes`](super::JournalConfig::low_space_bytes)
+    /// and another segment, so that it is known before none can be prepared.
     pub bound: u64,
 }
 
 impl Shared {
     /// See [`Journal::check_space`](super::Journal::check_space).
     pub(super) fn check_space(self: &Arc<Self>) -> io::Result<()> {
-        let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
+        let (free, bound) = (self.disk.free_bytes()?, self.space_bound());
         let low = (free < bound).then_some(LowSpace { free, bound });
         let mut state = self.lock();
         let before = std::mem::replace(&mut state.low_space, low);
         // What was trimmed frees nothing before the segment that says so is
         // sealed, and nothing is appended any more that would fill it.
-        let settled = state.committer.staged_bytes() == 0;
+        let settled = state.committer.staged_bytes() == 0 && state.committer.spares() > 0;
         if low.is_some() && settled && std::mem::take(&mut state.purged) {
             state.step(Event::SealWanted);
         }
@@ -56,14 +57,20 @@ impl Shared {
         Ok(())
     }
 
+    /// How many bytes have to be free for a segment to be prepared.
+    fn space_bound(&self) -> u64 {
+        self.config.low_space_bytes.saturating_add(self.config.segment_bytes)
+    }
+
     /// Whether a segment may be prepared.
     pub(super) fn check_room_for_segment(&self) -> io::Result<()> {
-        let (free, bound) = (self.disk.free_bytes()?, self.config.low_space_bytes);
-        let needed = self.config.segment_bytes.saturating_add(bound);
-        if free >= needed {
+        let (free, bound) = (self.disk.free_bytes()?, self.space_bound());
+        if free >= bound {
             return Ok(());
         }
-        let reason = format!("{free} bytes are free, and a segment takes {needed} with low_space_bytes");
+        // Whoever appends what can wait has to know before the next look.
+        self.lock().low_space.get_or_insert(LowSpace { free, bound });
+        let reason = format!("{free} bytes are free, and a segment takes {bound} with low_space_bytes");
         Err(io::Error::new(io::ErrorKind::StorageFull, reason))
     }
 }

@@ -107,9 +107,9 @@ fn closing_fails_what_waits_and_finishes_what_runs() {
     disk.submit(Lane::Background, task, Box::new(move |result| first.send(("ran", result)).unwrap()));
     starting.recv().unwrap();
     let waits = Box::new(move |result: io::Result<Outcome>| {
+        sender.send(("waited", result)).unwrap();
         // Only now may the one before it end: it is still running.
         release.send(()).unwrap();
-        sender.send(("waited", result)).unwrap();
     });
     disk.submit(Lane::Background, Operation::Task(Box::new(|| panic!("the disk is closed"))), waits);
     drop(disk);

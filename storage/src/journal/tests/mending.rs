@@ -366,10 +366,10 @@ fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
     journal.0.check_space().unwrap();
     assert_eq!(journal.0.low_space(), None);
     let used = memory.disk.size();
-    memory.disk.limit_bytes(Some(memory.disk.size() + 299_999));
+    memory.disk.limit_bytes(Some(memory.disk.size() + 300_000 + SEGMENT_BYTES - 1));
     journal.0.check_space().unwrap();
     let low = journal.0.low_space().unwrap();
-    assert_eq!((low.free, low.bound), (299_999, 300_000));
+    assert_eq!((low.free, low.bound), (300_000 + SEGMENT_BYTES - 1, 300_000 + SEGMENT_BYTES));
     let refused = (0..100).find_map(|index| journal.append(key(1), vec![entry(1, index, 3000)]).wait().err());
     assert!(matches!(refused, Some(JournalError::NoSpace { .. })), "{refused:?}");
     assert!(memory.disk.size() <= used + 2 * SEGMENT_BYTES, "it left the room alone");
@@ -391,7 +391,7 @@ fn what_is_trimmed_below_the_low_space_mark_gives_its_room_back_though_nothing_i
     }
     let filled = memory.disk.size();
     assert!(filled > 3 * SEGMENT_BYTES, "{filled} bytes are too few to tell");
-    memory.disk.limit_bytes(Some(filled + 150_000));
+    memory.disk.limit_bytes(Some(filled + 250_000));
     journal.0.check_space().unwrap();
     assert_ne!(journal.0.low_space(), None);
     assert_eq!(memory.disk.size(), filled, "nothing was trimmed");
