@@ -45,6 +45,11 @@ impl Membership {
         self.voters.len() > 1
     }
 
+    /// Whether `replica` votes, in both sets where there are two.
+    pub fn is_settled_voter(&self, replica: ReplicaId) -> bool {
+        !self.voters.is_empty() && self.voters.iter().all(|set| set.contains(&replica))
+    }
+
     /// Whether `replica` votes, in either set.
     pub fn is_voter(&self, replica: ReplicaId) -> bool {
         self.voters.iter().any(|set| set.contains(&replica))
@@ -89,7 +94,9 @@ impl GroupStatus {
         Self {
             role: match metrics.state {
                 ServerState::Leader => Role::Leader,
-                _ if membership.is_voter(ReplicaId::new(metrics.id)) => Role::Follower,
+                // One that votes in only one of two sets does not yet stand in for
+                // another: whoever looks whether a disk can be spared has to know.
+                _ if membership.is_settled_voter(ReplicaId::new(metrics.id)) => Role::Follower,
                 _ => Role::Learner,
             },
             term: Term::new(metrics.current_term),
