@@ -12,7 +12,9 @@
 //! two steps the run looks at all nodes, ends and begins faults, and starts
 //! what an operator would start.
 
+mod ends;
 mod judge;
+mod looks;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +22,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quipu_raft::Role;
 use tokio::sync::watch;
 
-use crate::checkers::always::{Always, Dropped, Look, tasks_end};
-use crate::cluster::{Cluster, Process, node_of};
-use crate::event::{self, Phase, Stop, What};
+use crate::checkers::always::Always;
+use crate::cluster::Cluster;
+use crate::event::{Phase, Stop, What};
 use crate::faults::{Active, Custody};
 use crate::history::{Copies, History, Operation};
 use crate::points;
@@ -33,6 +34,7 @@ use crate::recorder::{Record, Recorder};
 use crate::scenario::{FaultPlan, Scenario};
 use crate::violation::Violation;
 use crate::workloads::{self, Shared, Stage};
+pub(crate) use ends::Armed;
 use judge::{Judge, Question, Verdict};
 
 /// Founding, without any fault, takes no longer than this.
@@ -54,8 +56,6 @@ const CALM_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Whether what is committed is durable is looked at so often.
 const DURABLE_EVERY: Duration = Duration::from_millis(25);
-/// A node that ended by itself is started again after up to this time.
-const RESTART_WITHIN_MS: u64 = 1_500;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -70,22 +70,6 @@ pub struct Finished {
     pub simulated: Duration,
     /// The most tasks that a node had at a time.
     pub most_tasks: usize,
-}
-
-/// A process to be ended when it reaches a point, or a while after.
-#[derive(Clone, Debug)]
-pub(crate) struct Armed {
-    pub(crate) node: u64,
-    pub(crate) point: String,
-    /// So many times it is passed before.
-    pub(crate) skip: u64,
-    /// It is ended so long after: what it did at the point has had consequences
-    /// elsewhere, and may not be on its own disk yet.
-    pub(crate) after: Duration,
-    /// When the point was reached.
-    pub(crate) reached: Option<Duration>,
-    pub(crate) how: Stop,
-    pub(crate) draw: u64,
 }
 
 /// A run under way.
@@ -178,32 +162,6 @@ impl<'a> Run<'a> {
         };
         run.listen();
         run
-    }
-
-    /// Hears of points: they are marks, and where processes crash.
-    fn listen(&self) {
-        let nodes = self.cluster.nodes.clone();
-        let hosts = self.cluster.links.hosts();
-        let (armed, crashed, recorder) = (Rc::clone(&self.armed), Rc::clone(&self.crashed), self.recorder.clone());
-        points::listen(move |host, point| {
-            let now = crate::environment::clock::now();
-            recorder.mark(now, point);
-            let Some(node) = node_of(host).and_then(|number| nodes.get(&number)) else { return };
-            let mut armed = armed.borrow_mut();
-            let waits = |it: &Armed| it.node == node.number && it.point == point && it.reached.is_none();
-            let Some(position) = armed.iter().position(waits).filter(|_| node.is_up()) else { return };
-            if armed[position].skip > 0 {
-                armed[position].skip -= 1;
-                return;
-            }
-            if !armed[position].after.is_zero() {
-                armed[position].reached = Some(now);
-                return;
-            }
-            let strikes = armed.remove(position);
-            crate::faults::crash_here(node, &strikes, &hosts);
-            crashed.borrow_mut().push((node.number, strikes.how));
-        });
     }
 
     fn all(&mut self) {
@@ -353,34 +311,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn leftover_tasks(&self) -> Option<Violation> {
-        let peers = self.cluster.nodes.len() as u64 - 1;
-        self.cluster
-            .nodes
-            .values()
-            .find_map(|node| tasks_end(node.number, node.tasks(peers), &node.server()?.node().replicas()))
-    }
-
-    /// Where two replicas have applied the same, their states are the same.
-    fn settled(&mut self) {
-        let mut states = BTreeMap::new();
-        for node in self.cluster.nodes.values() {
-            let Some(server) = node.server() else { continue };
-            for (group, applied, image) in server.node().states() {
-                states.entry((group, applied)).or_insert_with(Vec::new).push((node.number, image));
-            }
-        }
-        for ((group, applied), images) in states {
-            let (first, image) = &images[0];
-            for (node, other) in &images[1..] {
-                if other != image {
-                    let details = format!("group {group} as of {applied}: nodes {first} and {node} differ");
-                    self.violated("equal-states", details);
-                }
-            }
-        }
-    }
-
     /// Lets every host run for a tick, and looks at what became of them.
     fn step(&mut self) {
         if let Err(error) = self.cluster.sim.step() {
@@ -425,169 +355,6 @@ impl<'a> Run<'a> {
         self.verdicts.take()
     }
 
-    /// Ends a node's process, after a last look at what it has.
-    pub(crate) fn stop_node(&mut self, node: u64, how: Stop) {
-        self.look();
-        self.cluster.stop(node, how);
-        self.give_up_spoiled_tail(node);
-    }
-
-    fn take_crashed_down(&mut self) {
-        let crashed = std::mem::take(&mut *self.crashed.borrow_mut());
-        for (node, how) in crashed {
-            self.always.ended_unseen(node);
-            self.cluster.take_down(node, how);
-            self.give_up_spoiled_tail(node);
-        }
-    }
-
-    /// Ends the processes that reached their points long enough ago.
-    fn strike_late(&mut self) {
-        let now = self.now();
-        let is_due = |armed: &mut Armed| armed.reached.is_some_and(|reached| reached + armed.after <= now);
-        let due: Vec<Armed> = self.armed.borrow_mut().extract_if(.., is_due).collect();
-        for armed in due {
-            if self.cluster.nodes[&armed.node].is_up() {
-                self.stop_node(armed.node, armed.how);
-            }
-        }
-    }
-
-    /// Takes down the nodes that ended by themselves.
-    pub(crate) fn sweep_ended(&mut self) {
-        for number in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
-            let Process::Ended { how, why } = self.cluster.nodes[&number].process() else { continue };
-            tracing::debug!(node = number, ?how, why, "a node has ended");
-            self.always.ended_unseen(number);
-            self.cluster.stop(number, how);
-            self.give_up_spoiled_tail(number);
-            let wait = Duration::from_millis(200 + self.cluster.draw() % RESTART_WITHIN_MS);
-            self.restarts.insert(number, self.now() + wait);
-        }
-    }
-
-    fn start_again(&mut self) {
-        let now = self.now();
-        let due: Vec<u64> = self.restarts.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
-        for node in due {
-            self.restarts.remove(&node);
-            self.start_if_down(node);
-        }
-    }
-
-    /// Looks at all nodes.
-    fn look(&mut self) {
-        let now = self.now();
-        let peers = self.cluster.nodes.len() as u64 - 1;
-        for node in self.cluster.nodes.values() {
-            let Some(server) = node.server() else { continue };
-            let raft = server.node();
-            let look = Look {
-                node: node.number,
-                boot: node.boots(),
-                in_doubt: self.custody.node() == Some(node.number),
-                replicas: raft.replicas(),
-                failed: raft.failed_replicas(),
-                footprint: server.footprint(),
-                tasks: node.tasks(peers),
-                recoveries: &|key| raft.recoveries(key),
-                entries: &|key, index| raft.journal().entry_id(key, index),
-                dropped: &|key| {
-                    let state = raft.journal().replica(key);
-                    state.map(|state| Dropped { purged: state.purged, image: state.image }).unwrap_or_default()
-                },
-            };
-            let (violations, changes) = self.always.observe(&look);
-            for violation in violations {
-                self.recorder.violated(now, violation, Some(node.number));
-            }
-            for change in changes {
-                self.recorder.event(
-                    now,
-                    What::Role {
-                        node: node.number,
-                        group: change.group.get(),
-                        replica: change.replica.get(),
-                        role: role(change.role),
-                        term: change.term.get(),
-                    },
-                );
-            }
-        }
-        if let Custody::Resyncing { node, boot, targets } = &self.custody
-            && self.always.is_resynced(*node, *boot, targets)
-        {
-            self.recorder.mark(now, "a-replaced-disk-was-resynced");
-            self.custody = Custody::Good;
-        }
-    }
-
-    /// The nodes that lead a group.
-    pub(crate) fn leaders(&self) -> Vec<u64> {
-        let mut leaders = BTreeSet::new();
-        for (_, replicas) in self.always.groups() {
-            let leads = |it: &&crate::checkers::always::Replica| it.status.role == Role::Leader;
-            leaders.extend(replicas.values().filter(leads).map(|it| it.node));
-        }
-        leaders.into_iter().filter(|node| self.cluster.nodes[node].is_up()).collect()
-    }
-
-    /// Whether every replica of every group runs, votes and has everything.
-    pub(crate) fn is_whole(&mut self) -> bool {
-        self.missing().is_none()
-    }
-
-    fn what_is_missing(&mut self) -> String {
-        self.missing().unwrap_or_else(|| "nothing any more".to_owned())
-    }
-
-    /// The first thing that is missing for every replica to have everything.
-    fn missing(&self) -> Option<String> {
-        let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for node in self.cluster.nodes.values() {
-            let Some(server) = node.server().filter(|_| node.serves()) else {
-                return Some(format!("node {} does not serve: {:?}", node.number, node.process()));
-            };
-            if let Some(failed) = server.node().failed_replicas().first() {
-                return Some(format!("node {}: {failed:?}", node.number));
-            }
-            for (group, replica, status) in server.node().replicas() {
-                groups.entry(group).or_default().push((replica, status));
-            }
-        }
-        for (group, replicas) in &groups {
-            let leader = replicas.iter().filter(|(_, status)| status.role == Role::Leader);
-            let Some((_, leader)) = leader.max_by_key(|(_, status)| status.term) else {
-                return Some(format!("group {group} has no leader"));
-            };
-            if leader.membership.is_joint() || !leader.membership_committed {
-                return Some(format!("group {group} changes its membership"));
-            }
-            for replica in leader.membership.replicas.keys() {
-                let Some((_, status)) = replicas.iter().find(|(id, _)| id == replica) else {
-                    return Some(format!("group {group}: replica {replica} does not run"));
-                };
-                let behind = status.durable < leader.last || status.applied < leader.last;
-                if behind || leader.committed < leader.last {
-                    let (durable, applied, last) = (status.durable, status.applied, leader.last);
-                    return Some(format!(
-                        "group {group}: replica {replica} has fsynced {durable:?}, applied {applied:?} of {last:?}"
-                    ));
-                }
-            }
-            // A replica that was replaced is not a member, and goes.
-            if let Some((gone, _)) = replicas.iter().find(|(id, _)| !leader.membership.replicas.contains_key(id)) {
-                return Some(format!("group {group}: replica {gone} is no member (yet)"));
-            }
-            let everybody_votes =
-                group.get() == 0 || leader.membership.replicas.keys().all(|id| leader.membership.is_voter(*id));
-            if !everybody_votes {
-                return Some(format!("group {group} has learners"));
-            }
-        }
-        None
-    }
-
     /// Whether a fault of this kind is under way.
     pub(crate) fn is_active(&self, kind: crate::faults::Kind) -> bool {
         self.active.iter().any(|fault| fault.kind == kind)
@@ -617,13 +384,5 @@ impl<'a> Run<'a> {
         let operations = history.snapshot();
         drop(self);
         Finished { record, operations, groups, simulated, most_tasks }
-    }
-}
-
-fn role(role: Role) -> event::Role {
-    match role {
-        Role::Leader => event::Role::Leader,
-        Role::Follower => event::Role::Follower,
-        Role::Learner => event::Role::Learner,
     }
 }

@@ -41,4 +41,4 @@ pub use http::http_get;
 pub use node::Node;
 pub use ports::Ports;
 pub use shim::Stall;
-pub use waiting::{PATIENCE, eventually};
+pub use waiting::{PATIENCE, eventually, not_tested};

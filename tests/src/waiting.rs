@@ -1,4 +1,5 @@
-//! Waiting for a state of other processes, which tell nobody when they reach it.
+//! Waiting for a state of other processes, which tell nobody when they reach it,
+//! and saying so where there is nothing to wait for.
 
 use std::time::Duration;
 
@@ -29,4 +30,11 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, 
         Ok(seen) => seen,
         Err(_) => panic!("{what} did not come to pass within {PATIENCE:?}: {last}"),
     }
+}
+
+/// Tells a person that a test did not test, and why: where the machine does not
+/// allow what it takes.
+#[expect(clippy::print_stderr, reason = "a person should know")]
+pub fn not_tested(why: &str) {
+    eprintln!("{why}: nothing was tested");
 }

@@ -1,7 +1,7 @@
 //! `quipu log-level`: what nodes log, while they run.
 
 use clap::Args;
-use quipu_sdk::{Client, LogFilterChange, NodeId, RequestError};
+use quipu_sdk::{Client, LogFilterChange, NodeId, NodeState};
 use quipu_server::output::{self, Table};
 use serde::Serialize;
 
@@ -39,7 +39,9 @@ struct Changed {
 
 pub(crate) async fn run(arguments: &LogLevelArguments, client: &Client) -> Result<(), Failure> {
     // Also tells the client where the nodes are.
-    let nodes: Vec<NodeId> = client.status().await?.nodes.iter().map(|node| node.id).collect();
+    let status = client.status().await?;
+    let nodes: Vec<NodeId> = status.nodes.iter().map(|node| node.id).collect();
+    let down = |asked: NodeId| status.nodes.iter().any(|it| it.id == asked && it.state == NodeState::Down);
     let chosen = arguments.node.map(NodeId::new);
     if let Some(node) = chosen.filter(|node| !nodes.contains(node)) {
         let known: Vec<String> = nodes.iter().map(ToString::to_string).collect();
@@ -47,15 +49,21 @@ pub(crate) async fn run(arguments: &LogLevelArguments, client: &Client) -> Resul
     }
     let asked: Vec<NodeId> = nodes.into_iter().filter(|node| chosen.is_none_or(|chosen| chosen == *node)).collect();
     let filter = arguments.filter.as_deref();
-    let answers = asked.iter().map(|node| async { (*node, client.log_filter(*node, filter).await) });
-    let answers: Vec<(NodeId, Result<LogFilterChange, RequestError>)> = futures_util::future::join_all(answers).await;
+    // Nobody waits for a node that is known to be down.
+    let answers = asked.iter().map(|node| async {
+        match down(*node) {
+            true => (*node, Err(Failure::Refused("it is down".to_owned()))),
+            false => (*node, client.log_filter(*node, filter).await.map_err(Failure::from)),
+        }
+    });
+    let answers: Vec<(NodeId, Result<LogFilterChange, Failure>)> = futures_util::future::join_all(answers).await;
     let mut changed = Vec::new();
     let mut failure = None;
     for (node, answer) in answers {
         match answer {
             Ok(LogFilterChange { before, now }) => changed.push(Changed { node: node.get(), before, now }),
             Err(error) => {
-                let told = Failure::from(error).after(format!("node {node}"));
+                let told = error.after(format!("node {node}"));
                 if let Some(earlier) = failure.replace(told) {
                     complain(Failure::message(&earlier).unwrap_or_default());
                 }

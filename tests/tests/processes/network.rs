@@ -4,20 +4,28 @@
 use std::time::Duration;
 
 use quipu_protocol::NodeId;
-use quipu_tests::{Cluster, Hosts, eventually};
+use quipu_tests::{Appender, Cluster, Hosts, eventually, not_tested};
 
-/// A cluster of three hosts; none where they cannot be made.
-async fn three_hosts() -> Option<Cluster> {
+/// A cluster of three hosts with an appender at work; none where hosts cannot
+/// be made.
+async fn three_hosts() -> Option<(Cluster, Appender)> {
     if !Hosts::can_be_made() {
-        tell("no network namespaces can be made here (that takes root and iproute2): nothing was tested");
+        not_tested("no network namespaces can be made here (that takes root and iproute2)");
         return None;
     }
-    Some(Cluster::of(3).on_hosts().start().await)
+    let cluster = Cluster::of(3).on_hosts().start().await;
+    let appender = cluster.keeps_appending_to("orders").await;
+    appender.has_acknowledged(500).await;
+    Some((cluster, appender))
 }
 
-#[expect(clippy::print_stderr, reason = "a person should know that a test did not test")]
-fn tell(what: &str) {
-    eprintln!("{what}");
+/// All packets pass again: every replica has what was acknowledged, and takes
+/// more.
+async fn all_is_well(cluster: &Cluster, appender: Appender) {
+    cluster.is_whole("orders", 3, &[].into()).await;
+    appender.acknowledges_more(500).await;
+    let ledger = appender.stop().await;
+    cluster.each_replica_reads("orders").await.holds(&ledger);
 }
 
 /// Waits until another node than `before` leads.
@@ -31,87 +39,55 @@ async fn another_leads(cluster: &Cluster, log: &str, before: NodeId) -> NodeId {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_cut_off_from_the_others_is_replaced_and_comes_back() {
-    let Some(cluster) = three_hosts().await else { return };
-    let appender = cluster.keeps_appending_to("orders").await;
-    appender.has_acknowledged(500).await;
-
+    let Some((cluster, appender)) = three_hosts().await else { return };
     let leader = cluster.leader_of("orders").await.id();
     let cut = cluster.hosts().cut_off(leader);
     another_leads(&cluster, "orders", leader).await;
     appender.acknowledges_more(500).await;
     drop(cut);
-
-    cluster.is_whole("orders", 3, &[].into()).await;
-    appender.acknowledges_more(500).await;
-    let ledger = appender.stop().await;
-    cluster.each_replica_reads("orders").await.holds(&ledger);
+    all_is_well(&cluster, appender).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_cut_off_from_the_others_holds_nothing_up_and_catches_up() {
-    let Some(cluster) = three_hosts().await else { return };
-    let appender = cluster.keeps_appending_to("orders").await;
-    appender.has_acknowledged(500).await;
-
+    let Some((cluster, appender)) = three_hosts().await else { return };
     let follower = cluster.follower_of("orders").await.id();
     let cut = cluster.hosts().cut_off(follower);
     appender.acknowledges_more(1_000).await;
     drop(cut);
-
-    cluster.is_whole("orders", 3, &[].into()).await;
-    let ledger = appender.stop().await;
-    cluster.each_replica_reads("orders").await.holds(&ledger);
+    all_is_well(&cluster, appender).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_hears_and_is_not_heard_is_replaced() {
-    let Some(cluster) = three_hosts().await else { return };
-    let appender = cluster.keeps_appending_to("orders").await;
-    appender.has_acknowledged(500).await;
-
+    let Some((cluster, appender)) = three_hosts().await else { return };
     let leader = cluster.leader_of("orders").await.id();
     let cut = cluster.hosts().mute(leader);
     another_leads(&cluster, "orders", leader).await;
     appender.acknowledges_more(500).await;
     drop(cut);
-
-    cluster.is_whole("orders", 3, &[].into()).await;
-    let ledger = appender.stop().await;
-    cluster.each_replica_reads("orders").await.holds(&ledger);
+    all_is_well(&cluster, appender).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_does_not_hear_its_leader_holds_nothing_up() {
-    let Some(cluster) = three_hosts().await else { return };
-    let appender = cluster.keeps_appending_to("orders").await;
-    appender.has_acknowledged(500).await;
-
+    let Some((cluster, appender)) = three_hosts().await else { return };
     let leader = cluster.leader_of("orders").await.id();
     let follower = cluster.follower_of("orders").await.id();
     let cut = cluster.hosts().lose(leader, follower);
     appender.acknowledges_more(1_000).await;
     drop(cut);
-
-    cluster.is_whole("orders", 3, &[].into()).await;
-    appender.acknowledges_more(500).await;
-    let ledger = appender.stop().await;
-    cluster.each_replica_reads("orders").await.holds(&ledger);
+    all_is_well(&cluster, appender).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_link_to_one_follower_holds_nothing_up() {
-    let Some(cluster) = three_hosts().await else { return };
-    let appender = cluster.keeps_appending_to("orders").await;
-    appender.has_acknowledged(500).await;
-
+    let Some((cluster, appender)) = three_hosts().await else { return };
     let follower = cluster.follower_of("orders").await.id();
     let slow = cluster.hosts().slow_down(follower, 64);
     appender.acknowledges_more(1_000).await;
     drop(slow);
-
-    cluster.is_whole("orders", 3, &[].into()).await;
-    let ledger = appender.stop().await;
-    cluster.each_replica_reads("orders").await.holds(&ledger);
+    all_is_well(&cluster, appender).await;
 }
 
 /// The default election timeout ends after a second at most.

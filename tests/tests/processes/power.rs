@@ -1,21 +1,16 @@
 //! All nodes lose power at once: what they had not fsynced is gone.
 
-use quipu_tests::{Cluster, Forgetful};
+use quipu_tests::{Cluster, Forgetful, not_tested};
 
 /// Room for three nodes with segments of 4 MiB.
 const DISK_BYTES: u64 = 1 << 30;
 
 async fn on_a_forgetful_disk(nodes: u16) -> Option<Cluster> {
     if !Forgetful::can_be_mounted() {
-        tell("no file system can be mounted here (that takes root and /dev/fuse): nothing was tested");
+        not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
         return None;
     }
     Some(Cluster::of(nodes).on_forgetful_disk(DISK_BYTES).start().await)
-}
-
-#[expect(clippy::print_stderr, reason = "a person should know that a test did not test")]
-fn tell(what: &str) {
-    eprintln!("{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

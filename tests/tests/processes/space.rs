@@ -1,6 +1,6 @@
 //! A disk that is nearly full.
 
-use quipu_tests::{Cluster, Forgetful};
+use quipu_tests::{Cluster, Forgetful, not_tested};
 
 const DISK_BYTES: u64 = 64 << 20;
 const LOW_SPACE_BYTES: u64 = 20 << 20;
@@ -14,7 +14,7 @@ fn portion(number: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
     if !Forgetful::can_be_mounted() {
-        tell("no file system can be mounted here (that takes root and /dev/fuse): nothing was tested");
+        not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
         return;
     }
     let shape = Cluster::of(1)
@@ -41,9 +41,4 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
     assert!(read.bytes() == portion(0).as_bytes(), "what was acknowledged is read");
     let end = cluster.describe("orders").await.range.end();
     cluster.quipu(["log", "trim", "orders", "--to", &end.to_string()]).succeeds().await;
-}
-
-#[expect(clippy::print_stderr, reason = "a person should know that a test did not test")]
-fn tell(what: &str) {
-    eprintln!("{what}");
 }
