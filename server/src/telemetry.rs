@@ -98,15 +98,17 @@ fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
         let reason = format!("it has {} bytes, and {MAX_FILTER_BYTES} are allowed", filter.len());
         return Err(refused(&format!("{shown}…"), reason));
     }
+    // Blanks around a directive would be taken for a part of it.
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
     // A word alone would be taken for the name of a module, and everything else
     // be silenced.
     let word = |directive: &&str| !directive.contains(['=', '[']);
     let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
-    if let Some(word) = filter.split(',').map(str::trim).filter(word).find(|word| !is_level(word)) {
+    if let Some(word) = directives.iter().copied().filter(word).find(|word| !is_level(word)) {
         let reason = format!("{word:?} is no level: {} are; for a module, module=level", LEVELS.join(", "));
         return Err(refused(filter, reason));
     }
-    let parsed = EnvFilter::builder().with_regex(false).parse(quiet_libraries(filter));
+    let parsed = EnvFilter::builder().with_regex(false).parse(quiet_libraries(&directives.join(",")));
     parsed.map_err(|error| refused(filter, error.to_string()))
 }
 
@@ -155,6 +157,12 @@ mod tests {
         for good in ["info", "WARN", "off", "info,quipu_raft=debug", "error,quipu=trace", "quipu_server[x{y=1}]=debug"]
         {
             assert!(parse(good).is_ok(), "{good}");
+        }
+        // Blanks of any kind are around directives, and no part of them.
+        for blank in [" info", "info ", "info, quipu_raft=debug", "\u{3000}a=debug", "a=debug\u{a0}, \u{2003}warn"] {
+            let parsed = parse(blank).unwrap_or_else(|error| panic!("{blank:?}: {error}")).to_string();
+            assert!(!parsed.contains(char::is_whitespace), "{blank:?} became {parsed:?}");
+            assert!(!parsed.contains("info="), "{blank:?} became {parsed:?}, a module of that name");
         }
         let refusal = |filter: &str| parse(filter).err().unwrap_or_else(|| panic!("{filter} was taken")).to_string();
         assert!(refusal("inf").contains("\"inf\" is no level: off, error, warn"), "{}", refusal("inf"));

@@ -28,3 +28,32 @@ async fn a_leader_on_a_full_disk_refuses_appends_reads_and_trims_on_and_comes_ba
     let range = cluster.append("orders", "taken").await;
     assert!(range.start() >= end, "nothing that was refused landed later");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_stopped_for_want_of_room_is_started_again_when_there_is_some() {
+    let cluster = Cluster::founded(3).await;
+    cluster.create(1, "orders", v1::LogConfig::default()).await;
+    let (leader, _) = cluster.leader("orders").await;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
+    let disk = cluster.image(follower).0;
+    disk.limit_bytes(Some(disk.size()));
+    // More than the segments that it has prepared hold.
+    let value = "x".repeat(200_000);
+    let mut end = Offset::ZERO;
+    while cluster.node(follower).failed_replicas().is_empty() {
+        assert!(end < Offset::new(200), "the follower takes more than it has room for");
+        end = cluster.append("orders", &value).await.end();
+    }
+    let failed = cluster.node(follower).failed_replicas();
+    assert!(failed[0].reason.contains("no space") && !failed[0].damaged, "{failed:?}");
+
+    disk.limit_bytes(None);
+    cluster
+        .eventually("its replica has everything again", async || {
+            let replicas = cluster.replicas("orders").await;
+            let (_, replica) = replicas.into_iter().find(|(node, _)| *node == follower)?;
+            (replica.range().end() == end).then_some(())
+        })
+        .await;
+    assert_eq!(cluster.node(follower).failed_replicas(), []);
+}

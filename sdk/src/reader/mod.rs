@@ -139,6 +139,9 @@ impl Reader {
         self.max_records = remaining;
         self.stream = None;
         self.left_at.get_or_insert(offset);
+        if let Some(opener) = &mut self.opener {
+            opener.starts_at(start);
+        }
         if self.on_trimmed == OnTrimmed::End {
             self.intake = None;
             if let Some(opener) = &mut self.opener {

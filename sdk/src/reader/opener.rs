@@ -24,8 +24,10 @@ pub(super) struct Opener {
     /// Where the end, or a time, was found to be when reading from there began:
     /// it must not move when a stream is lost before its first answer.
     place: Option<Offset>,
-    /// Whether records were yielded, which says whose fault it is when a node
-    /// does not have the next one.
+    /// The furthest start that a replica has named; 0 before.
+    least: Offset,
+    /// Whether records were yielded, or a replica has named the place, which says
+    /// whose fault it is when a node does not have the next one.
     resumed: bool,
 }
 
@@ -45,7 +47,7 @@ impl Opener {
             (None, Consistency::Linearizable) => (Target::Leader(log.clone()), Consistency::Linearizable),
         };
         let pursuit = Pursuit::new(Arc::clone(&cluster), target, Some(cluster.config.retry_timeout));
-        Self { cluster, log, log_id: 0, config, consistency, pursuit, place: None, resumed: false }
+        Self { cluster, log, log_id: 0, config, consistency, pursuit, place: None, least: Offset::ZERO, resumed: false }
     }
 
     /// Opens a stream at `position` (at the configured place while there is
@@ -123,8 +125,9 @@ impl Opener {
         let offsets = client::offsets(&self.cluster, target, &self.log, self.log_id, self.consistency).await;
         let offsets = offsets.map_err(|error| self.error(error, None))?;
         self.is_of(offsets.log_id);
-        let end = offsets.range.end();
-        self.place = Some(end);
+        // What a replica that was ahead has said of the start holds for all.
+        let end = offsets.range.end().max(self.least);
+        self.named_by_the_cluster(end);
         Ok(end)
     }
 
@@ -136,8 +139,21 @@ impl Opener {
         let found = client::offset_at(&self.cluster, target, &self.log, self.log_id, at, self.consistency).await;
         let (log_id, found) = found.map_err(|error| self.error(error, None))?;
         self.is_of(log_id);
-        self.place = Some(found.offset);
+        self.named_by_the_cluster(found.offset);
         Ok(found.offset)
+    }
+
+    /// Reading begins at a place that some replica named: another one that has
+    /// not got there yet is to catch up.
+    fn named_by_the_cluster(&mut self, place: Offset) {
+        self.place = Some(place);
+        self.resumed = true;
+    }
+
+    /// The log starts at `start`, as some replica has said.
+    pub(super) fn starts_at(&mut self, start: Offset) {
+        self.least = self.least.max(start);
+        self.resumed = true;
     }
 
     /// From here on, where there is no position, reading begins at the end as

@@ -1,7 +1,7 @@
 //! `quipu log-level`: what nodes log, while they run.
 
 use clap::Args;
-use quipu_sdk::{Client, LogFilterChange, NodeId, NodeState};
+use quipu_sdk::{Client, LogFilterChange, NodeId, NodeState, RequestError};
 use quipu_server::output::{self, Table};
 use serde::Serialize;
 
@@ -47,23 +47,26 @@ pub(crate) async fn run(arguments: &LogLevelArguments, client: &Client) -> Resul
         let known: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         return Err(Failure::Refused(format!("there is no node {node}; there are {}", known.join(", "))));
     }
-    let asked: Vec<NodeId> = nodes.into_iter().filter(|node| chosen.is_none_or(|chosen| chosen == *node)).collect();
-    let filter = arguments.filter.as_deref();
+    let asked = nodes.into_iter().filter(|node| chosen.is_none_or(|chosen| chosen == *node));
     // Nobody waits for a node that is known to be down.
-    let answers = asked.iter().map(|node| async {
-        match down(*node) {
-            true => (*node, Err(Failure::Refused("it is down".to_owned()))),
-            false => (*node, client.log_filter(*node, filter).await.map_err(Failure::from)),
+    let (unreachable, asked): (Vec<NodeId>, Vec<NodeId>) = asked.partition(|node| down(*node));
+    for node in unreachable {
+        let told = format!("node {node} is down, and logs as before");
+        if chosen.is_some() {
+            return Err(Failure::Refused(told));
         }
-    });
-    let answers: Vec<(NodeId, Result<LogFilterChange, Failure>)> = futures_util::future::join_all(answers).await;
+        complain(&told);
+    }
+    let filter = arguments.filter.as_deref();
+    let answers = asked.iter().map(|node| async { (*node, client.log_filter(*node, filter).await) });
+    let answers: Vec<(NodeId, Result<LogFilterChange, RequestError>)> = futures_util::future::join_all(answers).await;
     let mut changed = Vec::new();
     let mut failure = None;
     for (node, answer) in answers {
         match answer {
             Ok(LogFilterChange { before, now }) => changed.push(Changed { node: node.get(), before, now }),
             Err(error) => {
-                let told = error.after(format!("node {node}"));
+                let told = Failure::from(error).after(format!("node {node}"));
                 if let Some(earlier) = failure.replace(told) {
                     complain(Failure::message(&earlier).unwrap_or_default());
                 }

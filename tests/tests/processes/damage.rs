@@ -58,8 +58,10 @@ async fn what_rots_on_a_stopped_follower_is_fetched_from_its_peers_when_it_is_ba
     assert_eq!(cluster.replica_of("orders", follower).await, replica, "it is the same replica");
     let all: Vec<Bytes> = (0..VALUES).map(value).collect();
     cluster.each_replica_reads("orders").await.equals(&all);
-    let status = cluster.quipu(["status", "--json"]).run().await;
-    assert!(String::from_utf8_lossy(status.bytes()).contains("\"refetched\":"), "{status}");
+    let status = cluster.quipu(["status", "--json"]).succeeds().await.json();
+    let nodes = status["nodes"].as_array().expect("a list of nodes");
+    let here = nodes.iter().find(|node| node["id"] == follower.id().get()).expect("the follower");
+    assert!(here["refetched"].as_u64().is_some_and(|refetched| refetched > 0), "{here}");
 
     // It stays so, whatever was written where.
     follower.kill();
