@@ -65,7 +65,7 @@ pub(super) async fn seek(
                             return Ok(Sought { record: found, range });
                         }
                     }
-                    Err(_) if row.base < group.view(LogMachine::range).start() => {}
+                    Err(_) if row.end() <= group.view(LogMachine::range).start() => {}
                     Err(error) => return Err(error),
                 }
             }

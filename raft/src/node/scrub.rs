@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quipu_protocol::environment::Clock;
-use quipu_storage::journal::{Journal, Scrubbed};
+use quipu_storage::journal::{Journal, ReplicaKey, Scrubbed};
 use tokio::sync::oneshot;
 
 use super::NodeConfig;
@@ -76,9 +76,10 @@ pub(super) async fn mind_space(node: Weak<Inner>) {
         }
         let is_low = node.journal.low_space().is_some();
         if was_low && !is_low {
-            node.start_failed_again();
+            was_low = !node.start_failed_again().await;
+        } else {
+            was_low |= is_low;
         }
-        was_low = is_low;
         let clock = Arc::clone(&node.environment.clock);
         drop(node);
         clock.sleep(SPACE_CHECK).await;
@@ -87,16 +88,37 @@ pub(super) async fn mind_space(node: Weak<Inner>) {
 
 impl Inner {
     /// Lets the replicas be started again that could not be, or stopped by
-    /// themselves, with whole entries.
-    fn start_failed_again(&self) {
+    /// themselves, with whole entries; whether that was done for all of them.
+    async fn start_failed_again(&self) -> bool {
         let failed = |here: &LogHere| matches!(here.state, LogState::Failed { damaged: false, .. });
-        let forgotten = self.logs.send_if_modified(|logs| {
-            let before = logs.len();
-            logs.retain(|_, here| !failed(here));
-            logs.len() < before
-        });
-        if forgotten {
+        let keys: Vec<ReplicaKey> = {
+            let logs = self.logs.borrow();
+            let failed = logs.iter().filter(|(_, here)| failed(here));
+            failed.map(|(group, here)| ReplicaKey { group: *group, replica: here.replica }).collect()
+        };
+        let mut all = true;
+        for key in keys {
+            if !self.is_on_stable_storage(key).await {
+                all = false;
+                continue;
+            }
+            self.logs.send_if_modified(|logs| {
+                let same = logs.get(&key.group).is_some_and(|here| here.replica == key.replica && failed(here));
+                same && logs.remove(&key.group).is_some()
+            });
             self.nudge.notify_one();
         }
+        all
+    }
+
+    /// Waits until all that a replica which has stopped had staged is on stable
+    /// storage: one that starts takes what it finds for that, as after a crash.
+    async fn is_on_stable_storage(&self, key: ReplicaKey) -> bool {
+        let Some(held) = self.journal.replica(key) else { return true };
+        let Some(vote) = held.vote else { return held.last == self.journal.durable(key) };
+        // It is written behind everything else of the replica.
+        let (done, saved) = oneshot::channel();
+        self.journal.save_vote(key, vote, Box::new(move |saved| drop(done.send(saved))));
+        matches!(saved.await, Ok(Ok(())))
     }
 }

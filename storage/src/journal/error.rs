@@ -153,6 +153,12 @@ pub enum DamagedPart {
 }
 
 impl DamagedPart {
+    /// Whether what is left tells what was there, so that it can come back from
+    /// elsewhere.
+    pub const fn is_mendable(self) -> bool {
+        matches!(self, Self::Payload)
+    }
+
     /// As it is stored.
     pub(super) const fn code(self) -> u8 {
         match self {

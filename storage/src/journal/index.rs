@@ -168,6 +168,9 @@ pub(super) struct FileReplica {
     pub(super) committed: Option<EntryId>,
     pub(super) last: Option<EntryId>,
     pub(super) damage: Option<Damage>,
+    /// Whether recovery came across something that it could not read and nobody
+    /// can bring back.
+    lost: bool,
     pub(super) retired: bool,
     pub(super) image: Option<ImageRef>,
     pub(super) homes: Homes,
@@ -243,8 +246,10 @@ impl FileReplica {
                 self.homes.damage = place.segment;
             }
             Change::Mended => {
-                self.damage = None;
-                self.homes.damage = 0;
+                if !self.lost {
+                    self.damage = None;
+                    self.homes.damage = 0;
+                }
             }
             Change::Retire => *self = Self { retired: true, ..Self::default() },
         }
@@ -281,12 +286,16 @@ impl FileReplica {
         &self.relocated
     }
 
-    /// Holds damage against it; what was found first counts.
+    /// Holds damage against it that recovery found. Worse than that of a payload
+    /// is all other: nobody knows what it said, a vote perhaps, so that nothing
+    /// that was mended since takes it back. Of equals the first counts.
     pub(super) fn blame(&mut self, damage: Damage) {
-        if self.damage.is_none() {
+        let is_lost = !damage.part.is_mendable();
+        if self.damage.is_none() || (is_lost && !self.lost) {
             self.damage = Some(damage);
             self.homes.damage = damage.segment;
         }
+        self.lost |= is_lost;
     }
 
     /// Where its small facts lie, and how many bytes each takes there.

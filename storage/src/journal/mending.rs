@@ -128,6 +128,12 @@ impl Shared {
 
     fn survey_portion(&self, key: ReplicaKey, from: Index) -> Result<Survey, ReadError> {
         let mut survey = Survey::default();
+        // What is left of the entries says nothing of what recovery could not read.
+        let lost = self.lock().replicas.get(&key).and_then(Replica::lost);
+        if let Some(damage) = lost.filter(|_| from == Index::new(0)) {
+            let first = damage.index.unwrap_or_default();
+            survey.wounds.push(Wound { damage, first, end: first.next(), ids: Vec::new(), mendable: false });
+        }
         let image = self.lock().replicas.get(&key).and_then(Replica::image);
         if let Some(image) = image.filter(|_| from == Index::new(0)) {
             match self.image(key, &image) {
@@ -167,14 +173,20 @@ impl Shared {
                 Ok(_) => {}
                 Err(ReadError::Damaged { damage, .. }) => {
                     let ids = (first.get()..frame.end().get()).filter_map(|it| frame.entry_id(Index::new(it)));
-                    let mendable = damage.part == DamagedPart::Payload;
+                    let mendable = damage.part.is_mendable();
                     survey.wounds.push(Wound { damage, first, end: frame.end(), ids: ids.collect(), mendable });
                 }
                 Err(error) => return Err(error),
             }
             next = frame.end();
         }
-        survey.next = (next < held.end && !held.frames.is_empty()).then_some(next);
+        if held.frames.is_empty() && held.start < held.end {
+            let damage = Damage { segment: 0, byte: 0, index: Some(held.start), part: DamagedPart::Missing };
+            let Held { start, end, .. } = held;
+            survey.wounds.push(Wound { damage, first: start, end, ids: Vec::new(), mendable: false });
+            return Ok(survey);
+        }
+        survey.next = (next < held.end).then_some(next);
         Ok(survey)
     }
 
@@ -308,7 +320,8 @@ impl Shared {
             drop(state);
             return done(Ok(()));
         };
-        if let Some(damage) = replica.damage().filter(|_| replica.findings != findings) {
+        let stays = replica.lost().or_else(|| replica.damage().filter(|_| replica.findings != findings));
+        if let Some(damage) = stays {
             drop(state);
             return done(Err(JournalError::Damaged { key, damage }));
         }

@@ -28,8 +28,9 @@ impl Shared {
     /// See [`Journal::check_space`](super::Journal::check_space).
     pub(super) fn check_space(self: &Arc<Self>) -> io::Result<()> {
         let (free, bound) = (self.disk.free_bytes()?, self.space_bound());
-        let low = (free < bound).then_some(LowSpace { free, bound });
         let mut state = self.lock();
+        // There may be room, and no segment yet.
+        let low = (free < bound || state.no_space.is_some()).then_some(LowSpace { free, bound });
         let before = std::mem::replace(&mut state.low_space, low);
         // What was trimmed frees nothing before the segment that says so is
         // sealed, and nothing is appended any more that would fill it.
@@ -51,7 +52,7 @@ impl Shared {
             _ => {}
         }
         // Whoever was refused for want of a segment need not come back first.
-        if low.is_none() {
+        if free >= bound {
             self.retry_spare();
         }
         Ok(())

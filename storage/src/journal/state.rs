@@ -88,7 +88,8 @@ pub(super) struct State {
     /// Why the last attempt to prepare a segment failed.
     pub(super) no_space: Option<Arc<str>>,
     pub(super) low_space: Option<LowSpace>,
-    /// Whether the open segment holds a purge: sealed, it lets others go.
+    /// Whether the open segment holds a purge, or that a replica is gone: sealed,
+    /// it lets others go.
     pub(super) purged: bool,
     closing: bool,
     pub(super) closers: Vec<Done>,
@@ -270,6 +271,7 @@ impl State {
     pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
         // A damaged replica cannot go on, but it can go.
         self.stage_beside(key, Frame::Retire, done)?;
+        self.purged = true;
         let replica = self.replicas.entry(key).or_default();
         self.cache.clear(&mut replica.tail);
         replica.retired = true;

@@ -71,6 +71,12 @@ impl Replica {
         self.file.damage.or(self.found).filter(|_| !self.retired)
     }
 
+    /// What was found damaged as the journal was opened, if nobody can tell what
+    /// it was: the replica may lack a vote, or what it acknowledged.
+    pub(in crate::journal) fn lost(&self) -> Option<Damage> {
+        self.blocked.filter(|damage| !self.retired && !damage.part.is_mendable())
+    }
+
     /// Whether an indexed frame has to be written again if its segment is to
     /// go; `None` if that cannot be told before the next segment is indexed.
     pub(in crate::journal) fn wants(&self, frame: &FrameRef) -> Option<bool> {

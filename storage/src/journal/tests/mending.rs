@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quipu_protocol::Index;
 
-use super::rig::{Memory, Promise, Talk, entries, entry, id, key, promise, tiny};
+use super::rig::{Memory, Promise, Talk, entries, entry, id, key, promise, tiny, vote};
 use crate::disk::MemoryDisk;
 use crate::journal::{DamagedPart, Entry, JournalError, MendError, ReadError, ReplicaKey, Scrubbed, Wound};
 
@@ -375,6 +375,9 @@ fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
     assert!(memory.disk.size() <= used + 2 * SEGMENT_BYTES, "it left the room alone");
     let last = journal.0.replica(key(1)).unwrap().last.unwrap().index;
     memory.disk.limit_bytes(None);
+    // Room alone is not enough: there has to be a segment, too.
+    journal.0.check_space().unwrap();
+    assert!(journal.0.low_space().is_some());
     journal.0.check_space().unwrap();
     assert_eq!(journal.0.low_space(), None);
     journal.append(key(1), vec![entry(1, last.next().get(), 3000)]).wait().unwrap();
@@ -404,4 +407,86 @@ fn what_is_trimmed_below_the_low_space_mark_gives_its_room_back_though_nothing_i
     journal.0.check_space().unwrap();
     assert_eq!(journal.0.low_space(), None);
     journal.append(key(1), vec![entry(1, 100, 3000)]).wait().unwrap();
+}
+
+/// A bit of the header of the one frame of the commit that `write` makes.
+fn header_of(memory: &Memory, write: impl FnOnce()) -> u64 {
+    let before = memory.disk.content(FIRST).unwrap();
+    write();
+    let after = memory.disk.content(FIRST).unwrap();
+    let commit = before.iter().zip(&after).position(|(one, other)| one != other).expect("something was written");
+    commit as u64 / 4096 * 4096 + crate::journal::format::commit_header_length(1) + 9
+}
+
+/// Nothing of what is left tells that anything is missing.
+fn is_lost_for_good(memory: Memory) {
+    let (journal, _) = memory.kill(1).without_kv().open(tiny(SEGMENT_BYTES));
+    let damage = journal.0.damage(key(1)).expect("it was found");
+    assert_ne!(damage.part, DamagedPart::Payload);
+    let wounds = journal.survey(key(1));
+    assert!(wounds.iter().any(|wound| !wound.mendable), "{wounds:?}");
+    let findings = journal.0.findings(key(1));
+    assert!(matches!(journal.clear(key(1), findings).wait(), Err(JournalError::Damaged { .. })));
+    assert!(journal.0.damage(key(1)).is_some());
+}
+
+#[test]
+fn a_vote_that_nobody_can_read_any_more_is_never_taken_for_mended() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    journal.append(key(1), entries(1, 0..2, 900)).wait().unwrap();
+    let byte = header_of(&memory, || journal.save_vote(key(1), vote(5, 2)).wait().unwrap());
+    journal.append(key(1), entries(5, 2..4, 900)).wait().unwrap();
+    journal.close().unwrap();
+    memory.disk.flip_bit(FIRST, byte, 2);
+    is_lost_for_good(memory);
+}
+
+#[test]
+fn acknowledged_entries_behind_an_unreadable_header_are_never_taken_for_unwritten() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    journal.append(key(1), entries(1, 0..2, 900)).wait().unwrap();
+    let byte = header_of(&memory, || journal.append(key(1), entries(1, 2..3, 900)).wait().unwrap());
+    journal.append(key(1), entries(1, 3..6, 900)).wait().unwrap();
+    journal.close().unwrap();
+    memory.disk.flip_bit(FIRST, byte, 2);
+    is_lost_for_good(memory);
+}
+
+#[test]
+fn a_rotten_header_is_worse_than_a_payload_that_was_found_before_it_or_mended_behind_it() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    journal.append(key(1), entries(1, 0..2, 900)).wait().unwrap();
+    let byte = header_of(&memory, || journal.save_vote(key(1), vote(5, 2)).wait().unwrap());
+    journal.append(key(1), entries(5, 2..4, 900)).wait().unwrap();
+    memory.disk.flip_bit(FIRST, byte_of(&memory.disk, FIRST, &entry(1, 1, 900)).unwrap(), 1);
+    assert!(journal.read(key(1), 0, 2, u64::MAX).is_err());
+    journal.mend_all(key(1), |index| entry(if index < 2 { 1 } else { 5 }, index, 900));
+    assert_eq!(journal.0.damage(key(1)), None);
+    journal.close().unwrap();
+    memory.disk.flip_bit(FIRST, byte, 2);
+    is_lost_for_good(memory);
+}
+
+#[test]
+fn a_last_entry_of_which_the_cleaner_found_no_header_any_more_is_missed() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    journal.0.set_damage_hook(Box::new(|| {}));
+    journal.append(key(1), vec![entry(1, 0, 3000)]).wait().unwrap();
+    let content = memory.disk.content(FIRST).unwrap();
+    let payload = entry(1, 0, 3000).payload;
+    let at = content.windows(payload.len()).position(|window| window == payload).unwrap();
+    memory.disk.flip_bit(FIRST, at as u64 - 40, 1);
+    let mut next = 0;
+    while journal.0.damage(key(1)).is_none() {
+        assert!(next < 400, "the cleaner never came to it");
+        journal.append(key(2), vec![entry(1, next, 9000)]).wait().unwrap();
+        journal.purge(key(2), id(1, next)).wait().unwrap();
+        next += 1;
+    }
+    let wounds = journal.survey(key(1));
+    assert!(!wounds.is_empty() && wounds.iter().all(|wound| !wound.mendable), "{wounds:?}");
 }
