@@ -22,6 +22,7 @@ pub(crate) mod bounds;
 pub(crate) mod convert;
 mod link;
 mod load;
+mod matched;
 mod memory;
 mod network;
 mod pieces;

@@ -3,8 +3,8 @@
 //! Heartbeats and votes go by control. Everything on a group's replication
 //! stream goes by data, in its order, several under way at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::stream::{self, FuturesOrdered};
@@ -25,10 +25,13 @@ use super::Peers;
 use super::bounds::{FIRST_BACKOFF, LONGEST_BACKOFF, MAX_APPEND_BYTES_IN_FLIGHT, MAX_APPENDS_IN_FLIGHT};
 use super::convert::{self, RaftSnapshot};
 use super::link::{CallError, Lane};
+use super::matched::Matched;
 use super::pieces::Flow;
 use crate::types::{Command, Member, TypeConfig, Vote};
 
 type RpcError = RPCError<TypeConfig>;
+
+const POISONED: &str = "a holder of this lock panicked";
 
 /// One local replica's way to the others of its group.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ impl GroupNetwork {
             node: member.node,
             lane,
             sessions: Arc::clone(&self.sessions),
+            matched: Mutex::default(),
         }
     }
 }
@@ -79,6 +83,7 @@ pub(crate) struct ReplicaLink {
     /// Where its appends go.
     lane: Lane,
     sessions: Arc<AtomicU64>,
+    matched: Mutex<Matched>,
 }
 
 /// Requests whose order is kept on a lane.
@@ -326,7 +331,11 @@ where
     }
 
     fn answer(self, sent: Sent) -> (Result<StreamAppendResult<TypeConfig>, RpcError>, Option<Self>) {
-        match sent.answer {
+        let matched = || self.link.matched.lock().expect(POISONED);
+        let answer = sent.answer.and_then(|response| {
+            matched().hear(sent.previous, sent.last, response).map_err(|error| unreachable(&error))
+        });
+        match answer {
             Ok(response) => {
                 // Whatever is behind a partial success or a failure was
                 // refused with it.
