@@ -87,8 +87,8 @@ impl RaftNode {
         failed.collect()
     }
 
-    /// How often a replica here was damaged and found whole again since the node
-    /// started: after each it starts anew, as after a crash.
+    /// How often a replica here stopped, of damage or for want of room, and
+    /// started anew since the node started, as after a crash.
     pub fn recoveries(&self, key: ReplicaKey) -> u64 {
         self.inner().casualty(key).recoveries
     }

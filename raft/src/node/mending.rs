@@ -47,7 +47,7 @@ pub(crate) struct Casualty {
     pub(crate) since: Option<Timestamp>,
     /// Entries that were fetched for it.
     pub(crate) refetched: u64,
-    /// How often it was found whole again, and starts anew.
+    /// How often it stopped, was found whole again, and started anew.
     pub(crate) recoveries: u64,
 }
 
@@ -157,6 +157,11 @@ impl Inner {
         self.casualties.lock().expect(POISONED).entry(key).or_default().since = None;
     }
 
+    /// A replica that had stopped starts anew in this process.
+    pub(super) fn note_recovery(&self, key: ReplicaKey) {
+        self.casualties.lock().expect(POISONED).entry(key).or_default().recoveries += 1;
+    }
+
     /// Stops a damaged replica of a log, mends it, and lets it be started again;
     /// or has it replaced.
     async fn treat(self: &Arc<Self>, key: ReplicaKey, damage: Damage) -> Result<(), String> {
@@ -172,7 +177,7 @@ impl Inner {
         match self.mend(key, &peers).await {
             Ok(()) => {
                 tracing::info!(%key, "a damaged replica is whole again");
-                self.casualties.lock().expect(POISONED).entry(key).or_default().recoveries += 1;
+                self.note_recovery(key);
                 self.logs.send_if_modified(|logs| {
                     let mended = logs.get(&key.group).is_some_and(|here| here.replica == key.replica);
                     mended && logs.remove(&key.group).is_some()

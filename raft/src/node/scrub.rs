@@ -71,6 +71,8 @@ pub(super) async fn mind_space(node: Weak<Inner>) {
     let mut was_low = false;
     loop {
         let Some(node) = node.upgrade() else { return };
+        // Room may have been short, and come back, since the last look.
+        was_low |= node.journal.low_space().is_some();
         if let Err(error) = node.journal.check_space() {
             tracing::warn!(%error, "the file system does not tell how much room is left");
         }
@@ -106,6 +108,7 @@ impl Inner {
                 let same = logs.get(&key.group).is_some_and(|here| here.replica == key.replica && failed(here));
                 same && logs.remove(&key.group).is_some()
             });
+            self.note_recovery(key);
             self.nudge.notify_one();
         }
         all
