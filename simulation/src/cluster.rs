@@ -169,6 +169,10 @@ impl Node {
             Stop::PowerLost | Stop::Failed => state.disk.restore(draw),
             Stop::Killed | Stop::ShutDown => state.disk.kill(draw),
         };
+        let why = match &state.process {
+            Process::Ended { why, .. } => Some(why.clone()),
+            Process::Down | Process::Up { .. } => None,
+        };
         state.disk = Arc::new(disk);
         state.kv = Arc::new(state.kv.lose_unflushed(draw));
         state.process = Process::Down;
@@ -177,7 +181,7 @@ impl Node {
         drop(state);
         self.nature.process_ended();
         self.host.pause.process_ended();
-        self.recorder.event(at, What::Stopped { node: self.number, how });
+        self.recorder.event(at, What::Stopped { node: self.number, how, why });
     }
 
     fn simulated_disk(&self, disk: Arc<MemoryDisk>) -> SimulatedDisk {

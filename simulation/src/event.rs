@@ -45,6 +45,8 @@ pub enum What {
         node: u64,
         /// How.
         how: Stop,
+        /// What it said, if it ended by itself.
+        why: Option<String>,
     },
     /// A replica's role or term changed.
     Role {

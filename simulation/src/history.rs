@@ -44,6 +44,8 @@ pub enum Call {
         /// How many replicas it is to have.
         replicas: u32,
     },
+    /// To delete the log.
+    Delete,
     /// To append these records as one batch, all or nothing. Calls of the same
     /// producer are to land in the order in which they were made.
     Append {
@@ -73,6 +75,8 @@ pub enum Outcome {
     Pending,
     /// The log exists.
     Created,
+    /// The log is gone for ever.
+    Deleted,
     /// The records have the offsets `start..end`.
     Appended {
         /// The first record's offset.
@@ -172,6 +176,9 @@ impl History {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Stands in a copy for a record that a log let go of before anybody saw it.
+pub const UNSEEN: u64 = u64::MAX - 1;
 
 /// What each replica of each log holds once everything has healed: by log and
 /// node, offsets and values in the order in which they were read.

@@ -31,6 +31,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("equal-states", "Replicas that have applied the same entries have the same state, to the byte."),
     // By what clients were told and what replicas hold in the end.
     ("created-log-exists", "A log that was said to be created exists."),
+    ("deleted-log-stays-gone", "A log that was said to be deleted never comes back."),
     ("contiguous-offsets", "A log's offsets begin at 0 and skip nothing."),
     ("replicas-agree", "All replicas of a log hold the same records in the same order."),
     ("no-lost-record", "A record that was acknowledged is there, whatever happens."),

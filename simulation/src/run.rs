@@ -33,6 +33,7 @@ use crate::points;
 use crate::recorder::{Record, Recorder};
 use crate::scenario::{FaultPlan, Scenario};
 use crate::violation::Violation;
+use crate::workloads::recreate::{self, Brief};
 use crate::workloads::{self, Shared, Stage};
 pub(crate) use ends::Armed;
 use judge::{Judge, Question, Verdict};
@@ -92,6 +93,7 @@ pub(crate) struct Run<'a> {
     restarts: BTreeMap<u64, Duration>,
     stage: watch::Sender<Stage>,
     finished: Arc<Mutex<BTreeSet<u64>>>,
+    brief: Arc<Mutex<Brief>>,
     verdicts: Judge,
     looked_at: Duration,
     durable_at: Duration,
@@ -130,6 +132,7 @@ impl<'a> Run<'a> {
             tick: Duration::from_millis(scenario.timing.tick_ms),
             finished: Arc::default(),
             trimmed: Arc::default(),
+            brief: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
@@ -156,6 +159,7 @@ impl<'a> Run<'a> {
             restarts: BTreeMap::new(),
             stage,
             finished: Arc::clone(&shared.finished),
+            brief: Arc::clone(&shared.brief),
             verdicts,
             looked_at: Duration::ZERO,
             durable_at: Duration::ZERO,
@@ -250,7 +254,9 @@ impl<'a> Run<'a> {
     /// Every log takes an append within its time.
     fn is_live(&mut self) {
         let limit = self.scenario.election_timeout() * LIVENESS_TIMEOUTS + self.slack();
-        let logs = self.history.created();
+        // Those that are deleted meanwhile take none.
+        let mut logs = self.history.created();
+        logs.retain(|log| !recreate::is_brief(log));
         match self.ask(Question::Append(logs.clone()), limit) {
             Some(Verdict::Done) => {}
             other => self.violated(

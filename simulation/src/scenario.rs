@@ -6,6 +6,8 @@
 //! from the scenario's own draws, so that a smaller scenario is a run of its
 //! own that is just as repeatable.
 
+mod specials;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,6 +44,24 @@ pub struct LogPlan {
     pub name: String,
     /// How many replicas it has.
     pub replicas: u32,
+    /// It keeps so many bytes of batches; all without.
+    #[serde(default)]
+    pub retention_bytes: Option<u64>,
+    /// It keeps records for so many milliseconds; for ever without.
+    #[serde(default)]
+    pub retention_ms: Option<u64>,
+}
+
+impl LogPlan {
+    /// A log that nobody but a client trims.
+    pub(crate) const fn keeping_all(name: String, replicas: u32) -> Self {
+        Self { name, replicas, retention_bytes: None, retention_ms: None }
+    }
+
+    /// Whether it lets go of records by itself.
+    pub(crate) const fn forgets(&self) -> bool {
+        self.retention_bytes.is_some() || self.retention_ms.is_some()
+    }
 }
 
 /// How a run is timed.
@@ -129,6 +149,21 @@ pub enum Job {
         /// Pauses between two trims are drawn up to this.
         pause_ms: u64,
     },
+    /// Reads everything, to remember it when the log has let go of it.
+    Remember {
+        /// From this log, by its position.
+        log: usize,
+        /// Pauses between two looks are drawn up to this.
+        pause_ms: u64,
+    },
+    /// Creates a log, uses it a little, deletes it, and begins again under the
+    /// same name.
+    Recreate {
+        /// With so many replicas.
+        replicas: u32,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates logs.
     Create {
         /// So many.
@@ -155,9 +190,6 @@ pub struct FaultPlan {
     pub draw: u64,
 }
 
-/// Sets the draws about trims apart from all others.
-const TRIMS: u64 = 0x7213;
-
 /// The least that a log's messages may hold, and with it what the smallest
 /// segments of the journal hold.
 const LARGEST_BATCH_BYTES: u64 = 1 << 20;
@@ -166,21 +198,13 @@ const LARGEST_BATCH_BYTES: u64 = 1 << 20;
 const ONE_IN_RELAYED: u32 = 3;
 /// Tells their draws from the scenario's others.
 const OF_MESSAGES: u64 = 1 << 63;
-/// Disks rot in one run of so many.
-const ONE_IN_ROTTING: u32 = 4;
-/// Tells the draw of that from the others.
-const OF_ROT: u64 = 1 << 62;
-
-/// So many replicas can do without one.
-const SPARE: u32 = 3;
-
 impl Scenario {
     /// The scenario of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);
         let nodes = *[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7].choose(&mut chance).expect("not empty");
         let logs: Vec<LogPlan> = (0..chance.random_range(1..=3))
-            .map(|number| LogPlan { name: format!("log-{number}"), replicas: replicas(&mut chance, nodes) })
+            .map(|number| LogPlan::keeping_all(format!("log-{number}"), replicas(&mut chance, nodes)))
             .collect();
         let timing = Timing {
             tick_ms: *[1, 2, 2, 5, 5].choose(&mut chance).expect("not empty"),
@@ -202,83 +226,8 @@ impl Scenario {
             .with_copies_to_spare()
             .with_trims()
             .with_disks_that_fill()
-    }
-
-    /// In some scenarios disks rot, and nodes read what they have again and
-    /// again. Drawn by itself, so that all else is as it would be without.
-    fn with_rot(mut self) -> Self {
-        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_ROT);
-        if self.nodes < Kind::Rot.least_nodes() || chance.random_range(0..ONE_IN_ROTTING) > 0 {
-            return self;
-        }
-        self.settings.insert("storage.scrub_bytes_per_second".to_owned(), 1 << chance.random_range(22..=27));
-        self.settings.insert("storage.scrub_interval_ms".to_owned(), 1_000);
-        let mut at_ms = 0;
-        loop {
-            at_ms += chance.random_range(1_000..=3_000);
-            if at_ms >= self.timing.chaos_ms {
-                break;
-            }
-            let lasts_ms = *[4_000, 6_000].choose(&mut chance).expect("not empty");
-            let number = self.faults.len() as u64;
-            self.faults.push(FaultPlan { number, at_ms, lasts_ms, kind: Kind::Rot, draw: chance.random() });
-        }
-        self.faults.sort_by_key(|fault| fault.at_ms);
-        self
-    }
-
-    /// In some scenarios clients trim. Drawn by itself, so that all else is as it
-    /// would be without.
-    fn with_trims(mut self) -> Self {
-        let mut chance = StdRng::seed_from_u64(self.seed ^ TRIMS);
-        if chance.random_range(0..5) < 2 {
-            let logs = self.logs.len();
-            for client in &mut self.clients {
-                client.jobs.push(Job::Trim {
-                    log: chance.random_range(0..logs),
-                    keep: *[0, 5, 40].choose(&mut chance).expect("not empty"),
-                    pause_ms: *[100, 300, 1_000].choose(&mut chance).expect("not empty"),
-                });
-            }
-            let step = *[1, 4_096, 65_536].choose(&mut chance).expect("not empty");
-            self.settings.insert("log.floor_step_bytes".to_owned(), step);
-        }
-        self
-    }
-
-    /// Where disks have no room for more files, somebody appends so much that a
-    /// new file is soon wanted.
-    fn with_disks_that_fill(mut self) -> Self {
-        if self.faults.iter().any(|fault| fault.kind == Kind::DiskFull) {
-            let heavy = Job::Append {
-                log: 0,
-                batch_records: 20,
-                value_bytes: 20_000,
-                in_flight: 4,
-                pause_ms: 20,
-                delivery_timeout_ms: 3_000,
-                idempotent: true,
-                compression: 0,
-            };
-            if let Some(client) = self.clients.first_mut() {
-                client.jobs.push(heavy);
-            }
-            self.settings.insert("journal.segment_bytes".to_owned(), 2 << 20);
-        }
-        self
-    }
-
-    /// Where a copy may be lost, every log has so many that a majority is left.
-    fn with_copies_to_spare(mut self) -> Self {
-        if self.faults.iter().any(|fault| fault.kind.spoils()) {
-            self.logs.iter_mut().for_each(|log| log.replicas = log.replicas.max(SPARE));
-            for job in self.clients.iter_mut().flat_map(|client| &mut client.jobs) {
-                if let Job::Create { replicas, .. } = job {
-                    *replicas = (*replicas).max(SPARE);
-                }
-            }
-        }
-        self
+            .with_retention()
+            .with_brief_logs()
     }
 
     /// Whether what nodes send each other passes through relays.

@@ -112,8 +112,9 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::Tail { log, .. }
         | Job::End { log, .. }
         | Job::Trim { log, .. }
+        | Job::Remember { log, .. }
         | Job::Repeat { log, .. } => Some(log),
-        Job::Create { .. } => None,
+        Job::Create { .. } | Job::Recreate { .. } => None,
     }
 }
 
@@ -140,7 +141,7 @@ fn with_nodes(scenario: &Scenario, nodes: u64) -> Scenario {
         *replicas = (*replicas).min(most);
     }
     for job in smaller.clients.iter_mut().flat_map(|client| &mut client.jobs) {
-        if let Job::Create { replicas, .. } = job {
+        if let Job::Create { replicas, .. } | Job::Recreate { replicas, .. } = job {
             *replicas = (*replicas).min(most);
         }
     }
@@ -154,6 +155,12 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     for setting in scenario.settings.keys() {
         let mut plain = scenario.clone();
         plain.settings.remove(setting);
+        proposed.push(plain);
+    }
+    for log in 0..scenario.logs.len() {
+        let mut plain = scenario.clone();
+        let LogPlan { name, replicas, .. } = scenario.logs[log].clone();
+        plain.logs[log] = LogPlan::keeping_all(name, replicas);
         proposed.push(plain);
     }
     let timings: [fn(&mut Scenario); 3] = [

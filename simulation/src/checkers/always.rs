@@ -30,6 +30,9 @@ pub(crate) use bounds::{Tasks, tasks_end};
 #[derive(Debug, Default)]
 pub(crate) struct Always {
     groups: BTreeMap<LogId, Seen>,
+    /// Those whose logs were deleted. They end at a different moment on each node,
+    /// and nothing is promised of them any more.
+    gone: BTreeSet<LogId>,
 }
 
 /// What was seen of one group.
@@ -120,7 +123,7 @@ impl Always {
             let gone = seen.replicas.iter_mut().filter(|(id, it)| it.node == look.node && !runs(id));
             gone.for_each(|(_, replica)| replica.unsure = true);
         }
-        for (group, replica, status) in &look.replicas {
+        for (group, replica, status) in look.replicas.iter().filter(|(group, ..)| !self.gone.contains(group)) {
             let seen = self.groups.entry(*group).or_default();
             let key = ReplicaKey { group: *group, replica: *replica };
             changes.extend(seen.observe(key, status.clone(), look, &mut violations));
@@ -132,6 +135,19 @@ impl Always {
             violations.push(Violation::new("no-damage-without-a-cause", details));
         }
         (violations, changes)
+    }
+
+    /// The logs of these groups were deleted.
+    pub(crate) fn forget(&mut self, gone: &BTreeSet<LogId>) {
+        if gone.len() > self.gone.len() {
+            self.gone.clone_from(gone);
+            self.groups.retain(|group, _| !gone.contains(group));
+        }
+    }
+
+    /// Whether a group's log was deleted.
+    pub(crate) fn is_gone(&self, group: LogId) -> bool {
+        self.gone.contains(&group)
     }
 
     /// Every group with what was last seen of its replicas.

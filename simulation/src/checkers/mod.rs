@@ -43,6 +43,7 @@ fn assert_well_formed(operations: &[Operation]) {
         let fits = match outcome {
             Outcome::Pending | Outcome::Failed { .. } | Outcome::Unknown { .. } => true,
             Outcome::Created => matches!(call, Call::Create { .. }),
+            Outcome::Deleted => matches!(call, Call::Delete),
             Outcome::Appended { .. } => matches!(call, Call::Append { .. }),
             Outcome::Read { .. } => matches!(call, Call::Read { .. }),
             Outcome::End { .. } => matches!(call, Call::End),

@@ -4,10 +4,13 @@
 //! Replicas that hold different things are a violation of their own. Judging
 //! the answers by what most of them hold keeps that one defect from showing as
 //! a dozen.
+//!
+//! What a log let go of before anybody saw it is [`UNSEEN`]: any value may have
+//! been there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{Copies, Operation};
+use crate::history::{Copies, Operation, UNSEEN};
 
 /// The records of one log, by offset, as most of its replicas hold them.
 pub(crate) struct Settled {
@@ -31,7 +34,7 @@ impl Settled {
 
     fn new(values: Vec<u64>) -> Self {
         let mut places: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for (offset, &value) in (0..).zip(&values) {
+        for (offset, &value) in (0..).zip(&values).filter(|(_, value)| **value != UNSEEN) {
             places.entry(value).or_default().push(offset);
         }
         Self { values, places }
@@ -47,7 +50,7 @@ impl Settled {
         self.values.len() as u64
     }
 
-    /// The value at `offset`, if the log goes so far.
+    /// The value at `offset`, if the log goes so far; it may be [`UNSEEN`].
     pub(crate) fn at(&self, offset: u64) -> Option<u64> {
         self.values.get(usize::try_from(offset).ok()?).copied()
     }
@@ -68,13 +71,24 @@ impl Settled {
         usize::try_from(offset)
             .ok()
             .and_then(|from| self.values.get(from..from.checked_add(values.len())?))
-            .is_some_and(|there| there == values)
+            .is_some_and(|there| may_be(there, values))
     }
 
-    /// The first offset where `values` lie whole, one after the other.
+    /// The first offset where `values` lie whole, one after the other, as far as
+    /// any of them was seen.
     pub(crate) fn find(&self, values: &[u64]) -> Option<u64> {
-        self.places(*values.first()?).iter().copied().find(|&offset| self.holds(offset, values))
+        let begins = |(position, value): (u64, &u64)| {
+            let places = self.places(*value).iter().filter_map(move |place| place.checked_sub(position));
+            places.filter(|&offset| self.holds(offset, values)).min()
+        };
+        (0..).zip(values).find_map(begins)
     }
+}
+
+/// Whether these values may be those that are there, of which not all may have
+/// been seen.
+pub(crate) fn may_be(there: &[u64], values: &[u64]) -> bool {
+    there.len() == values.len() && there.iter().zip(values).all(|(there, value)| *there == UNSEEN || there == value)
 }
 
 /// The names of all logs that were called upon or are held, in order.

@@ -38,6 +38,7 @@ impl fmt::Display for Told<'_> {
         }
         match call {
             Call::Create { replicas } => write!(f, "create with {replicas} replicas")?,
+            Call::Delete => write!(f, "delete")?,
             Call::Append { values, .. } => write!(f, "append {}", List(values))?,
             Call::Read { from, max, local } => {
                 let how = if *local { "local read" } else { "read" };
@@ -48,6 +49,7 @@ impl fmt::Display for Told<'_> {
         match outcome {
             Outcome::Pending => write!(f, ", never answered"),
             Outcome::Created => write!(f, ", created"),
+            Outcome::Deleted => write!(f, ", deleted"),
             Outcome::Appended { start, end } => write!(f, " at {start}..{end}"),
             Outcome::Read { records } => match (records.first(), records.last()) {
                 (Some((first, _)), Some((last, _))) => {

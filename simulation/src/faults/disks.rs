@@ -55,14 +55,16 @@ impl Run<'_> {
                 let boot = self.cluster.nodes[&node].boots();
                 let disk = self.cluster.nodes[&node].disk();
                 self.custody = Custody::InDoubt(node);
-                let details = if draw.below(4) == 0 {
-                    disk.misread_once(&place.path, place.byte);
-                    format!("byte {} of {} is read wrong once", place.byte, place.path)
-                } else {
-                    disk.flip_bit(&place.path, place.byte, place.bit);
-                    format!("bit {} of byte {} of {}", place.bit, place.byte, place.path)
-                };
+                disk.flip_bit(&place.path, place.byte, place.bit);
+                let details = format!("bit {} of byte {} of {}", place.bit, place.byte, place.path);
                 Some(Strike::on([node], details).undone_by(Undo::Scrubbed { node, boot, passes }))
+            }
+            Kind::Misread => {
+                let node = draw.one(&up)?;
+                let disk = self.cluster.nodes[&node].disk();
+                let place = segments::sealed_payload(&disk, |bound| draw.below(bound))?;
+                disk.misread_once(&place.path, place.byte);
+                Some(Strike::on([node], format!("byte {} of {} is read wrong once", place.byte, place.path)))
             }
             Kind::BitFlip | Kind::BadSector | Kind::StaleFile => {
                 let node = draw.one(&all)?;

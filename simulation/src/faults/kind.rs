@@ -67,7 +67,8 @@ kinds! {
     FsyncError = "fsync-error", "An fsync fails: the node has to stop, and its machine is started again.";
     DiskFull = "disk-full", "A node's disk has no room for more files.";
     BadSector = "bad-sector", "A sector of a node's disk cannot be read.";
-    Rot = "rot", "A bit of a payload rots in a sealed segment, or is read wrong once: the node has to find it, and fetch what it lost.";
+    Rot = "rot", "A bit of a payload rots in a sealed segment: the node has to find it, and fetch what it lost.";
+    Misread = "misread", "A byte of a sealed segment is read wrong once: the node has to read it again.";
     BitFlip = "bit-flip", "A bit of what a node's disk holds is flipped.";
     MisdirectedWrite = "misdirected-write", "A write lands elsewhere in its file.";
     LostWrite = "lost-write", "A write is acknowledged and never happens.";
@@ -107,7 +108,7 @@ impl Kind {
 impl Kind {
     /// Whether nodes look for it by themselves, which takes settings of its own.
     pub(crate) const fn needs_scrubs(self) -> bool {
-        matches!(self, Self::Rot)
+        matches!(self, Self::Rot | Self::Misread)
     }
 }
 

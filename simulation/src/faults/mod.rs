@@ -60,7 +60,7 @@ pub(crate) enum Undo {
     UsualDisk(u64),
     /// A clock is right again.
     RightClock(u64),
-    /// A disk has room again, and its node another look at it.
+    /// A disk has room again, which its node has to find out by itself.
     Room(u64),
     /// What was armed on a node and did not strike is taken back.
     Disarm(u64),
@@ -160,10 +160,7 @@ impl Run<'_> {
                 nature.stall(false);
             }
             Undo::RightClock(node) => self.cluster.nodes[&node].host.wall.set_off_by(0),
-            Undo::Room(node) => {
-                self.cluster.nodes[&node].disk().limit_bytes(None);
-                self.restart(node);
-            }
+            Undo::Room(node) => self.cluster.nodes[&node].disk().limit_bytes(None),
             Undo::Disarm(node) => {
                 self.cluster.nodes[&node].nature.disarm();
                 self.armed.borrow_mut().retain(|armed| armed.node != node);

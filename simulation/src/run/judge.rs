@@ -7,17 +7,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use quipu_protocol::environment::BoxFuture;
-use quipu_sdk::{Consistency, LogName, NodeId, ProducerConfig, ReaderConfig};
+use quipu_sdk::{Consistency, LogConfig, LogName, LogSummary, NodeId, ProducerConfig, ReaderConfig};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
 use crate::environment::Host;
-use crate::history::{Call, Copies, Outcome};
+use crate::environment::clock::now;
+use crate::history::{Call, Copies, Outcome, UNSEEN};
 use crate::scenario::LogPlan;
+use crate::violation::Violation;
 use crate::workloads::{Context, Shared, append, create, read, record};
 
 /// The judge's number among the clients.
 const NUMBER: u64 = 0;
+/// In whose place the copy of a log stands that was deleted.
+const NOBODY: u64 = 0;
 /// What failed is tried again after this time.
 const AGAIN: Duration = Duration::from_millis(50);
 /// A copy that lacks something is read again so many times.
@@ -90,7 +94,13 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
         Question::Create(logs) => {
             for log in logs {
                 let name: LogName = log.name.parse().expect("a good name");
-                while !create::create(context, &name, log.replicas).await {
+                let config = LogConfig {
+                    replicas: Some(log.replicas),
+                    retention_bytes: log.retention_bytes,
+                    retention_ms: log.retention_ms,
+                    ..LogConfig::default()
+                };
+                while create::create(context, &name, &log.name, config).await.is_none() {
                     context.environment.clock.sleep(AGAIN).await;
                 }
             }
@@ -100,15 +110,7 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
             join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
             Verdict::Done
         }
-        Question::Copies => {
-            let mut copies = Copies::new();
-            // Those, too, of which no client knows whether they were created.
-            for log in all_logs(context).await {
-                let held = read_copies(context, &log).await;
-                copies.insert(log.to_string(), held);
-            }
-            Verdict::Copies(copies)
-        }
+        Question::Copies => Verdict::Copies(all_copies(context).await),
     }
 }
 
@@ -131,10 +133,27 @@ async fn append_until_taken(context: &Context, log: &str) {
     }
 }
 
-async fn all_logs(context: &Context) -> Vec<LogName> {
+/// What each replica of every log holds, of those too of which no client knows
+/// whether they were created; and what was held by those that were deleted.
+async fn all_copies(context: &Context) -> Copies {
+    let brief = || context.shared.brief.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = |records: &Vec<(u64, u64)>| BTreeMap::from([(NOBODY, records.clone())]);
+    let mut copies: Copies = brief().departed().iter().map(|(log, records)| (log.clone(), held(records))).collect();
+    for log in all_logs(context).await {
+        if brief().gone().contains(&log.id) {
+            let details = format!("log {} is there again, as {}, after it was deleted", log.name, log.id);
+            context.shared.recorder.violated(now(), Violation::new("deleted-log-stays-gone", details), None);
+        }
+        let known_as = brief().known_as(log.name.as_str(), log.id);
+        copies.insert(known_as, read_copies(context, &log.name).await);
+    }
+    copies
+}
+
+async fn all_logs(context: &Context) -> Vec<LogSummary> {
     loop {
         if let Ok(logs) = context.client.list_logs().await {
-            return logs.into_iter().map(|log| log.name).collect();
+            return logs;
         }
         context.environment.clock.sleep(AGAIN).await;
     }
@@ -155,28 +174,54 @@ async fn read_copies(context: &Context, log: &LogName) -> BTreeMap<u64, Vec<(u64
 
 async fn try_to_read(context: &Context, log: &LogName, anyhow: bool) -> Option<BTreeMap<u64, Vec<(u64, u64)>>> {
     let range = context.client.offsets(log, Consistency::Linearizable).await.ok()?;
-    let end = range.end();
+    let (start, end) = (range.start().get(), range.end().get());
     let described = context.client.describe_log(log).await.ok()?;
-    let mut copies = BTreeMap::new();
+    let mut held = BTreeMap::new();
     for replica in described.replicas {
-        let held = read_copy(context, log, replica.node).await?;
-        let start = held.first().map_or(range.start().get(), |(first, _)| *first);
-        if start != range.start().get() && !anyhow {
+        let copy = read_copy(context, log, replica.node).await?;
+        let begins = copy.first().map_or(start, |(first, _)| *first);
+        // Records may grow too old while copies are read.
+        let is_start = begins == start || context.forgets(log.as_str()) && begins > start;
+        if !is_start && !anyhow {
             return None;
         }
-        let copy = with_trimmed(context, log.as_str(), start, held);
-        if copy.len() as u64 != end.get() && !anyhow {
-            return None;
-        }
-        copies.insert(replica.node.get(), copy);
+        held.insert(replica.node.get(), (begins, copy));
     }
-    Some(copies)
+    let known = known(context, log.as_str(), held.values().flat_map(|(_, copy)| copy));
+    let whole = held.into_iter().map(|(node, (begins, copy))| (node, with_trimmed(&known, begins, copy)));
+    let copies: BTreeMap<u64, Vec<(u64, u64)>> = whole.collect();
+    (anyhow || copies.values().all(|copy| copy.len() as u64 == end)).then_some(copies)
 }
 
-/// A copy, with what was trimmed from it as it was remembered.
-fn with_trimmed(context: &Context, log: &str, start: u64, held: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    let mut copy: Vec<(u64, u64)> =
-        context.trimmed(log, |trimmed| (0..start).zip(trimmed.values.iter().copied()).collect());
+/// What is known of a log besides what one copy holds, by offset: what was
+/// remembered and, of one that lets go of records by itself, what other copies
+/// hold, what was read, and what was acknowledged. Where these differ, the first
+/// counts and the others are judged by it.
+fn known<'a>(context: &Context, log: &str, held: impl Iterator<Item = &'a (u64, u64)>) -> BTreeMap<u64, u64> {
+    let mut known = context.trimmed(log, |trimmed| trimmed.values.clone());
+    if !context.forgets(log) {
+        return known;
+    }
+    let mut learn = |offset: u64, value: u64| _ = known.entry(offset).or_insert(value);
+    held.for_each(|(offset, value)| learn(*offset, *value));
+    let operations = context.shared.history.snapshot();
+    for operation in operations.iter().filter(|operation| operation.log == log) {
+        if let Outcome::Read { records } = &operation.outcome {
+            records.iter().for_each(|(offset, value)| learn(*offset, *value));
+        }
+    }
+    for operation in operations.iter().filter(|operation| operation.log == log) {
+        if let (Call::Append { values, .. }, Outcome::Appended { start, .. }) = (&operation.call, &operation.outcome) {
+            (*start..).zip(values).for_each(|(offset, value)| learn(offset, *value));
+        }
+    }
+    known
+}
+
+/// A copy, with what was trimmed from it as it is known.
+fn with_trimmed(known: &BTreeMap<u64, u64>, start: u64, held: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let of = |offset: u64| (offset, known.get(&offset).copied().unwrap_or(UNSEEN));
+    let mut copy: Vec<(u64, u64)> = (0..start).map(of).collect();
     copy.extend(held);
     copy
 }

@@ -1,6 +1,7 @@
 //! Looks at the nodes of a run: what holds, who leads, what is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use quipu_raft::Role;
 
@@ -15,6 +16,7 @@ impl Run<'_> {
     pub(super) fn look(&mut self) {
         let now = self.now();
         let peers = self.cluster.nodes.len() as u64 - 1;
+        self.always.forget(self.brief.lock().unwrap_or_else(PoisonError::into_inner).gone());
         for node in self.cluster.nodes.values() {
             let Some(server) = node.server() else { continue };
             let raft = server.node();
@@ -92,6 +94,9 @@ impl Run<'_> {
             }
         }
         for (group, replicas) in &groups {
+            if self.always.is_gone(*group) {
+                return Some(format!("group {group} runs, and its log was deleted"));
+            }
             let leader = replicas.iter().filter(|(_, status)| status.role == Role::Leader);
             let Some((_, leader)) = leader.max_by_key(|(_, status)| status.term) else {
                 return Some(format!("group {group} has no leader"));

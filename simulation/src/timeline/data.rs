@@ -84,11 +84,12 @@ fn happened(event: &Event, names: &Names) -> Value {
             "topic": "node", "state": "up", "node": node.to_string(),
             "text": format!("node {node} takes part in its cluster"),
         }),
-        What::Stopped { node, how } => {
+        What::Stopped { node, how, why } => {
             let (how, told) = described_stop(*how);
+            let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
             json!({
                 "topic": "node", "state": "down", "node": node.to_string(), "how": how,
-                "text": format!("node {node} {told}"),
+                "text": format!("node {node} {told}{why}"),
             })
         }
         What::Role { node, group, replica, role, term } => {
@@ -166,6 +167,7 @@ fn asked(operation: &Operation) -> Value {
     let (state, answer) = match &operation.outcome {
         Outcome::Pending => ("pending", "no answer yet".to_owned()),
         Outcome::Created => ("done", "created".to_owned()),
+        Outcome::Deleted => ("done", "deleted".to_owned()),
         Outcome::Appended { start, end } => ("done", format!("appended at {start}..{end}")),
         Outcome::Read { records } if records.is_empty() => ("done", "read nothing".to_owned()),
         Outcome::Read { records } => ("done", format!("read {}", spelled_out(records))),
@@ -175,6 +177,7 @@ fn asked(operation: &Operation) -> Value {
     };
     let (verb, call) = match &operation.call {
         Call::Create { replicas } => ("create", format!("create with {replicas} replicas")),
+        Call::Delete => ("delete", "delete".to_owned()),
         Call::Append { producer, values } => {
             let values = spelled(values.iter().map(u64::to_string), values.len());
             ("append", format!("append {values} as producer {producer}"))

@@ -86,7 +86,7 @@ impl Story {
             (3, 7_900, Stop::ShutDown, 8_150, 3),
         ];
         for (node, at, how, again, boot) in stops {
-            self.tell(ms(at), What::Stopped { node, how });
+            self.tell(ms(at), What::Stopped { node, how, why: None });
             self.started(node, boot, again);
         }
     }
@@ -270,7 +270,7 @@ impl Story {
         let violated =
             What::Violated { promise: violation.promise.clone(), details: violation.details.clone(), node: Some(3) };
         self.tell(ms(11_640), violated);
-        self.tell(ms(12_000), What::Stopped { node: 1, how: Stop::ShutDown });
+        self.tell(ms(12_000), What::Stopped { node: 1, how: Stop::ShutDown, why: None });
         self.events.sort_by_key(|event| event.at);
         Sample { heading: heading(), events: self.events, operations: self.operations, violations: vec![violation] }
     }

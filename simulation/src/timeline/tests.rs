@@ -43,9 +43,11 @@ fn every_kind(text: &str) -> Vec<Event> {
         [Phase::Founding, Phase::Chaos, Phase::Healing, Phase::Liveness, Phase::Judgement]
             .map(|phase| What::Phase { phase }),
     );
-    kinds.extend(
-        [Stop::Killed, Stop::PowerLost, Stop::ShutDown, Stop::Failed].map(|how| What::Stopped { node: 1, how }),
-    );
+    kinds.extend([Stop::Killed, Stop::PowerLost, Stop::ShutDown, Stop::Failed].map(|how| What::Stopped {
+        node: 1,
+        how,
+        why: (how == Stop::Failed).then(text),
+    }));
     kinds.extend([Role::Leader, Role::Follower, Role::Learner].map(|role| What::Role {
         node: 1,
         group: 7,
@@ -72,6 +74,7 @@ fn every_call(text: &str) -> Vec<Operation> {
         (Call::End, Outcome::End { end: 2 }),
         (Call::End, Outcome::Failed { why }),
         (Call::End, Outcome::Pending),
+        (Call::Delete, Outcome::Deleted),
     ];
     let at = Duration::from_millis(2);
     let made = (0..).zip(calls).map(|(id, (call, outcome))| Operation {

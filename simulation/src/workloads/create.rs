@@ -1,5 +1,6 @@
 //! Creates logs while things go wrong, and appends a little to each.
 
+use quipu_protocol::LogId;
 use quipu_sdk::{CreateLogError, LogConfig, LogName, ProducerConfig};
 
 use super::append::outcome;
@@ -13,25 +14,26 @@ pub(super) async fn run(context: Context, logs: u64, replicas: u32, pause_ms: u6
             return;
         }
         let name: LogName = context.shared.counters.log().parse().expect("a good name");
-        create(&context, &name, replicas).await;
+        let config = LogConfig { replicas: Some(replicas), ..LogConfig::default() };
+        create(&context, &name, name.as_str(), config).await;
         append_one(&context, &name).await;
     }
 }
 
-/// Creates a log, and says how that went.
-pub(crate) async fn create(context: &Context, name: &LogName, replicas: u32) -> bool {
-    let operation = context.invoke(name.as_str(), Call::Create { replicas });
-    let config = LogConfig { replicas: Some(replicas), ..LogConfig::default() };
-    let answer = match context.client.create_log(name, config).await {
+/// Creates a log, which the history knows by `known_as`, and says how that went.
+pub(crate) async fn create(context: &Context, name: &LogName, known_as: &str, config: LogConfig) -> Option<LogId> {
+    let replicas = config.replicas.unwrap_or_default();
+    let operation = context.invoke(known_as, Call::Create { replicas });
+    let answer = context.client.create_log(name, config).await;
+    let outcome = match &answer {
         Ok(_) => Outcome::Created,
         Err(CreateLogError::Request(error)) if !error.has_no_side_effects() => {
             Outcome::Unknown { why: error.to_string() }
         }
         Err(error) => Outcome::Failed { why: error.to_string() },
     };
-    let created = answer == Outcome::Created;
-    context.complete(operation, answer);
-    created
+    context.complete(operation, outcome);
+    Some(answer.ok()?.log.id)
 }
 
 async fn append_one(context: &Context, name: &LogName) {

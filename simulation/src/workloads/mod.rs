@@ -8,6 +8,8 @@
 pub(crate) mod append;
 pub(crate) mod create;
 pub(crate) mod read;
+pub(crate) mod recreate;
+mod remember;
 mod repeat;
 pub(crate) mod trim;
 
@@ -28,6 +30,7 @@ use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
+use recreate::Brief;
 use trim::Trimmed;
 
 /// Values are this many bytes at least: the number that tells them apart.
@@ -58,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) finished: Arc<Mutex<BTreeSet<u64>>>,
     /// What was trimmed, by log.
     pub(crate) trimmed: Arc<Mutex<BTreeMap<String, Trimmed>>>,
+    /// What became of logs that are deleted and created anew.
+    pub(crate) brief: Arc<Mutex<Brief>>,
 }
 
 /// What clients are to do.
@@ -97,6 +102,11 @@ impl Counters {
     /// A log's name.
     pub(crate) fn log(&self) -> String {
         format!("extra-{}", Self::next(&self.logs))
+    }
+
+    /// The name of a log that is deleted.
+    pub(crate) fn brief_log(&self) -> String {
+        format!("brief-{}", Self::next(&self.logs))
     }
 }
 
@@ -161,6 +171,11 @@ impl Context {
         self.shared.logs[position].name.parse().expect("a good name")
     }
 
+    /// Whether the log of this name lets go of records by itself.
+    pub(crate) fn forgets(&self, log: &str) -> bool {
+        self.shared.logs.iter().any(|plan| plan.name == log && plan.forgets())
+    }
+
     /// Starts a task of this client.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task {
         self.environment.tasks.spawn("workload", Box::pin(future))
@@ -200,6 +215,8 @@ async fn do_job(context: Context, job: Job) {
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
+        Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
+        Job::Recreate { replicas, pause_ms } => recreate::run(context, replicas, pause_ms).await,
         Job::Repeat { log, pause_ms } => repeat::run(context, log, pause_ms).await,
         Job::Create { logs, replicas, pause_ms } => create::run(context, logs, replicas, pause_ms).await,
     }
@@ -226,6 +243,7 @@ pub(crate) fn value_of(content: Option<&Bytes>) -> Option<u64> {
 fn describe_call(call: &Call) -> String {
     match call {
         Call::Create { replicas } => format!("create ×{replicas}"),
+        Call::Delete => "delete".to_owned(),
         Call::Append { producer, values } => match (values.first(), values.last()) {
             (Some(first), Some(last)) => format!("append {first}..={last} by producer {producer}"),
             _ => "append nothing".to_owned(),
@@ -241,6 +259,7 @@ fn describe_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pending => "nothing".to_owned(),
         Outcome::Created => "created".to_owned(),
+        Outcome::Deleted => "deleted".to_owned(),
         Outcome::Appended { start, end } => format!("at {start}..{end}"),
         Outcome::Read { records } => match (records.first(), records.last()) {
             (Some((first, _)), Some((last, _))) => {

@@ -7,24 +7,23 @@
 //! What is remembered stands in for what the copies do not hold any more, so
 //! that everything which was ever appended is judged by whole copies.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use quipu_sdk::{From, Offset, OffsetRange, ReadError, ReaderConfig};
+use quipu_sdk::{Offset, OffsetRange, ReadError};
 
 use super::Context;
-use super::read::place;
+use super::remember::remember;
 use crate::environment::clock::now;
 use crate::violation::Violation;
-
-/// So many records are read before a trim at most.
-const PORTION: u64 = 500;
 
 /// What is known of a log that is trimmed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trimmed {
-    /// The values from the first one on, without a gap: at least those that
-    /// may have been trimmed.
-    pub(crate) values: Vec<u64>,
+    /// What was read, by offset: at least what clients trimmed.
+    pub(crate) values: BTreeMap<u64, u64>,
+    /// What was not read before this offset is gone.
+    pub(crate) next: u64,
     /// The furthest start that was asked for.
     pub(crate) asked: u64,
     /// The furthest start that was acknowledged.
@@ -38,10 +37,16 @@ impl Context {
         look(trimmed.entry(log.to_owned()).or_default())
     }
 
+    /// The furthest that a log may start by now.
+    fn furthest_start(&self, log: &str) -> u64 {
+        // How far it lets go of records by itself, nobody has to ask for.
+        if self.forgets(log) { u64::MAX } else { self.trimmed(log, |trimmed| trimmed.asked) }
+    }
+
     /// A read from `from` was answered, or refused, when starts up to `start`
     /// had been acknowledged before it was asked.
     pub(crate) fn check_start(&self, log: &str, from: u64, start: u64, answer: Result<(), &ReadError>) {
-        let asked = self.trimmed(log, |trimmed| trimmed.asked);
+        let asked = self.furthest_start(log);
         let details = match answer {
             Ok(()) if from < start => format!("{log}: a read from {from} was served after a trim to {start}"),
             Err(ReadError::BelowStart { start, .. }) if start.get() > asked || start.get() <= from => {
@@ -64,7 +69,7 @@ pub(super) async fn run(context: Context, log: usize, keep: u64, pause_ms: u64) 
     while context.goes_on() {
         context.pause(pause_ms).await;
         remember(&context, log.as_str()).await;
-        let known = context.trimmed(log.as_str(), |trimmed| trimmed.values.len() as u64);
+        let known = context.trimmed(log.as_str(), |trimmed| trimmed.next);
         let to = known.saturating_sub(context.below(keep + 1));
         context.trimmed(log.as_str(), |trimmed| trimmed.asked = trimmed.asked.max(to));
         let Ok(range) = context.client.trim(&log, Offset::new(to)).await else { continue };
@@ -74,34 +79,13 @@ pub(super) async fn run(context: Context, log: usize, keep: u64, pause_ms: u64) 
 
 fn acknowledged(context: &Context, log: &str, to: u64, range: OffsetRange) {
     let start = range.start().get();
-    let asked = context.trimmed(log, |trimmed| {
-        trimmed.start = trimmed.start.max(start);
-        trimmed.asked
-    });
+    let asked = context.furthest_start(log);
+    context.trimmed(log, |trimmed| trimmed.start = trimmed.start.max(start));
     if start < to || start > asked {
         let details = format!("{log}: it starts at {start} after a trim to {to}, the furthest being {asked}");
         context.shared.recorder.violated(now(), Violation::new("start-is-what-was-asked", details), None);
     }
     if start > 0 {
         context.shared.recorder.mark(now(), "entries-trimmed");
-    }
-}
-
-/// Reads what is not remembered yet.
-async fn remember(context: &Context, log: &str) {
-    let from = context.trimmed(log, |trimmed| trimmed.values.len() as u64);
-    let config =
-        ReaderConfig { from: From::Offset(Offset::new(from)), max_records: Some(PORTION), ..ReaderConfig::default() };
-    let name = log.parse().expect("a good name");
-    let mut reader = context.client.reader(&name, config).expect("a good configuration");
-    // What was read before an error counts.
-    while let Ok(Some(record)) = reader.next().await {
-        let (offset, value) = place(context, &record);
-        context.trimmed(log, |trimmed| {
-            // Another client may have been faster.
-            if offset == trimmed.values.len() as u64 {
-                trimmed.values.push(value);
-            }
-        });
     }
 }

@@ -4,7 +4,7 @@ use super::Findings;
 use crate::checkers::order;
 use crate::checkers::settled::Settled;
 use crate::checkers::tell::Told;
-use crate::history::{Call, Operation, Outcome};
+use crate::history::{Call, Operation, Outcome, UNSEEN};
 
 /// The end of the furthest append or the highest answer, and the call that
 /// showed it.
@@ -56,7 +56,7 @@ fn reads_agree(
             return add(format_args!("offset {offset} was read where {expected} should be: {told}"));
         }
         match settled.at(offset) {
-            Some(held) if held == value => {}
+            Some(held) if held == value || held == UNSEEN => {}
             Some(held) => return add(format_args!("value {value} was read at {offset}, which holds {held}: {told}")),
             None => {
                 let end = settled.end();

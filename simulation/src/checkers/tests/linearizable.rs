@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::story::{LOG, Story, append, append_by, at, failed, is, read, saw, unknown};
 use crate::checkers::linearizable;
-use crate::history::{Call, Copies, History};
+use crate::history::{Call, Copies, History, UNSEEN};
 
 #[test]
 fn calls_beside_each_other_may_have_happened_in_any_order() {
@@ -13,6 +13,23 @@ fn calls_beside_each_other_may_have_happened_in_any_order() {
     let look = story.ask(read(0, 10));
     story.answer(first, at(1, 2)).answer(look, saw(0, &[2])).answer(second, at(0, 1));
     story.holds(&[2, 1]).is_well();
+}
+
+#[test]
+fn what_nobody_saw_may_have_come_at_any_time_between_those_around_it() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(Call::End, is(3)).does(append(&[2]), at(3, 4)).does(Call::End, is(5));
+    story.does(read(3, 1), saw(3, &[2])).does(read(3, 10), saw(3, &[2])).does(read(9, 10), saw(9, &[]));
+    story.holds(&[1, UNSEEN, UNSEEN, 2, UNSEEN]).is_well();
+    story.does(Call::End, is(3)).breaks(&["end-never-goes-back", "end-covers-acknowledged"]);
+    assert!(story.unordered().is_some(), "it was longer before");
+}
+
+#[test]
+fn what_nobody_saw_is_no_excuse_for_a_stale_read() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(1, 2)).does(read(1, 10), saw(1, &[])).holds(&[UNSEEN, 1]);
+    assert!(story.unordered().is_some());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::story::{Story, append, append_by, at, failed, is, local_read, read, saw, unknown};
 use crate::checkers::oracle;
-use crate::history::{Call, Copies, Outcome};
+use crate::history::{Call, Copies, Outcome, UNSEEN};
 
 #[test]
 fn what_was_acknowledged_is_there_and_is_seen() {
@@ -12,6 +12,23 @@ fn what_was_acknowledged_is_there_and_is_seen() {
     story.does(append(&[3]), at(2, 3)).does(read(1, 1), saw(1, &[2])).does(Call::End, is(3));
     story.does(read(3, 10), saw(3, &[])).does(read(9, 10), saw(9, &[])).does(local_read(0, 10), saw(0, &[1]));
     story.holds(&[1, 2, 3]).is_well();
+}
+
+#[test]
+fn what_was_gone_before_anybody_saw_it_may_have_been_any_record() {
+    let mut story = Story::default();
+    story.does(append_by(1, &[1, 2]), unknown()).does(append_by(2, &[3]), at(3, 4)).does(append_by(3, &[4]), unknown());
+    // All of one batch and the beginning of another one are not known.
+    story.holds(&[UNSEEN, 1, 2, 3]).is_well();
+    story.holds(&[UNSEEN, UNSEEN, 2, 3]).is_well();
+    story.holds(&[UNSEEN, UNSEEN, UNSEEN, 3]).is_well();
+    // The known part of a batch still says where the rest has to be.
+    story.holds(&[UNSEEN, 2, UNSEEN, 3]).is_well();
+    story.holds(&[1, UNSEEN, UNSEEN, 3]).is_well();
+    story.holds(&[2, UNSEEN, UNSEEN, 3]).breaks(&["batch-is-atomic"]);
+    story.holds(&[UNSEEN, UNSEEN, 1, 3]).breaks(&["batch-is-atomic"]);
+    story.does(append_by(4, &[5]), failed()).holds(&[UNSEEN, UNSEEN, UNSEEN, 3]).is_well();
+    story.does(append_by(5, &[6]), at(4, 5)).breaks(&["no-lost-record"]);
 }
 
 #[test]

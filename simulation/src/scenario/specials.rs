@@ -1,0 +1,151 @@
+//! What some scenarios have besides what all are made of. Each is drawn by
+//! itself, so that all else is as it would be without.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::{FaultPlan, Job, Scenario};
+use crate::faults::Kind;
+
+/// Disks rot in one run of so many.
+const ONE_IN_ROTTING: u32 = 4;
+/// Logs let go of records by themselves in one run of so many.
+const ONE_IN_FORGETTING: u32 = 4;
+/// Logs are deleted and created anew in one run of so many.
+const ONE_IN_BRIEF: u32 = 4;
+
+/// Tells the draws of rot from all others.
+const OF_ROT: u64 = 1 << 62;
+/// Those of trims.
+const OF_TRIMS: u64 = 0x7213;
+/// Those of retention.
+const OF_RETENTION: u64 = 1 << 61;
+/// Those of logs that are deleted.
+const OF_BRIEF_LOGS: u64 = 1 << 60;
+
+/// So many replicas can do without one.
+const SPARE: u32 = 3;
+
+impl Scenario {
+    /// In some scenarios disks rot or are misread, and nodes read what they have
+    /// again and again.
+    pub(super) fn with_rot(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_ROT);
+        if self.nodes < Kind::Rot.least_nodes() || chance.random_range(0..ONE_IN_ROTTING) > 0 {
+            return self;
+        }
+        self.settings.insert("storage.scrub_bytes_per_second".to_owned(), 1 << chance.random_range(22..=27));
+        self.settings.insert("storage.scrub_interval_ms".to_owned(), 1_000);
+        let mut at_ms = 0;
+        loop {
+            at_ms += chance.random_range(1_000..=3_000);
+            if at_ms >= self.timing.chaos_ms {
+                break;
+            }
+            let lasts_ms = *[4_000, 6_000].choose(&mut chance).expect("not empty");
+            let number = self.faults.len() as u64;
+            let kind = *[Kind::Rot, Kind::Rot, Kind::Misread].choose(&mut chance).expect("not empty");
+            self.faults.push(FaultPlan { number, at_ms, lasts_ms, kind, draw: chance.random() });
+        }
+        self.faults.sort_by_key(|fault| fault.at_ms);
+        // Only what is sealed is looked at.
+        self.with_much_to_append()
+    }
+
+    /// In some scenarios clients trim.
+    pub(super) fn with_trims(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_TRIMS);
+        if chance.random_range(0..5) < 2 {
+            let logs = self.logs.len();
+            for client in &mut self.clients {
+                client.jobs.push(Job::Trim {
+                    log: chance.random_range(0..logs),
+                    keep: *[0, 5, 40].choose(&mut chance).expect("not empty"),
+                    pause_ms: *[100, 300, 1_000].choose(&mut chance).expect("not empty"),
+                });
+            }
+            let step = *[1, 4_096, 65_536].choose(&mut chance).expect("not empty");
+            self.settings.insert("log.floor_step_bytes".to_owned(), step);
+        }
+        self
+    }
+
+    /// In some scenarios logs let go of records by themselves.
+    pub(super) fn with_retention(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_RETENTION);
+        if chance.random_range(0..ONE_IN_FORGETTING) > 0 {
+            return self;
+        }
+        for (log, plan) in self.logs.iter_mut().enumerate() {
+            let (by_bytes, by_age) = *[(true, false), (true, false), (false, true), (true, true), (false, false)]
+                .choose(&mut chance)
+                .expect("not empty");
+            plan.retention_bytes =
+                by_bytes.then(|| *[10_000, 100_000, 1_000_000].choose(&mut chance).expect("not empty"));
+            plan.retention_ms = by_age.then(|| *[500, 2_000, 5_000].choose(&mut chance).expect("not empty"));
+            let pause_ms = *[20, 100, 500].choose(&mut chance).expect("not empty");
+            if let Some(client) = self.clients.first_mut().filter(|_| plan.forgets()) {
+                client.jobs.push(Job::Remember { log, pause_ms });
+            }
+        }
+        let step = *[1, 4_096, 65_536].choose(&mut chance).expect("not empty");
+        self.settings.entry("log.floor_step_bytes".to_owned()).or_insert(step);
+        if chance.random() { self.with_much_to_append() } else { self }
+    }
+
+    /// In some scenarios logs are deleted and created anew.
+    pub(super) fn with_brief_logs(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_BRIEF_LOGS);
+        if chance.random_range(0..ONE_IN_BRIEF) > 0 {
+            return self;
+        }
+        let replicas = super::replicas(&mut chance, self.nodes);
+        for client in &mut self.clients {
+            let pause_ms = *[50, 200, 500].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Recreate { replicas, pause_ms });
+        }
+        self.with_copies_to_spare()
+    }
+
+    /// Where disks have no room for more files, somebody appends so much that a
+    /// new file is soon wanted.
+    pub(super) fn with_disks_that_fill(mut self) -> Self {
+        if self.faults.iter().any(|fault| fault.kind == Kind::DiskFull) {
+            self.settings.insert("journal.segment_bytes".to_owned(), 2 << 20);
+            return self.with_much_to_append();
+        }
+        self
+    }
+
+    /// Somebody appends so much that segments of the journal are filled.
+    fn with_much_to_append(mut self) -> Self {
+        let heavy = Job::Append {
+            log: 0,
+            batch_records: 20,
+            value_bytes: 20_000,
+            in_flight: 4,
+            pause_ms: 20,
+            delivery_timeout_ms: 3_000,
+            idempotent: true,
+            compression: 0,
+        };
+        if let Some(client) = self.clients.first_mut().filter(|client| !client.jobs.contains(&heavy)) {
+            client.jobs.push(heavy);
+        }
+        self
+    }
+
+    /// Where a copy may be lost, every log has so many that a majority is left.
+    pub(super) fn with_copies_to_spare(mut self) -> Self {
+        if self.faults.iter().any(|fault| fault.kind.spoils()) {
+            self.logs.iter_mut().for_each(|log| log.replicas = log.replicas.max(SPARE));
+            for job in self.clients.iter_mut().flat_map(|client| &mut client.jobs) {
+                if let Job::Create { replicas, .. } | Job::Recreate { replicas, .. } = job {
+                    *replicas = (*replicas).max(SPARE);
+                }
+            }
+        }
+        self
+    }
+}
