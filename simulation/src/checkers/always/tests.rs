@@ -83,6 +83,15 @@ impl Group {
     }
 }
 
+#[test]
+fn group_whose_log_was_deleted_is_not_judged_any_more() {
+    let mut group = Group::default();
+    group.sees(1, 1, follower(3, at(3, 5)));
+    group.always.forget(&BTreeSet::from([GROUP]));
+    group.sees(1, 1, follower(2, at(1, 1))).keeps_all();
+    assert!(group.always.is_gone(GROUP) && group.always.groups().next().is_none());
+}
+
 fn at(term: u64, index: u64) -> Option<EntryId> {
     Some(EntryId { term: Term::new(term), index: Index::new(index) })
 }
