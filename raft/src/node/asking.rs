@@ -60,13 +60,36 @@ impl Inner {
     /// change, unless it lags far behind.
     pub(crate) async fn change(&self, command: Command) -> Result<Outcome, CatalogError> {
         let reply = self.ask(Some(command), self.config.catalog_deadline).await?;
-        reply.outcome.ok_or_else(|| unavailable("the catalog's answer is empty"))
+        outcome(reply)
+    }
+
+    /// The same, and makes sure that the local copy has the change.
+    ///
+    /// # Errors
+    /// When it lags; the change was made all the same.
+    pub(super) async fn change_and_see(&self, command: Command) -> Result<Outcome, CatalogError> {
+        let reply = self.ask(Some(command), self.config.catalog_deadline).await?;
+        self.has_version(reply.version)?;
+        outcome(reply)
     }
 
     /// Makes sure that the local copy of the catalog has everything that was
     /// changed before the call.
+    ///
+    /// # Errors
+    /// When nobody could be asked, or the copy lags: what it lacks must not be
+    /// taken for what there is not.
     pub(crate) async fn refresh(&self) -> Result<(), CatalogError> {
-        self.ask(None, self.config.catalog_deadline).await.map(drop)
+        let reply = self.ask(None, self.config.catalog_deadline).await?;
+        self.has_version(reply.version)
+    }
+
+    fn has_version(&self, wanted: u64) -> Result<(), CatalogError> {
+        if self.view(catalog::Catalog::version).is_some_and(|version| version >= wanted) {
+            return Ok(());
+        }
+        quipu_protocol::point!("catalog-copy-lags");
+        Err(unavailable("this node's copy of the catalog lags behind its leader's"))
     }
 
     async fn ask(&self, command: Option<Command>, limit: Duration) -> Result<CatalogReply, CatalogError> {
@@ -325,6 +348,10 @@ impl Inner {
             None => Err(LogLookupError::Starting { reason: "it has not been started yet".to_owned(), replicas }),
         }
     }
+}
+
+fn outcome(reply: CatalogReply) -> Result<Outcome, CatalogError> {
+    reply.outcome.ok_or_else(|| unavailable("the catalog's answer is empty"))
 }
 
 fn unknown(name: &LogName) -> LogLookupError {

@@ -258,7 +258,8 @@ impl RaftNode {
     /// # Errors
     /// When the catalog's leader does not answer.
     pub async fn allocate_producer(&self) -> Result<AllocatedProducer, AllocateProducerError> {
-        match self.inner().change(catalog::allocate_producers(1)).await? {
+        // Whoever is given an id is told which log has the name that it is for.
+        match self.inner().change_and_see(catalog::allocate_producers(1)).await? {
             Outcome::Producers(allotted) => Ok(AllocatedProducer {
                 id: ProducerId::new(allotted.first),
                 allotted_at: Timestamp::new(allotted.allotted_at),

@@ -26,7 +26,7 @@ use futures_util::Stream;
 use futures_util::future::{Either, select};
 use quipu_protocol::batch::{Header, Record};
 use quipu_protocol::environment::BoxFuture;
-use quipu_protocol::{LogName, Offset, Timestamp, v1};
+use quipu_protocol::{LogId, LogName, Offset, Timestamp, v1};
 
 use crate::cluster::Cluster;
 use crate::cluster::verdict::{self, Failure};
@@ -125,6 +125,12 @@ impl Reader {
                 went => went?,
             }
         }
+    }
+
+    /// The id of the log that it reads, which is the one that had the name when
+    /// it was first answered; none before.
+    pub fn log_id(&self) -> Option<LogId> {
+        self.opener.as_ref().and_then(Opener::log_id)
     }
 
     /// How many records were left out because they had been trimmed before they

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, NodeId, Offset, Timestamp, v1};
+use quipu_protocol::{LogId, LogName, NodeId, Offset, Timestamp, v1};
 use tonic::Streaming;
 
 use crate::cluster::verdict::{self, Failure, Verdict};
@@ -160,6 +160,11 @@ impl Opener {
     /// of the next stream.
     pub(super) fn begin_at_end(&mut self) {
         (self.config.from, self.place) = (From::End, None);
+    }
+
+    /// Which log it is, once that is known.
+    pub(super) fn log_id(&self) -> Option<LogId> {
+        (self.log_id != 0).then_some(LogId::new(self.log_id))
     }
 
     /// An answer names the log's id.

@@ -127,7 +127,7 @@ impl Log<'_> {
         }
         let held = loop {
             self.goes_on(pause_ms).await?;
-            if let Some(held) = self.read().await {
+            if let Some(held) = self.read(id).await {
                 break held;
             }
         };
@@ -148,14 +148,21 @@ impl Log<'_> {
         self.context.goes_on().then_some(())
     }
 
-    /// All that it holds, if it says so.
-    async fn read(&self) -> Option<Vec<(u64, u64)>> {
+    /// All that it holds, if it says so. A node that has not heard of it may still
+    /// serve the one that had the name before.
+    async fn read(&self, id: LogId) -> Option<Vec<(u64, u64)>> {
         let mut reader = self.context.client.reader(self.name, ReaderConfig::default()).expect("a good one");
         let operation = self.context.invoke(&self.known_as, Call::Read { from: 0, max: u64::MAX, local: false });
         let mut records = Vec::new();
         loop {
             match reader.next().await {
                 Ok(Some(record)) => records.push(place(self.context, &record)),
+                Ok(None) if reader.log_id() != Some(id) => {
+                    self.context.shared.recorder.mark(now(), "deleted-log-was-read");
+                    let why = "the log that had the name before answered".to_owned();
+                    self.context.complete(operation, Outcome::Failed { why });
+                    return None;
+                }
                 Ok(None) => {
                     self.context.complete(operation, Outcome::Read { records: records.clone() });
                     return Some(records);
