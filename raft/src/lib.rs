@@ -31,11 +31,11 @@ pub mod types;
 
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, NotTaken, ReadChunk, ReadError, Retained,
-    Retention, Sought, next_producer_id,
+    AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, MAX_HOLDER_BYTES, NotTaken,
+    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus, next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
-pub use types::{BatchOutcome, Command, Member, Raft, Reply, TypeConfig};
+pub use types::{Acquired, BatchOutcome, Command, Member, Raft, Reply, Resolution, TypeConfig};

@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
-use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term};
+use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term, WriterEpoch};
 use quipu_storage::journal::EntryId;
 
 use crate::machine::MachineStore;
@@ -77,17 +77,61 @@ pub enum Reply {
     Append(Vec<BatchOutcome>),
     /// A log's readable range after a trim.
     Trim(OffsetRange),
+    /// The writer epoch that was acquired.
+    Acquired(Acquired),
+    /// What became of an append.
+    Resolved(Resolution),
     /// The catalog's answer, encoded as the catalog chooses.
     Catalog(Bytes),
 }
 
-/// What became of one batch when its entry was applied.
+/// A log's writer epoch, acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acquired {
+    /// The epoch. A newer one may have been acquired since.
+    pub epoch: WriterEpoch,
+    /// Where the log ended then: nothing of an older epoch comes after.
+    pub end: Offset,
+}
+
+/// What became of an append, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Its records have these offsets.
+    Landed(OffsetRange),
+    /// It has not landed and never will.
+    Never,
+    /// Not known any more: its producer is forgotten, or has appended too much
+    /// since.
+    Forgotten,
+}
+
+/// What became of one batch when its entry was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
     /// Its records have these offsets.
     Appended(OffsetRange),
     /// It repeats a remembered append, whose records have these offsets.
     Duplicate(OffsetRange),
+    /// It claims a writer epoch that another holder's has replaced.
+    Fenced {
+        /// The epoch now.
+        current: WriterEpoch,
+        /// Who holds it.
+        holder: String,
+    },
+    /// It claims a writer epoch that there has never been.
+    EpochAhead {
+        /// The epoch now.
+        current: WriterEpoch,
+    },
+    /// The log takes nothing without a writer epoch.
+    WriterRequired,
+    /// The log does not end where it was to.
+    OffsetMismatch {
+        /// Where it ends.
+        end: Offset,
+    },
     /// Its producer id is in use under a newer epoch.
     ProducerFenced {
         /// That epoch.

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, v1};
+use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, WriterEpoch, v1};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::wire::{Meaning, Plain};
 use crate::{
-    AlterLogError, AlteredLog, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError, CreatedLog,
-    DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt,
-    Producer, ProducerConfig, Reader, ReaderConfig, RequestError, TrimError,
+    AcquiredWriter, AlterLogError, AlteredLog, AppendId, ClientConfig, ClusterStatus, ConfigError, Consistency,
+    CreateLogError, CreatedLog, DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange,
+    LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, Resolution, TrimError,
+    WriterDescription, WriterError,
 };
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
@@ -148,6 +150,64 @@ impl Client {
         Ok(OffsetRange::new(Offset::new(start), Offset::new(end)))
     }
 
+    /// Acquires a log's writer epoch for `holder`, which is told to those whom it
+    /// fences (1 to 256 bytes): nothing under an older epoch lands any more, and
+    /// the answer says where the log ended at that moment. Appends claim it by
+    /// [`ProducerConfig::writer_epoch`].
+    ///
+    /// Tried again until it is known to have been done: an attempt whose answer
+    /// was lost fences nobody twice.
+    pub async fn acquire_writer(&self, log: &LogName, holder: &str) -> Result<AcquiredWriter, WriterError> {
+        let random = &*self.cluster.environment.random;
+        let request_id: Bytes = [random.next(), random.next()].iter().flat_map(|half| half.to_be_bytes()).collect();
+        self.acquire_writer_as(log, holder, &request_id).await
+    }
+
+    /// The same under a request id of the caller's, 16 bytes that nobody else has:
+    /// it may be asked for again after a crash of the caller, and gets the first
+    /// answer as long as it is one of the log's last 64 acquisitions.
+    pub async fn acquire_writer_as(
+        &self,
+        log: &LogName,
+        holder: &str,
+        request_id: &[u8],
+    ) -> Result<AcquiredWriter, WriterError> {
+        let request_id = Bytes::copy_from_slice(request_id);
+        let request = || v1::AcquireWriterRequest {
+            log: log.to_string(),
+            holder: holder.to_owned(),
+            request_id: request_id.clone(),
+            log_id: 0,
+        };
+        let call = |channel| async { RecordsClient::new(channel).acquire_writer(request()).await };
+        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
+        let v1::AcquireWriterResponse { epoch, end, .. } = answer.map_err(|error| writer_error(log, error))?.value;
+        Ok(AcquiredWriter { epoch: WriterEpoch::new(epoch), end: Offset::new(end) })
+    }
+
+    /// Who writes a log, and what it holds: at least what was acknowledged before.
+    pub async fn describe_writer(&self, log: &LogName) -> Result<WriterDescription, WriterError> {
+        let request = || v1::DescribeWriterRequest { log: log.to_string(), log_id: 0 };
+        let call = |channel| async { RecordsClient::new(channel).describe_writer(request()).await };
+        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
+        understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
+    }
+
+    /// Settles what became of an append of unknown outcome: if it has not landed,
+    /// it never will, since its producer's epoch ends with this. May be repeated.
+    pub async fn resolve(&self, log: &LogName, append: AppendId) -> Result<Resolution, WriterError> {
+        let request = || v1::ResolveRequest {
+            log: log.to_string(),
+            producer_id: append.producer.get(),
+            producer_epoch: append.epoch.get().into(),
+            sequence: append.sequence.get(),
+            log_id: 0,
+        };
+        let call = |channel| async { RecordsClient::new(channel).resolve(request()).await };
+        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
+        understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
+    }
+
     /// A producer for a log. Whether the log exists shows at the first append.
     /// Starts a task, so that it needs the environment's runtime around it.
     pub fn producer(&self, log: &LogName, config: ProducerConfig) -> Result<Producer, ConfigError> {
@@ -226,6 +286,13 @@ pub(crate) async fn offset_at(
 pub(crate) fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, RequestError> {
     let address = answer.address;
     T::of(answer.value).map_err(|malformed| RequestError::Protocol { address, violation: malformed.to_string() })
+}
+
+fn writer_error(log: &LogName, error: PursuitError) -> WriterError {
+    match log_error(log, error) {
+        LogError::UnknownLog { log } => WriterError::UnknownLog { log },
+        LogError::Request(error) => WriterError::Request(error),
+    }
 }
 
 fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quipu_protocol::batch::Compression;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::transport::AddressError;
-use quipu_protocol::{NodeId, Offset, Timestamp, v1};
+use quipu_protocol::{NodeId, Offset, Timestamp, WriterEpoch, v1};
 
 /// How a [`Client`](crate::Client) reaches its cluster.
 #[derive(Clone, Debug)]
@@ -84,6 +84,11 @@ pub struct ProducerConfig {
     /// Default true. Without it, whatever was sent and not answered is of
     /// unknown outcome at once and is not sent again.
     pub idempotent: bool,
+    /// The log's writer epoch, as [`acquire_writer`](crate::Client::acquire_writer)
+    /// gave it: once somebody else has acquired a newer one, nothing is appended
+    /// any more ([`AppendError::WriterFenced`](crate::AppendError::WriterFenced)).
+    /// Default: none.
+    pub writer_epoch: Option<WriterEpoch>,
     /// The span that everything is appended for, if the cluster is to tell what
     /// it does for it: it goes along as W3C Trace Context. Default: none.
     pub trace: Option<TraceContext>,
@@ -123,6 +128,7 @@ impl Default for ProducerConfig {
             compression: Compression::None,
             delivery_timeout: Duration::from_secs(120),
             idempotent: true,
+            writer_epoch: None,
             trace: None,
         }
     }

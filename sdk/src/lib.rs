@@ -49,23 +49,28 @@ mod producer;
 mod reader;
 pub mod system;
 mod wire;
+mod writers;
 
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
 pub use errors::{
     AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
-    SendError, TrimError,
+    SendError, TrimError, WriterError,
 };
 pub use listing::Logs;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
-    ReplicaRole, ReplicaState,
+    ReplicaRole, ReplicaState, Writers,
 };
 pub use nodes::{ClusterStatus, JournalCounters, LogFilterChange, NodeState, NodeStatus, ServiceCounters};
 pub use producer::{Append, Delivery, Producer};
 pub use reader::{ReadRecord, Reader};
+pub use writers::{AcquiredWriter, AppendId, Resolution, WriterDescription};
 
 pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
 pub use quipu_protocol::trace::{TraceContext, TraceContextError};
-pub use quipu_protocol::{LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, Timestamp};
+pub use quipu_protocol::{
+    LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
+    WriterEpoch,
+};

@@ -30,6 +30,18 @@ pub struct LogConfig {
     pub max_timestamp_before_ms: Option<u64>,
     /// How far it may lie after it.
     pub max_timestamp_after_ms: Option<u64>,
+    /// Who may append. Stays as the log was created.
+    pub writers: Writers,
+}
+
+/// Who may append to a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writers {
+    /// Anybody; whoever claims a writer epoch is held to it.
+    #[default]
+    Shared,
+    /// Only who claims the writer epoch that the log has now.
+    Exclusive,
 }
 
 /// A change of a log's configuration: what is `None` stays as it is. Where a
@@ -77,6 +89,9 @@ impl fmt::Display for LogConfig {
             if let Some(bound) = bound {
                 write!(f, ", {name} {bound}")?;
             }
+        }
+        if self.writers == Writers::Exclusive {
+            write!(f, ", writers exclusive")?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange
 
 use crate::{
     AlteredLog, ClusterStatus, Codecs, CreatedLog, JournalCounters, LogAlteration, LogConfig, LogDescription,
-    LogSummary, NodeState, NodeStatus, ReplicaDescription, ReplicaRole, ReplicaState, ServiceCounters,
+    LogSummary, NodeState, NodeStatus, ReplicaDescription, ReplicaRole, ReplicaState, ServiceCounters, Writers,
 };
 
 /// What a message means, if it means anything. (A trait of our own: messages
@@ -28,6 +28,8 @@ pub(crate) trait Plain<M> {
 pub(crate) enum Malformed {
     #[error("the answer names no log")]
     NoLog,
+    #[error("the answer has no outcome")]
+    NoOutcome,
     #[error("the answer names a log whose name is none: {0}")]
     LogName(#[from] LogNameError),
     #[error("the log starts at {start} and ends at {end}")]
@@ -44,6 +46,11 @@ impl LogConfig {
             codecs: self.codecs.bits(),
             max_timestamp_before_ms: self.max_timestamp_before_ms.unwrap_or(0),
             max_timestamp_after_ms: self.max_timestamp_after_ms.unwrap_or(0),
+            writers: match self.writers {
+                Writers::Shared => v1::Writers::Shared,
+                Writers::Exclusive => v1::Writers::Exclusive,
+            }
+            .into(),
         }
     }
 }
@@ -81,6 +88,10 @@ impl Plain<v1::LogConfig> for LogConfig {
             codecs: Codecs::from_bits(config.codecs).unwrap_or_default(),
             max_timestamp_before_ms: long(config.max_timestamp_before_ms),
             max_timestamp_after_ms: long(config.max_timestamp_after_ms),
+            writers: match config.writers() {
+                v1::Writers::Shared => Writers::Shared,
+                v1::Writers::Exclusive => Writers::Exclusive,
+            },
         }
     }
 }

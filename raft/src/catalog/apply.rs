@@ -285,6 +285,7 @@ impl CatalogNode {
 fn altered(config: &v1::LogConfig, change: &v1::LogAlteration) -> v1::LogConfig {
     v1::LogConfig {
         replicas: config.replicas,
+        writers: config.writers,
         max_batch_bytes: change.max_batch_bytes.unwrap_or(config.max_batch_bytes),
         retention_bytes: change.retention_bytes.unwrap_or(config.retention_bytes),
         retention_ms: change.retention_ms.unwrap_or(config.retention_ms),
@@ -299,6 +300,10 @@ fn within_bounds(config: &v1::LogConfig) -> Result<(), v1::Error> {
     if !(MIN_BATCH_BYTES..=MAX_BATCH_BYTES).contains(&config.max_batch_bytes) {
         let reason = format!("{} is not from {MIN_BATCH_BYTES} to {MAX_BATCH_BYTES}", config.max_batch_bytes);
         return Err(v1::Error::invalid_argument("max_batch_bytes", reason));
+    }
+    if v1::Writers::try_from(config.writers).is_err() {
+        let reason = format!("{} is neither shared (0) nor exclusive (1)", config.writers);
+        return Err(v1::Error::invalid_argument("writers", reason));
     }
     if Codecs::from_bits(config.codecs).is_none() {
         let known: Codecs = Compression::ALL.into_iter().collect();

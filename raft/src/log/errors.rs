@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quipu_protocol::{NodeId, OffsetRange, ProducerEpoch, ReplicaId, Sequence};
+use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, ReplicaId, Sequence, WriterEpoch};
 
 use crate::group::StopReason;
 
@@ -43,6 +43,29 @@ pub enum AppendError {
         limit: u64,
         /// How large the batch is, in bytes.
         actual: u64,
+    },
+    /// Another holder has acquired the log's writer epoch. Nothing was changed.
+    #[error("the writer is fenced: {holder:?} holds epoch {current}")]
+    Fenced {
+        /// The epoch now.
+        current: WriterEpoch,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The writer epoch has never been acquired. Nothing was changed.
+    #[error("the writer epoch lies ahead of the log's, which is {current}")]
+    EpochAhead {
+        /// The epoch now; 0 when there is none.
+        current: WriterEpoch,
+    },
+    /// The log takes nothing without a writer epoch. Nothing was changed.
+    #[error("the log takes appends under a writer epoch alone")]
+    WriterRequired,
+    /// The log ends elsewhere than it was to. Nothing was changed.
+    #[error("the log ends at {end}")]
+    OffsetMismatch {
+        /// Where.
+        end: Offset,
     },
     /// Its producer id is in use under a newer epoch. Nothing was changed.
     #[error("the producer is fenced by epoch {current}")]

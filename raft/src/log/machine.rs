@@ -1,9 +1,9 @@
 //! A log's state: a pure function of its committed entries.
 //!
-//! Of each batch, in this order: is it a repeat, does it follow its
-//! producer's last one; only then is the end its base offset. Fences and
-//! expected ends will be checked between the two. No other place gives a
-//! record its offset.
+//! Of each batch, in this order: is it a repeat, is its writer fenced, does the
+//! log end where it expects, does it follow its producer's last one; only then is
+//! the end its base offset. A repeat gets its first answer whoever writes now. No
+//! other place gives a record its offset.
 //!
 //! # Invariants
 //! - Offsets are contiguous: every accepted batch starts at the end.
@@ -14,14 +14,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::batch::BatchHeader;
-use quipu_protocol::{Offset, OffsetRange, ProducerId, Timestamp, stored};
+use quipu_protocol::batch::{BatchHeader, Producer};
+use quipu_protocol::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp, WriterEpoch, stored};
 use quipu_storage::Kv;
 use quipu_storage::journal::{EntryId, ReplicaKey};
 
 use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
 use super::times::TimeIndex;
+use super::writer::{Writer, WriterStatus};
 use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
 use crate::types::{self, BatchOutcome, Reply};
 
@@ -32,6 +33,10 @@ pub struct LogMachine {
     end: Offset,
     time: Timestamp,
     producers: Producers,
+    writer: Writer,
+    /// Whether nothing is taken without a writer epoch. As the log was created,
+    /// and so the same on every replica.
+    exclusive: bool,
     /// Bytes of all batches that were given offsets.
     bytes: u64,
     times: TimeIndex,
@@ -58,6 +63,16 @@ impl LogMachine {
     /// A log that has never been appended to.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One whose writers all need an epoch, if it is `exclusive`.
+    pub fn written_by(exclusive: bool) -> Self {
+        Self { exclusive, ..Self::default() }
+    }
+
+    /// Who writes it.
+    pub fn writer(&self) -> WriterStatus {
+        self.writer.status()
     }
 
     /// The records that can be read here. Begins after the log's start only
@@ -112,14 +127,17 @@ impl LogMachine {
         row.ok_or_else(|| missing(format!("there is none for offset {offset}")))
     }
 
-    fn append(&mut self, id: EntryId, batches: &[Bytes]) -> Vec<BatchOutcome> {
+    fn append(&mut self, id: EntryId, append: &stored::AppendBatches) -> Result<Vec<BatchOutcome>, MachineError> {
+        let batches = &append.batches;
+        let mut terms = append.terms.iter().peekable();
         let (base, position) = (self.end, self.bytes);
         let mut newest = Timestamp::new(i64::MIN);
         let mut skipped = Vec::new();
         let mut outcomes = Vec::with_capacity(batches.len());
         for (ordinal, batch) in (0..).zip(batches) {
             let header = BatchHeader::parse(batch);
-            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header));
+            let terms = terms.next_if(|terms| terms.ordinal == ordinal).copied().unwrap_or_default();
+            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header, terms));
             if let (BatchOutcome::Appended(range), Ok(header)) = (&outcome, header) {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
                 self.end = range.end();
@@ -135,10 +153,24 @@ impl LogMachine {
             self.times.push(base, newest);
             self.rows.push(OffsetRow { entry: id, base, records, skipped, time, position, newest });
         }
-        outcomes
+        match terms.next() {
+            // What nobody looked at was not kept to.
+            Some(terms) => Err(MachineError::new("a log's command", format!("terms of no batch: {}", terms.ordinal))),
+            None => Ok(outcomes),
+        }
     }
 
-    fn append_batch(&mut self, header: &BatchHeader) -> BatchOutcome {
+    fn append_batch(&mut self, header: &BatchHeader, terms: stored::Terms) -> BatchOutcome {
+        let recalled = header.producer.and_then(|producer| self.producers.recall(producer, header.count));
+        if let Some(range) = recalled {
+            return BatchOutcome::Duplicate(range);
+        }
+        if let Some(refused) = self.writer.refuses(terms.writer_epoch.map(WriterEpoch::new), self.exclusive) {
+            return refused;
+        }
+        if terms.expected_end.is_some_and(|expected| expected != self.end.get()) {
+            return BatchOutcome::OffsetMismatch { end: self.end };
+        }
         // Not in this universe, unless an image said so.
         if self.end.get() > LAST_OFFSET - u64::from(header.count) {
             return BatchOutcome::Malformed;
@@ -160,8 +192,20 @@ impl Machine for LogMachine {
         self.time = self.time.max(Timestamp::new(command.stamp));
         self.producers.expire(self.time);
         match command.command {
-            Some(Command::Append(append)) => Ok(Reply::Append(self.append(id, &append.batches))),
+            Some(Command::Append(append)) => Ok(Reply::Append(self.append(id, &append)?)),
             Some(Command::Trim(trim)) => Ok(Reply::Trim(self.trim(Offset::new(trim.to)))),
+            Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {
+                Ok(Reply::Acquired(self.writer.acquire(request_id, holder, self.end, self.time)))
+            }
+            Some(Command::Resolve(append)) => {
+                let epoch = i16::try_from(append.producer_epoch).map_err(|error| refuse(&error))?;
+                if append.producer_id <= 0 || append.sequence < 0 || epoch < 0 {
+                    return Err(refuse(&"no producer has such an append"));
+                }
+                let (id, sequence) = (ProducerId::new(append.producer_id), Sequence::new(append.sequence));
+                let producer = Producer { id, epoch: ProducerEpoch::new(epoch), sequence };
+                Ok(Reply::Resolved(self.producers.resolve(producer, self.time)))
+            }
             None => Err(refuse(&"it is of a kind unknown to this version")),
         }
     }
@@ -172,6 +216,7 @@ impl Machine for LogMachine {
             end: self.end.get(),
             time: self.time.get(),
             producers: self.producers.image(),
+            writer: self.writer.image(),
             forgotten_producer: self.producers.forgotten().get(),
             bytes: self.bytes,
             times: Some(self.times.image()),
@@ -197,6 +242,8 @@ impl Machine for LogMachine {
             end: Offset::new(state.end),
             time: Timestamp::new(state.time),
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
+            writer: Writer::from_image(state.writer, Offset::new(state.end))?,
+            exclusive: self.exclusive,
             bytes: state.bytes,
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,
             rows: RecentRows::default(),
@@ -243,209 +290,4 @@ impl Machine for LogMachine {
 }
 
 #[cfg(test)]
-mod tests {
-    use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record};
-    use quipu_protocol::{Index, ProducerEpoch, Sequence, Term};
-
-    use super::*;
-
-    const NOW: i64 = 1_700_000_000_000;
-
-    fn batch(records: usize, producer: Option<Producer>) -> Bytes {
-        let mut builder = BatchBuilder::new(Compression::None);
-        for n in 0..records {
-            let value = Bytes::from(format!("record {n}"));
-            builder.push(&Record::new(Timestamp::new(NOW), value)).unwrap();
-        }
-        builder.finish(producer).unwrap()
-    }
-
-    fn producer(sequence: i32) -> Option<Producer> {
-        let id = ProducerId::new(NOW << 20);
-        Some(Producer { id, epoch: ProducerEpoch::new(0), sequence: Sequence::new(sequence) })
-    }
-
-    fn command(stamp: i64, batches: Vec<Bytes>) -> Bytes {
-        let append = stored::AppendBatches { batches };
-        let command = Some(stored::log_command::Command::Append(append));
-        stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec().into()
-    }
-
-    fn id(index: u64) -> EntryId {
-        EntryId { term: Term::new(1), index: Index::new(index) }
-    }
-
-    fn apply(machine: &mut LogMachine, index: u64, stamp: i64, batches: Vec<Bytes>) -> Vec<BatchOutcome> {
-        match machine.apply(id(index), &command(stamp, batches)).unwrap() {
-            Reply::Append(outcomes) => outcomes,
-            reply => panic!("an append is answered by {reply:?}"),
-        }
-    }
-
-    fn range(start: u64, end: u64) -> OffsetRange {
-        OffsetRange::new(Offset::new(start), Offset::new(end))
-    }
-
-    #[test]
-    fn batches_of_an_entry_get_offsets_one_after_the_other() {
-        let mut machine = LogMachine::new();
-        let outcomes = apply(&mut machine, 1, NOW, vec![batch(3, None), batch(2, None)]);
-        assert_eq!(outcomes, [BatchOutcome::Appended(range(0, 3)), BatchOutcome::Appended(range(3, 5))]);
-        assert_eq!(machine.range(), range(0, 5));
-    }
-
-    #[test]
-    fn refused_and_repeated_batches_take_no_offset_and_are_skipped_by_readers() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(3, producer(0))]);
-        let batches = vec![batch(1, producer(7)), batch(2, None), batch(3, producer(0)), batch(1, producer(3))];
-        let outcomes = apply(&mut machine, 4, NOW, batches);
-        assert_eq!(
-            outcomes,
-            [
-                BatchOutcome::OutOfSequence { expected: Sequence::new(3) },
-                BatchOutcome::Appended(range(3, 5)),
-                BatchOutcome::Duplicate(range(0, 3)),
-                BatchOutcome::Appended(range(5, 6)),
-            ]
-        );
-        let rows = machine.recent_rows().from(Offset::new(3), 9).unwrap();
-        assert_eq!(
-            rows,
-            [OffsetRow {
-                entry: id(4),
-                base: Offset::new(3),
-                records: 3,
-                skipped: vec![0, 2],
-                time: Timestamp::new(NOW),
-                position: batch(3, producer(0)).len() as u64,
-                newest: Timestamp::new(NOW),
-            }]
-        );
-    }
-
-    #[test]
-    fn entry_without_an_accepted_batch_leaves_no_row() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(1, producer(5))]);
-        assert_eq!(machine.recent_rows().first(), None);
-        assert!(machine.range().is_empty());
-    }
-
-    #[test]
-    fn malformed_batch_is_refused_and_changes_nothing() {
-        let mut machine = LogMachine::new();
-        let outcomes = apply(&mut machine, 1, NOW, vec![Bytes::from_static(b"not a batch")]);
-        assert_eq!(outcomes, [BatchOutcome::Malformed]);
-        assert!(machine.range().is_empty());
-    }
-
-    fn trim(machine: &mut LogMachine, index: u64, to: u64) -> OffsetRange {
-        let command = Some(stored::log_command::Command::Trim(stored::Trim { to }));
-        let command = stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() }.encode_to_vec();
-        match machine.apply(id(index), &command.into()).unwrap() {
-            Reply::Trim(range) => range,
-            reply => panic!("a trim is answered by {reply:?}"),
-        }
-    }
-
-    #[test]
-    fn trim_moves_the_start_forward_up_to_the_end_and_never_back() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(5, None)]);
-        assert_eq!(trim(&mut machine, 2, 3), range(3, 5));
-        assert_eq!(trim(&mut machine, 3, 1), range(3, 5));
-        assert_eq!(trim(&mut machine, 4, u64::MAX), range(5, 5));
-        assert_eq!(apply(&mut machine, 5, NOW, vec![batch(1, None)]), [BatchOutcome::Appended(range(5, 6))]);
-        assert_eq!(machine.range(), range(5, 6));
-    }
-
-    #[test]
-    fn floor_is_below_the_entry_that_holds_the_start() {
-        let kv = quipu_storage::MemoryKv::new();
-        let key = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: quipu_protocol::ReplicaId::new(1) };
-        let mut machine = LogMachine::new();
-        for index in 1..=4 {
-            apply(&mut machine, index, NOW, vec![batch(2, None)]);
-        }
-        let bytes = batch(2, None).len() as u64;
-        assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
-        trim(&mut machine, 5, 5);
-        let expected = Dispensable { needed: Some(Index::new(3)), bytes: 2 * bytes };
-        assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(expected));
-        trim(&mut machine, 6, 8);
-        assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(Dispensable { needed: None, bytes: 4 * bytes }));
-    }
-
-    #[test]
-    fn nothing_below_the_floor_can_be_read_whatever_the_start() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(4, None)]);
-        let image = machine.image();
-        let mut installed = LogMachine::new();
-        installed.install(&image).unwrap();
-        installed.rise(&image).unwrap();
-        assert_eq!(installed.range(), range(4, 4));
-        assert_eq!(installed.image(), image, "the floor is no part of the state");
-    }
-
-    #[test]
-    fn log_time_never_goes_back() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(1, None)]);
-        apply(&mut machine, 2, NOW - 60_000, vec![batch(1, None)]);
-        assert_eq!(machine.time(), Timestamp::new(NOW));
-        apply(&mut machine, 3, NOW + 1, vec![batch(1, None)]);
-        assert_eq!(machine.time(), Timestamp::new(NOW + 1));
-    }
-
-    #[test]
-    fn unknown_command_stops_the_replica() {
-        let mut machine = LogMachine::new();
-        let unknown = stored::LogCommand { stamp: NOW, ..stored::LogCommand::default() }.encode_to_vec();
-        machine.apply(id(1), &unknown.into()).unwrap_err();
-        machine.apply(id(1), &Bytes::from_static(&[0xff; 4])).unwrap_err();
-    }
-
-    #[test]
-    fn image_restores_the_same_state() {
-        let mut machine = LogMachine::new();
-        apply(&mut machine, 1, NOW, vec![batch(3, producer(0)), batch(1, None)]);
-        let mut restored = LogMachine::new();
-        restored.install(&machine.image()).unwrap();
-        assert_eq!(restored.image(), machine.image());
-        assert_eq!(restored.range(), range(0, 4));
-        let outcomes = apply(&mut restored, 2, NOW, vec![batch(3, producer(0))]);
-        assert_eq!(outcomes, [BatchOutcome::Duplicate(range(0, 3))]);
-    }
-
-    #[test]
-    fn image_at_the_end_of_all_offsets_takes_no_append() {
-        let install = |end| {
-            let mut machine = LogMachine::new();
-            let state = stored::LogState { end, ..Default::default() }.encode_to_vec();
-            machine.install(&state.into()).map(|()| machine)
-        };
-        install(LAST_OFFSET + 1).unwrap_err();
-        install(u64::MAX).unwrap_err();
-        let mut machine = install(LAST_OFFSET - 2).unwrap();
-        let outcomes = apply(&mut machine, 1, NOW, vec![batch(3, None), batch(2, None), batch(1, None)]);
-        let appended = BatchOutcome::Appended(range(LAST_OFFSET - 2, LAST_OFFSET));
-        assert_eq!(outcomes, [BatchOutcome::Malformed, appended, BatchOutcome::Malformed]);
-        install(machine.range().end().get()).unwrap();
-    }
-
-    #[test]
-    fn image_that_remembers_an_append_past_all_offsets_is_refused() {
-        let append = stored::Remembered { first_sequence: 0, last_sequence: 9, base_offset: u64::MAX - 3 };
-        let producer = stored::Producer { id: 1, epoch: 0, last_append: NOW, appends: vec![append] };
-        let image = stored::LogState { producers: vec![producer], ..Default::default() }.encode_to_vec();
-        LogMachine::new().install(&image.into()).unwrap_err();
-    }
-
-    #[test]
-    fn image_that_contradicts_itself_is_refused() {
-        let image = stored::LogState { start: 5, end: 4, ..Default::default() }.encode_to_vec();
-        LogMachine::new().install(&image.into()).unwrap_err();
-    }
-}
+mod tests;

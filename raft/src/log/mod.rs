@@ -20,12 +20,14 @@ mod retention;
 mod seek;
 mod settings;
 mod times;
+mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
+use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, OffsetRange, Timestamp};
@@ -34,19 +36,20 @@ use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Reply, TypeConfig};
+use crate::types::{Acquired, Reply, Resolution, TypeConfig};
 
 pub use errors::{AppendError, ReadError};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
-pub use queue::LogOptions;
 pub(crate) use queue::QueueFootprint;
+pub use queue::{LogOptions, Terms};
 pub use read::ReadChunk;
 pub use retained::Retained;
 pub use retention::Retention;
 pub use seek::Sought;
 pub use settings::{LogSettings, NotTaken};
+pub use writer::{MAX_HOLDER_BYTES, REMEMBERED_ACQUISITIONS, REQUEST_ID_BYTES, WriterStatus};
 
 /// What an acknowledged append got. A majority of the replicas has it on
 /// stable storage.
@@ -93,7 +96,7 @@ impl LogReplica {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: NetSnapshot<TypeConfig, SnapshotData = Bytes>,
     {
-        let machine = LogMachine::new();
+        let machine = LogMachine::written_by(log.exclusive);
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
         let clock = Arc::clone(&environment.clock);
@@ -130,18 +133,19 @@ impl LogReplica {
     /// Has no deadline: whoever gives up waiting must take the outcome for
     /// unknown.
     pub fn append(&self, batch: Bytes) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        self.append_for(batch, None)
+        self.append_for(batch, Terms::default(), None)
     }
 
-    /// The same for the span that asks for it, if it is followed: what is done
+    /// The same under `terms`, for the span that asks for it, if it is followed: what is done
     /// for it is told to the environment's [`Spans`](quipu_protocol::environment::Spans).
     pub fn append_for(
         &self,
         batch: Bytes,
+        terms: Terms,
         trace: Option<TraceContext>,
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         let pushed = match self.no_space() {
-            None => Ok(self.inner.queue.push(batch, trace, &*self.inner.environment.clock)),
+            None => Ok(self.inner.queue.push(batch, terms, trace, &*self.inner.environment.clock)),
             Some(refused) => Err(refused),
         };
         async move { pushed?.await }
@@ -172,6 +176,40 @@ impl LogReplica {
             Reply::Trim(range) => Ok(range),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
+    }
+
+    /// Raises the log's writer epoch for `holder`: whoever wrote under an older one
+    /// is fenced. The same `request_id` gets the same answer, as long as it is one
+    /// of the last [`REMEMBERED_ACQUISITIONS`].
+    ///
+    /// # Errors
+    /// After an unknown outcome, ask again with the same request id.
+    pub async fn acquire_writer(&self, holder: String, request_id: Bytes) -> Result<Acquired, ProposeError> {
+        let command = queue::acquire_writer(self.inner.environment.clock.wall(), holder, request_id);
+        match self.inner.group.propose(command).await? {
+            Reply::Acquired(acquired) => Ok(acquired),
+            reply => unreachable!("an acquisition was answered by {reply:?}"),
+        }
+    }
+
+    /// Settles what becomes of the append that begins with `append`'s sequence: if
+    /// it has not landed, it never will.
+    ///
+    /// # Errors
+    /// Resolving again is harmless, whatever became of the first attempt.
+    pub async fn resolve(&self, append: Producer) -> Result<Resolution, ProposeError> {
+        let command = queue::resolve(self.inner.environment.clock.wall(), append);
+        match self.inner.group.propose(command).await? {
+            Reply::Resolved(resolution) => Ok(resolution),
+            reply => unreachable!("a resolution was answered by {reply:?}"),
+        }
+    }
+
+    /// Who writes the log, and where it ends: at least what was acknowledged
+    /// before the call. Only the leader can say.
+    pub async fn writer(&self) -> Result<(WriterStatus, OffsetRange), BarrierError> {
+        self.inner.group.barrier().await?;
+        Ok(self.inner.group.view(|log| (log.writer(), log.range())))
     }
 
     /// The most bytes that a batch may have here.

@@ -5,7 +5,7 @@
 //! ```text
 //!   unknown id                  sequence 0, allotted lately and
 //!                               after every forgotten id       │ else unknown
-//!   lower epoch                 fenced
+//!   lower or ended epoch        fenced
 //!   higher epoch                sequence 0                     │ else out of sequence
 //!   equals a remembered append  its first answer again
 //!   follows the last append     accepted                       │ else out of sequence
@@ -23,11 +23,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quipu_protocol::batch::Producer;
-use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, stored};
+use quipu_protocol::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp, stored};
 
 use super::machine::LAST_OFFSET;
 use crate::machine::MachineError;
-use crate::types::{self, BatchOutcome};
+use crate::types::{self, BatchOutcome, Resolution};
 
 /// How many appends of a producer are remembered; at most so many may be in
 /// flight under one producer id.
@@ -79,7 +79,19 @@ pub(crate) struct Producers {
 struct Known {
     epoch: ProducerEpoch,
     last_append: Timestamp,
-    /// The last appends of this epoch, oldest first; never empty.
+    /// The last appends of this epoch, oldest first; none only if the epoch was
+    /// raised without one.
+    appends: VecDeque<Remembered>,
+    /// The epoch before.
+    ended: Option<EndedEpoch>,
+}
+
+/// An epoch in which nothing can land any more.
+#[derive(Debug, PartialEq, Eq)]
+struct EndedEpoch {
+    epoch: ProducerEpoch,
+    /// The sequence that would have followed.
+    next: Sequence,
     appends: VecDeque<Remembered>,
 }
 
@@ -119,10 +131,11 @@ impl Producers {
                     return BatchOutcome::UnknownProducer;
                 }
                 self.make_room();
-                let known = Known { epoch: producer.epoch, last_append: now, appends: VecDeque::from([append]) };
+                let appends = VecDeque::from([append]);
+                let known = Known { epoch: producer.epoch, last_append: now, appends, ended: None };
                 self.known.insert(producer.id, known);
             }
-            Some(known) if producer.epoch < known.epoch => {
+            Some(known) if producer.epoch < known.epoch || known.has_ended(producer.epoch) => {
                 return BatchOutcome::ProducerFenced { current: known.epoch };
             }
             Some(known) if producer.epoch > known.epoch => {
@@ -130,13 +143,14 @@ impl Producers {
                     return BatchOutcome::OutOfSequence { expected: Sequence::new(0) };
                 }
                 self.by_time.remove(&(known.last_append, producer.id));
-                *known = Known { epoch: producer.epoch, last_append: now, appends: VecDeque::from([append]) };
+                known.end_epoch();
+                known.epoch = producer.epoch;
+                known.last_append = now;
+                known.appends.push_back(append);
             }
             Some(known) => {
-                let same = |earlier: &&Remembered| (earlier.first, earlier.last) == (append.first, append.last);
-                if let Some(earlier) = known.appends.iter().rev().find(same) {
-                    quipu_protocol::point!("append-repeated");
-                    return BatchOutcome::Duplicate(types::range(earlier.base, count.into()));
+                if let Some(range) = known.repeats(append) {
+                    return BatchOutcome::Duplicate(range);
                 }
                 let expected = known.next();
                 if producer.sequence != expected {
@@ -153,6 +167,51 @@ impl Producers {
         self.by_time.insert((now, producer.id));
         assert_eq!(self.known.len(), self.by_time.len(), "every producer known is in the order of times once");
         BatchOutcome::Appended(types::range(base, count.into()))
+    }
+
+    /// Where `count` records of `producer` lie, if they repeat an append that is
+    /// remembered.
+    pub(crate) fn recall(&self, producer: Producer, count: u32) -> Option<OffsetRange> {
+        let known = self.known.get(&producer.id)?;
+        let last = producer.sequence.advance(count.checked_sub(1)?);
+        let append = Remembered { first: producer.sequence, last, base: Offset::ZERO };
+        if known.epoch == producer.epoch && !known.has_ended(producer.epoch) { known.repeats(append) } else { None }
+    }
+
+    /// What became of the append of `producer` that begins with its sequence, at
+    /// log time `now`. One that has not landed never will: its epoch ends.
+    pub(crate) fn resolve(&mut self, producer: Producer, now: Timestamp) -> Resolution {
+        let Producer { id, epoch, sequence } = producer;
+        let Some(known) = self.known.get_mut(&id) else {
+            let age = now.get().saturating_sub(allotted_at(id).get());
+            if age > PRODUCER_EXPIRY_MS || id <= self.forgotten {
+                return Resolution::Forgotten;
+            }
+            self.make_room();
+            let mut known = Known { epoch, last_append: now, appends: VecDeque::new(), ended: None };
+            known.raise_epoch();
+            self.known.insert(id, known);
+            self.by_time.insert((now, id));
+            return Resolution::Never;
+        };
+        if let Some(ended) = known.ended.as_ref().filter(|ended| ended.epoch == epoch) {
+            return resolved_of(&ended.appends, ended.next, sequence);
+        }
+        if epoch < known.epoch {
+            return Resolution::Forgotten;
+        }
+        if epoch > known.epoch {
+            // Nothing of that epoch has come, and nothing is to come.
+            known.end_epoch();
+            known.epoch = epoch;
+            known.raise_epoch();
+            return Resolution::Never;
+        }
+        let resolved = resolved_of(&known.appends, known.next(), sequence);
+        if resolved == Resolution::Never {
+            known.raise_epoch();
+        }
+        resolved
     }
 
     fn make_room(&mut self) {
@@ -175,51 +234,38 @@ impl Producers {
 
     /// The producers as an image holds them, by id.
     pub(crate) fn image(&self) -> Vec<stored::Producer> {
-        let appends = |known: &Known| {
-            let remembered = |append: &Remembered| stored::Remembered {
-                first_sequence: append.first.get(),
-                last_sequence: append.last.get(),
-                base_offset: append.base.get(),
-            };
-            known.appends.iter().map(remembered).collect()
-        };
         self.known
             .iter()
             .map(|(id, known)| stored::Producer {
                 id: id.get(),
                 epoch: known.epoch.get().into(),
                 last_append: known.last_append.get(),
-                appends: appends(known),
+                appends: appends_image(&known.appends),
+                ended: known.ended.as_ref().map(|ended| stored::EndedEpoch {
+                    epoch: ended.epoch.get().into(),
+                    next_sequence: ended.next.get(),
+                    appends: appends_image(&ended.appends),
+                }),
             })
             .collect()
     }
 
     /// The producers of an image.
     pub(crate) fn from_image(image: &[stored::Producer], forgotten: ProducerId) -> Result<Self, MachineError> {
-        let refuse = |reason: String| MachineError::new("a producer of a log's image", reason);
         let mut producers = Self { forgotten, ..Self::default() };
         for producer in image {
             let id = ProducerId::new(producer.id);
-            let epoch = i16::try_from(producer.epoch).map_err(|_| refuse(format!("epoch {}", producer.epoch)))?;
-            if producer.appends.is_empty() || producer.appends.len() > REMEMBERED_APPENDS {
-                return Err(refuse(format!("{} appends", producer.appends.len())));
+            let epoch = epoch_of(producer.epoch)?;
+            if producer.appends.is_empty() && producer.ended.is_none() {
+                return Err(refuse(format!("producer {id} has no append")));
             }
-            let mut appends = VecDeque::with_capacity(producer.appends.len());
-            for append in &producer.appends {
-                if append.first_sequence < 0 || append.last_sequence < 0 {
-                    return Err(refuse("a negative sequence".to_owned()));
-                }
-                if append.base_offset > LAST_OFFSET {
-                    return Err(refuse(format!("an append at offset {}", append.base_offset)));
-                }
-                appends.push_back(Remembered {
-                    first: Sequence::new(append.first_sequence),
-                    last: Sequence::new(append.last_sequence),
-                    base: Offset::new(append.base_offset),
-                });
-            }
+            let appends = appends_of(&producer.appends)?;
             let last_append = Timestamp::new(producer.last_append);
-            let known = Known { epoch: ProducerEpoch::new(epoch), last_append, appends };
+            let ended = producer.ended.as_ref().map(ended_of).transpose()?;
+            if ended.as_ref().is_some_and(|ended| ended.epoch > epoch) {
+                return Err(refuse(format!("producer {id} has ended a later epoch than its own")));
+            }
+            let known = Known { epoch, last_append, appends, ended };
             if producers.known.insert(id, known).is_some() {
                 return Err(refuse(format!("producer {id} twice")));
             }
@@ -235,8 +281,100 @@ impl Producers {
 impl Known {
     /// The sequence that follows its last append.
     fn next(&self) -> Sequence {
-        self.appends.back().expect("a known producer has appended").last.advance(1)
+        self.appends.back().map_or(Sequence::new(0), |append| append.last.advance(1))
     }
+
+    /// Where an append lies that this one repeats.
+    fn repeats(&self, append: Remembered) -> Option<OffsetRange> {
+        let same = |earlier: &&Remembered| (earlier.first, earlier.last) == (append.first, append.last);
+        let earlier = self.appends.iter().rev().find(same)?;
+        quipu_protocol::point!("append-repeated");
+        Some(earlier.range())
+    }
+
+    /// Whether nothing of an epoch can land any more, though no newer one is known.
+    fn has_ended(&self, epoch: ProducerEpoch) -> bool {
+        self.ended.as_ref().is_some_and(|ended| ended.epoch == epoch)
+    }
+
+    /// Remembers the epoch as ended, with its appends.
+    fn end_epoch(&mut self) {
+        let (next, appends) = (self.next(), std::mem::take(&mut self.appends));
+        self.ended = Some(EndedEpoch { epoch: self.epoch, next, appends });
+    }
+
+    /// Nothing of the epoch lands any more. The last one has no epoch after it:
+    /// its producer is over.
+    fn raise_epoch(&mut self) {
+        quipu_protocol::point!("producer-epoch-raised");
+        self.end_epoch();
+        self.epoch = ProducerEpoch::new(self.epoch.get().saturating_add(1));
+    }
+}
+
+impl Remembered {
+    fn range(&self) -> OffsetRange {
+        let count = (i64::from(self.last.get()) - i64::from(self.first.get())) & 0x7fff_ffff;
+        types::range(self.base, count.cast_unsigned() + 1)
+    }
+}
+
+/// What became of the append that begins with `sequence`, in an epoch with these
+/// last appends whose next sequence is `next`.
+fn resolved_of(appends: &VecDeque<Remembered>, next: Sequence, sequence: Sequence) -> Resolution {
+    if let Some(append) = appends.iter().rev().find(|append| append.first == sequence) {
+        return Resolution::Landed(append.range());
+    }
+    // Sequences wrap: what is less than half of them ahead has not come yet.
+    let ahead = (i64::from(sequence.get()) - i64::from(next.get())) & 0x7fff_ffff;
+    if ahead < 1 << 30 { Resolution::Never } else { Resolution::Forgotten }
+}
+
+fn appends_image(appends: &VecDeque<Remembered>) -> Vec<stored::Remembered> {
+    let remembered = |append: &Remembered| stored::Remembered {
+        first_sequence: append.first.get(),
+        last_sequence: append.last.get(),
+        base_offset: append.base.get(),
+    };
+    appends.iter().map(remembered).collect()
+}
+
+fn refuse(reason: String) -> MachineError {
+    MachineError::new("a producer of a log's image", reason)
+}
+
+fn epoch_of(epoch: i32) -> Result<ProducerEpoch, MachineError> {
+    i16::try_from(epoch).map(ProducerEpoch::new).map_err(|_| refuse(format!("epoch {epoch}")))
+}
+
+fn sequence_of(sequence: i32) -> Result<Sequence, MachineError> {
+    if sequence < 0 { Err(refuse("a negative sequence".to_owned())) } else { Ok(Sequence::new(sequence)) }
+}
+
+fn ended_of(ended: &stored::EndedEpoch) -> Result<EndedEpoch, MachineError> {
+    Ok(EndedEpoch {
+        epoch: epoch_of(ended.epoch)?,
+        next: sequence_of(ended.next_sequence)?,
+        appends: appends_of(&ended.appends)?,
+    })
+}
+
+fn appends_of(image: &[stored::Remembered]) -> Result<VecDeque<Remembered>, MachineError> {
+    if image.len() > REMEMBERED_APPENDS {
+        return Err(refuse(format!("{} appends", image.len())));
+    }
+    let mut appends = VecDeque::with_capacity(image.len());
+    for append in image {
+        if append.base_offset > LAST_OFFSET {
+            return Err(refuse(format!("an append at offset {}", append.base_offset)));
+        }
+        appends.push_back(Remembered {
+            first: sequence_of(append.first_sequence)?,
+            last: sequence_of(append.last_sequence)?,
+            base: Offset::new(append.base_offset),
+        });
+    }
+    Ok(appends)
 }
 
 #[cfg(test)]

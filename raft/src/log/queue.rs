@@ -21,9 +21,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
+use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::Clock;
+use quipu_protocol::stored::log_command::Command;
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{Offset, Timestamp, stored};
+use quipu_protocol::{Offset, Timestamp, WriterEpoch, stored};
 use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -57,6 +59,8 @@ pub struct LogOptions {
     pub patience: Duration,
     /// What the log takes and keeps at first.
     pub settings: LogSettings,
+    /// Whether it takes nothing without a writer epoch; as it was created.
+    pub exclusive: bool,
 }
 
 impl Default for LogOptions {
@@ -70,8 +74,18 @@ impl Default for LogOptions {
             staged_bytes: 256 << 20,
             patience: Duration::from_secs(2),
             settings: LogSettings::default(),
+            exclusive: false,
         }
     }
+}
+
+/// What has to hold for an append, besides its producer's sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The log's writer epoch is this one.
+    pub writer_epoch: Option<WriterEpoch>,
+    /// The log ends here.
+    pub expected_end: Option<Offset>,
 }
 
 /// Answers one append.
@@ -79,6 +93,7 @@ type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 
 struct Waiting {
     batch: Bytes,
+    terms: Terms,
     since: Duration,
     trace: Option<TraceContext>,
     answer: Answer,
@@ -143,10 +158,11 @@ impl AppendQueue {
     pub(super) fn push(
         &self,
         batch: Bytes,
+        terms: Terms,
         trace: Option<TraceContext>,
         clock: &dyn Clock,
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
-        let outcome = self.try_push(batch, trace, clock.monotonic());
+        let outcome = self.try_push(batch, terms, trace, clock.monotonic());
         async move {
             match outcome?.await {
                 Ok(outcome) => outcome,
@@ -159,6 +175,7 @@ impl AppendQueue {
     fn try_push(
         &self,
         batch: Bytes,
+        terms: Terms,
         trace: Option<TraceContext>,
         now: Duration,
     ) -> Result<oneshot::Receiver<Result<Appended, AppendError>>, AppendError> {
@@ -183,7 +200,7 @@ impl AppendQueue {
                 return Err(AppendError::Overloaded { bound: "append_queue_bytes", limit });
             }
             queue.bytes += bytes;
-            queue.waiting.push_back(Waiting { batch, since: now, trace, answer });
+            queue.waiting.push_back(Waiting { batch, terms, since: now, trace, answer });
         }
         self.arrived.notify_one();
         Ok(outcome)
@@ -274,6 +291,7 @@ pub(super) async fn propose(
                 let taken = queue.take();
                 let asked = || taken.iter().filter_map(|waiting| Some((waiting.trace?, waiting.since)));
                 let followed = traces.as_ref().and_then(|traces| traces.proposed(asked()));
+                let terms = terms_of(&taken);
                 let (batches, answers): (Vec<_>, Vec<_>) =
                     taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 if batches.is_empty() {
@@ -289,7 +307,7 @@ pub(super) async fn propose(
                     continue;
                 }
                 let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
-                match group.submit(command(clock.wall(), batches, trace)).await {
+                match group.submit(command(clock.wall(), batches, terms, trace)).await {
                     Ok(reply) => in_flight.push(async move {
                         let reply = reply.await;
                         if let Some(followed) = followed {
@@ -310,9 +328,23 @@ pub(super) async fn propose(
     while in_flight.next().await.is_some() {}
 }
 
-fn command(now: Timestamp, batches: Vec<Bytes>, trace: Bytes) -> Bytes {
-    let append = stored::log_command::Command::Append(stored::AppendBatches { batches });
-    stored::LogCommand { stamp: now.get(), command: Some(append), trace }.encode_to_vec().into()
+fn command(now: Timestamp, batches: Vec<Bytes>, terms: Vec<stored::Terms>, trace: Bytes) -> Bytes {
+    encode(now, Command::Append(stored::AppendBatches { batches, terms }), trace)
+}
+
+fn encode(now: Timestamp, command: Command, trace: Bytes) -> Bytes {
+    stored::LogCommand { stamp: now.get(), command: Some(command), trace }.encode_to_vec().into()
+}
+
+/// The terms of those batches that have any.
+fn terms_of(taken: &[Waiting]) -> Vec<stored::Terms> {
+    let numbered = (0..).zip(taken).filter(|(_, waiting)| waiting.terms != Terms::default());
+    let terms = |(ordinal, waiting): (u32, &Waiting)| stored::Terms {
+        ordinal,
+        writer_epoch: waiting.terms.writer_epoch.map(WriterEpoch::get),
+        expected_end: waiting.terms.expected_end.map(Offset::get),
+    };
+    numbered.map(terms).collect()
 }
 
 /// Tells each append of an entry that was not proposed why.
@@ -324,8 +356,22 @@ fn refuse(answers: Vec<Answer>, error: &AppendError) {
 
 /// The command that moves a log's start.
 pub(super) fn trim(now: Timestamp, to: Offset) -> Bytes {
-    let trim = stored::log_command::Command::Trim(stored::Trim { to: to.get() });
-    stored::LogCommand { stamp: now.get(), command: Some(trim), ..stored::LogCommand::default() }.encode_to_vec().into()
+    encode(now, Command::Trim(stored::Trim { to: to.get() }), Bytes::new())
+}
+
+/// The command that raises a log's writer epoch.
+pub(super) fn acquire_writer(now: Timestamp, holder: String, request_id: Bytes) -> Bytes {
+    encode(now, Command::AcquireWriter(stored::AcquireWriter { holder, request_id }), Bytes::new())
+}
+
+/// The command that settles what becomes of an append.
+pub(super) fn resolve(now: Timestamp, append: Producer) -> Bytes {
+    let resolve = stored::Resolve {
+        producer_id: append.id.get(),
+        producer_epoch: append.epoch.get().into(),
+        sequence: append.sequence.get(),
+    };
+    encode(now, Command::Resolve(resolve), Bytes::new())
 }
 
 /// Tells each append of an entry what became of it.
@@ -350,6 +396,10 @@ fn outcome(outcome: BatchOutcome) -> Result<Appended, AppendError> {
     match outcome {
         BatchOutcome::Appended(range) => Ok(Appended { range, duplicate: false }),
         BatchOutcome::Duplicate(range) => Ok(Appended { range, duplicate: true }),
+        BatchOutcome::Fenced { current, holder } => Err(AppendError::Fenced { current, holder }),
+        BatchOutcome::EpochAhead { current } => Err(AppendError::EpochAhead { current }),
+        BatchOutcome::WriterRequired => Err(AppendError::WriterRequired),
+        BatchOutcome::OffsetMismatch { end } => Err(AppendError::OffsetMismatch { end }),
         BatchOutcome::ProducerFenced { current } => Err(AppendError::ProducerFenced { current }),
         BatchOutcome::OutOfSequence { expected } => Err(AppendError::OutOfSequence { expected }),
         BatchOutcome::UnknownProducer => Err(AppendError::UnknownProducer),

@@ -78,7 +78,11 @@ mod tests {
         assert_eq!(retained(&log, 0), Retained::default());
         // Entries 1, 3 and 5 bring records; 2 and 4 are blanks.
         for (index, records) in [(1, 2), (3, 4), (5, 1)] {
-            apply(&mut log, index, Command::Append(stored::AppendBatches { batches: vec![batch(records)] }));
+            apply(
+                &mut log,
+                index,
+                Command::Append(stored::AppendBatches { batches: vec![batch(records)], terms: Vec::new() }),
+            );
         }
         let bytes = |records: &[usize]| records.iter().map(|records| batch(*records).len() as u64).sum::<u64>();
         assert_eq!(retained(&log, 5), Retained { bytes: bytes(&[2, 4, 1]), entries: 5 });

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId};
+use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId, v1};
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use super::leaving::Leaving;
@@ -109,7 +109,11 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         node.environment(),
         network,
         node.config().group.clone(),
-        LogOptions { settings: LogSettings::of(&log.config), ..node.config().log.clone() },
+        LogOptions {
+            settings: LogSettings::of(&log.config),
+            exclusive: log.config.writers() == v1::Writers::Exclusive,
+            ..node.config().log.clone()
+        },
     )
     .await?;
     node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));

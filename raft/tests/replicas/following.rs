@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use quipu_protocol::environment::{Span, Spans};
 use quipu_protocol::trace::TraceContext;
+use quipu_raft::Terms;
 
 use crate::cluster::{Cluster, batch};
 use crate::stories::story;
@@ -47,7 +48,7 @@ async fn every_replica_tells_when_it_has_fsynced_and_applied_a_followed_entry() 
         assert!(recorder.told.lock().unwrap().is_empty());
 
         let asked: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
-        cluster.log(1).append_for(batch(&["this is followed"], None), Some(asked)).await.unwrap();
+        cluster.log(1).append_for(batch(&["this is followed"], None), Terms::default(), Some(asked)).await.unwrap();
         for replica in cluster.running() {
             assert_eq!(cluster.values(replica, 2).await.len(), 2);
         }
@@ -102,8 +103,10 @@ async fn appends_of_one_entry_share_its_trace_by_a_link() {
         let [first, second]: [TraceContext; 2] = asked.map(|text| text.parse().unwrap());
         let log = cluster.log(1);
         // Both wait before the queue is looked at: they become one entry.
-        let appends =
-            (log.append_for(batch(&["a"], None), Some(first)), log.append_for(batch(&["b"], None), Some(second)));
+        let appends = (
+            log.append_for(batch(&["a"], None), Terms::default(), Some(first)),
+            log.append_for(batch(&["b"], None), Terms::default(), Some(second)),
+        );
         let (a, b) = tokio::join!(appends.0, appends.1);
         assert_eq!((a.unwrap().range.start().get(), b.unwrap().range.start().get()), (1, 2));
         let told = recorder.told.lock().unwrap();

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use crate::batch::BatchError;
 use crate::v1::error::Kind;
-use crate::{LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, v1};
+use crate::{LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, WriterEpoch, v1};
 
 const TYPE_URL: &str = "type.googleapis.com/quipu.v1.Error";
 
@@ -36,11 +36,18 @@ const fn code(kind: Option<&Kind>) -> Code {
         Some(Kind::OutOfRange(_)) => Code::OutOfRange,
         // The same node would refuse the same request again, until something
         // else has been done first.
-        Some(Kind::NotLeader(_) | Kind::NoSuchReplica(_) | Kind::TooFewNodes(_) | Kind::UnknownProducer(_)) => {
-            Code::FailedPrecondition
-        }
+        Some(
+            Kind::NotLeader(_)
+            | Kind::NoSuchReplica(_)
+            | Kind::TooFewNodes(_)
+            | Kind::UnknownProducer(_)
+            | Kind::EpochAhead(_)
+            | Kind::WriterRequired(_),
+        ) => Code::FailedPrecondition,
         // A sequencer said no, as google.rpc.Code has it.
-        Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_)) => Code::Aborted,
+        Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_) | Kind::Fenced(_) | Kind::OffsetMismatch(_)) => {
+            Code::Aborted
+        }
         Some(Kind::Overloaded(_) | Kind::NoSpace(_)) => Code::ResourceExhausted,
         Some(Kind::Unavailable(_)) => Code::Unavailable,
         Some(Kind::Damaged(_)) => Code::DataLoss,
@@ -184,6 +191,30 @@ impl v1::Error {
         Self::new(message, Kind::OutOfSequence(kind))
     }
 
+    /// Another holder has acquired the log's writer epoch.
+    pub fn fenced(current: WriterEpoch, holder: &str) -> Self {
+        let message = format!("the writer is fenced: {holder:?} holds epoch {current}");
+        Self::new(message, Kind::Fenced(v1::Fenced { current_epoch: current.get(), holder: holder.to_owned() }))
+    }
+
+    /// A writer epoch that has never been acquired.
+    pub fn epoch_ahead(current: WriterEpoch) -> Self {
+        let message = format!("that writer epoch was never acquired: the log's is {current}");
+        Self::new(message, Kind::EpochAhead(v1::EpochAhead { current_epoch: current.get() }))
+    }
+
+    /// The log takes appends under a writer epoch alone.
+    pub fn writer_required() -> Self {
+        let message = "the log's writers are exclusive: an append has to claim the writer epoch";
+        Self::new(message, Kind::WriterRequired(v1::WriterRequired {}))
+    }
+
+    /// The log does not end where an append expected it to.
+    pub fn offset_mismatch(end: Offset) -> Self {
+        let message = format!("the log ends at {end}, and not where the append expected it to");
+        Self::new(message, Kind::OffsetMismatch(v1::OffsetMismatch { end: end.get() }))
+    }
+
     /// The append may or may not have landed; `why` says what happened to it.
     pub fn outcome_unknown(why: impl ToString) -> Self {
         Self::new(why, Kind::OutcomeUnknown(v1::OutcomeUnknown {}))
@@ -252,6 +283,10 @@ mod tests {
             (v1::Error::unknown_producer(ProducerId::new(7)), Code::FailedPrecondition),
             (v1::Error::producer_fenced(ProducerId::new(7), ProducerEpoch::new(2)), Code::Aborted),
             (v1::Error::out_of_sequence(ProducerId::new(7), Sequence::new(3), Sequence::new(5)), Code::Aborted),
+            (v1::Error::fenced(WriterEpoch::new(3), "db-2"), Code::Aborted),
+            (v1::Error::epoch_ahead(WriterEpoch::new(3)), Code::FailedPrecondition),
+            (v1::Error::writer_required(), Code::FailedPrecondition),
+            (v1::Error::offset_mismatch(Offset::new(9)), Code::Aborted),
             (v1::Error::outcome_unknown("the leader was lost"), Code::Unknown),
             (v1::Error::unavailable("no leader"), Code::Unavailable),
             (v1::Error::damaged(NodeId::new(1), "entry 7 fails its checksum"), Code::DataLoss),
@@ -310,7 +345,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..17, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..21, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

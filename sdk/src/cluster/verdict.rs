@@ -102,7 +102,11 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::TooFewNodes(_)
             | Kind::UnknownProducer(_)
             | Kind::ProducerFenced(_)
-            | Kind::OutOfSequence(_),
+            | Kind::OutOfSequence(_)
+            | Kind::Fenced(_)
+            | Kind::EpochAhead(_)
+            | Kind::WriterRequired(_)
+            | Kind::OffsetMismatch(_),
         )
         | None => Verdict::Final(refusal(error)),
     };

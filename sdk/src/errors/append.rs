@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use quipu_protocol::LogName;
 use quipu_protocol::batch::BatchError;
+use quipu_protocol::{LogName, Offset, WriterEpoch};
 
 use super::FailedAttempt;
+use crate::AppendId;
 
 /// Why records were not taken. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +84,33 @@ pub enum AppendError {
         /// The epoch that the log knows.
         current_epoch: i32,
     },
+    /// Somebody else has acquired the log's writer epoch: nothing under the older
+    /// one lands any more. Whoever wants to write has to acquire it anew, and
+    /// then knows what came in between.
+    #[error("the writer is fenced: {holder:?} holds epoch {current}")]
+    WriterFenced {
+        /// The epoch now.
+        current: WriterEpoch,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The producer's writer epoch has never been acquired of this log.
+    #[error("the writer epoch lies ahead of the log's, which is {current}")]
+    EpochAhead {
+        /// The epoch now; 0 when there is none.
+        current: WriterEpoch,
+    },
+    /// The log's writers are exclusive, and the producer has no writer epoch.
+    #[error("the log takes appends under a writer epoch alone")]
+    WriterRequired,
+    /// The log does not end where it was expected to.
+    #[error("the log ends at {end}, and not at {expected}")]
+    OffsetMismatch {
+        /// Where it was expected to end.
+        expected: Offset,
+        /// Where it ended when the append's turn came.
+        end: Offset,
+    },
     /// No node could be given the batch in time. It was not sent.
     #[error("no node took the batch within {waited:.1?}; nothing was appended")]
     Unavailable {
@@ -96,6 +124,9 @@ pub enum AppendError {
     /// may yet land until the producer's next batch has.
     #[error("the append may or may not have landed: no node told within {waited:.1?}")]
     OutcomeUnknown {
+        /// By what [`resolve`](crate::Client::resolve) finds out; `None` without
+        /// idempotence.
+        append: Option<AppendId>,
         /// How long it was tried.
         waited: Duration,
         /// How the last attempt failed.

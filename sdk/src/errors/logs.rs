@@ -148,6 +148,35 @@ impl TrimError {
     }
 }
 
+/// Why a log's writer epoch was not acquired, or an append not resolved.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriterError {
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl WriterError {
+    /// Whether the same call may succeed later. Asking again does no harm.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Whether it is certain that nothing was changed.
+    pub const fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Request(error) => error.has_no_side_effects(),
+            Self::UnknownLog { .. } => true,
+        }
+    }
+}
+
 /// Why a question about a log has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogError {

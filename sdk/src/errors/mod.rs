@@ -11,6 +11,6 @@ mod read;
 mod request;
 
 pub use append::{AppendError, SendError};
-pub use logs::{AlterLogError, CreateLogError, DeleteLogError, LogError, TrimError};
+pub use logs::{AlterLogError, CreateLogError, DeleteLogError, LogError, TrimError, WriterError};
 pub use read::ReadError;
 pub use request::{FailedAttempt, RequestError};

@@ -15,6 +15,8 @@ pub(super) struct Batch {
     /// RecordBatch v2; stamped with a producer once it was sent.
     pub(super) bytes: Bytes,
     pub(super) count: u32,
+    /// The log has to end there.
+    pub(super) expected_end: Option<Offset>,
     /// What it holds of the producer's `buffer_bytes`.
     pub(super) room: usize,
     pub(super) taken_at: Duration,

@@ -20,14 +20,14 @@ use quipu_protocol::trace::{TRACEPARENT, TraceContext};
 use quipu_protocol::v1::append_response::Outcome;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, Offset, OffsetRange, ProducerId, v1};
+use quipu_protocol::{LogName, Offset, OffsetRange, ProducerId, WriterEpoch, v1};
 use tonic::{Request, Streaming};
 
 use super::outgoing::Outgoing;
 use super::shared::{Shared, Work};
 use crate::cluster::verdict::{self, Failure, Verdict};
 use crate::cluster::{Cluster, MAX_MESSAGE_BYTES, Pursuit, PursuitError, Target};
-use crate::{AppendError, SendError};
+use crate::{AppendError, ProducerConfig, SendError};
 
 pub(super) struct Driver {
     cluster: Arc<Cluster>,
@@ -36,6 +36,7 @@ pub(super) struct Driver {
     /// The log's id, once it is known: batches go to none of its name that comes
     /// after it. 0 before.
     log_id: Arc<AtomicU64>,
+    writer_epoch: Option<WriterEpoch>,
     trace: Option<TraceContext>,
 }
 
@@ -52,8 +53,9 @@ enum StreamEnd {
 }
 
 impl Driver {
-    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName, trace: Option<TraceContext>) -> Self {
-        Self { cluster, shared, log, log_id: Arc::default(), trace }
+    pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName, config: &ProducerConfig) -> Self {
+        let &ProducerConfig { writer_epoch, trace, .. } = config;
+        Self { cluster, shared, log, log_id: Arc::default(), writer_epoch, trace }
     }
 
     pub(super) async fn run(self) {
@@ -157,7 +159,7 @@ impl Driver {
         let number = self.shared.begin_stream(self.cluster.now());
         let clock = Arc::clone(&self.cluster.environment.clock);
         let log = (self.log.to_string(), Arc::clone(&self.log_id));
-        let outgoing = Outgoing::new(log, Arc::clone(&self.shared), number, clock);
+        let outgoing = Outgoing::new(log, self.writer_epoch, Arc::clone(&self.shared), number, clock);
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
         let mut request = Request::new(outgoing);

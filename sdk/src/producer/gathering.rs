@@ -84,6 +84,7 @@ impl Gathering {
         // Only an empty batch cannot be finished.
         let bytes = self.builder.finish(None).ok()?;
         Some(Batch {
+            expected_end: None,
             ticket: self.ticket,
             bytes,
             count,

@@ -50,7 +50,7 @@ struct Handle {
 impl Producer {
     pub(crate) fn start(cluster: Arc<Cluster>, log: LogName, config: ProducerConfig) -> Self {
         let shared = Arc::new(Shared::new(Outbox::new(log.clone(), config.clone()), config.buffer_bytes));
-        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log, config.trace);
+        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log, &config);
         cluster.environment.tasks.spawn("sdk-producer", Box::pin(driver.run())).detach();
         Self { handle: Arc::new(Handle { cluster, shared, config, encoder: Mutex::new(None) }) }
     }
@@ -76,10 +76,26 @@ impl Producer {
         self.enqueue(records).await?.await
     }
 
+    /// As [`append`](Self::append), if the log ends at `expected` when the batch's
+    /// turn comes, so that nothing came in between; else
+    /// [`AppendError::OffsetMismatch`], which says where it ends.
+    pub async fn append_at(&self, expected: Offset, records: Vec<Record>) -> Result<OffsetRange, AppendError> {
+        self.enqueue_at(expected, records).await?.await
+    }
+
     /// As [`append`](Self::append), but waits only for room; the [`Append`]
     /// tells when the batch is acknowledged. This is how one task keeps many
     /// appends in flight.
     pub async fn enqueue(&self, records: Vec<Record>) -> Result<Append, SendError> {
+        self.take(None, records).await
+    }
+
+    /// As [`append_at`](Self::append_at), but waits only for room.
+    pub async fn enqueue_at(&self, expected: Offset, records: Vec<Record>) -> Result<Append, SendError> {
+        self.take(Some(expected), records).await
+    }
+
+    async fn take(&self, expected_end: Option<Offset>, records: Vec<Record>) -> Result<Append, SendError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(SendError::Empty);
@@ -89,7 +105,7 @@ impl Producer {
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();
             self.handle.shared.take(|outbox| {
-                outbox.take_batch(batch, count, room, waiter, now);
+                outbox.take_batch((batch, count), expected_end, room, waiter, now);
                 Ok(())
             })
         });

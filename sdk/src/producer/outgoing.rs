@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use quipu_protocol::environment::{BoxFuture, Clock};
-use quipu_protocol::v1;
+use quipu_protocol::{Offset, WriterEpoch, v1};
 
 use super::outbox::Next;
 use super::shared::Shared;
@@ -21,6 +21,7 @@ pub(super) struct Outgoing {
     log: String,
     /// The log's id, 0 as long as it is not known.
     log_id: Arc<AtomicU64>,
+    writer_epoch: Option<WriterEpoch>,
     shared: Arc<Shared>,
     stream: u64,
     clock: Arc<dyn Clock>,
@@ -37,11 +38,12 @@ impl Outgoing {
     /// The requests for the log of that name and id.
     pub(super) fn new(
         (log, log_id): (String, Arc<AtomicU64>),
+        writer_epoch: Option<WriterEpoch>,
         shared: Arc<Shared>,
         stream: u64,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { log, log_id, shared, stream, clock, ripening: None }
+        Self { log, log_id, writer_epoch, shared, stream, clock, ripening: None }
     }
 }
 
@@ -54,9 +56,16 @@ impl Stream for Outgoing {
             let at = match self.shared.next(self.stream, context, now) {
                 None => return Poll::Ready(None),
                 Some(Next::Nothing) => return Poll::Pending,
-                Some(Next::Request { request, batch }) => {
+                Some(Next::Request { request, batch, expected_end }) => {
                     let log_id = self.log_id.load(Ordering::Relaxed);
-                    return Poll::Ready(Some(v1::AppendRequest { request, log: self.log.clone(), batch, log_id }));
+                    return Poll::Ready(Some(v1::AppendRequest {
+                        request,
+                        log: self.log.clone(),
+                        batch,
+                        log_id,
+                        writer_epoch: self.writer_epoch.map(WriterEpoch::get),
+                        expected_end: expected_end.map(Offset::get),
+                    }));
                 }
                 Some(Next::At(at)) => at,
             };

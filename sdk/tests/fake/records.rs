@@ -98,6 +98,24 @@ impl Records for Node {
         }))
     }
 
+    async fn acquire_writer(
+        &self,
+        _request: Request<v1::AcquireWriterRequest>,
+    ) -> Result<Response<v1::AcquireWriterResponse>, Status> {
+        Err(Status::unimplemented("these nodes are written by anybody"))
+    }
+
+    async fn describe_writer(
+        &self,
+        _request: Request<v1::DescribeWriterRequest>,
+    ) -> Result<Response<v1::DescribeWriterResponse>, Status> {
+        Err(Status::unimplemented("these nodes are written by anybody"))
+    }
+
+    async fn resolve(&self, _request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
+        Err(Status::unimplemented("these nodes remember no producer"))
+    }
+
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let v1::TrimRequest { log, to } = request.into_inner();
         self.world.check_leader(self.node, &log, 0)?;
@@ -116,7 +134,7 @@ impl Node {
     ) {
         let mut late: Vec<v1::AppendResponse> = Vec::new();
         let mut open = 0;
-        while let Some(Ok(v1::AppendRequest { request, log, batch, log_id })) = requests.next().await {
+        while let Some(Ok(v1::AppendRequest { request, log, batch, log_id, .. })) = requests.next().await {
             let script = {
                 let mut state = self.world.state();
                 state.appends += 1;

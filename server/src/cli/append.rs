@@ -17,6 +17,7 @@ use clap::Args;
 use futures_util::FutureExt;
 use quipu_sdk::{
     AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig, TraceContext,
+    WriterEpoch,
 };
 use tokio::io::{AsyncBufRead, BufReader};
 
@@ -45,7 +46,8 @@ const MAX_WAITING: usize = 100_000;
 Examples:
   echo 'order 1 placed' | quipu append orders
   quipu append orders --file orders.jsonl --compression zstd
-  tail -F /var/log/syslog | quipu append syslog")]
+  tail -F /var/log/syslog | quipu append syslog
+  echo 'state 7' | quipu append accounts --epoch 3 --expect-end 6")]
 pub(crate) struct AppendArguments {
     /// The log's name.
     name: String,
@@ -56,6 +58,14 @@ pub(crate) struct AppendArguments {
     /// records land next to each other or not at all.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     batch_records: u32,
+    /// Append only if the log ends here, so that nothing came in between: all
+    /// lines as one batch, or none. Refused with the end as it is otherwise.
+    #[arg(long, value_name = "OFFSET")]
+    expect_end: Option<u64>,
+    /// Append under this writer epoch, as quipu writer acquire gave it: refused
+    /// once somebody else has acquired a newer one.
+    #[arg(long, value_name = "E", value_parser = clap::value_parser!(u64).range(1..))]
+    epoch: Option<u64>,
     /// Compress batches with none, gzip, snappy, lz4 or zstd.
     #[arg(long, value_name = "CODEC", default_value_t = Compression::None)]
     compression: Compression,
@@ -68,19 +78,21 @@ pub(crate) async fn run(arguments: AppendArguments, timeout: Option<Duration>, c
     let config = ProducerConfig {
         batch_records: arguments.batch_records,
         compression: arguments.compression,
+        writer_epoch: arguments.epoch.map(WriterEpoch::new),
         delivery_timeout: timeout.unwrap_or(defaults.delivery_timeout),
         ..defaults
     };
     let config = ProducerConfig { trace: trace_of_caller(), ..config };
     let producer = client.producer(&log, config)?;
     let mut progress = Progress::default();
+    let how = How { expect_end: arguments.expect_end.map(Offset::new), most: arguments.batch_records };
     let appended = if arguments.file.as_os_str() == "-" {
-        append(tokio::io::stdin(), &producer, &mut progress).await
+        append(tokio::io::stdin(), &producer, how, &mut progress).await
     } else {
         let opened = tokio::fs::File::open(&arguments.file).await;
         let file =
             opened.map_err(|error| Failure::system(format_args!("read {}", arguments.file.display()), &error))?;
-        append(file, &producer, &mut progress).await
+        append(file, &producer, how, &mut progress).await
     };
     appended.map_err(|failure| match progress.records {
         0 => failure,
@@ -126,12 +138,25 @@ impl Progress {
     }
 }
 
+/// How lines are appended.
+#[derive(Clone, Copy)]
+struct How {
+    /// All as one batch, if the log ends here.
+    expect_end: Option<Offset>,
+    /// The most records of a batch.
+    most: u32,
+}
+
 async fn append(
     input: impl tokio::io::AsyncRead + Unpin,
     producer: &Producer,
+    how: How,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, input), ProducerConfig::MAX_BATCH_BYTES);
+    if let Some(expected) = how.expect_end {
+        return append_at(expected, &mut lines, producer, how.most, progress).await;
+    }
     let mut signals = Signals::listen().map_err(|error| Failure::system("listen for Ctrl-C", &error))?;
     let mut waiting = VecDeque::new();
     tokio::select! {
@@ -151,6 +176,30 @@ async fn append(
         _ = signals.next() => Err(Failure::OutcomeUnknown("ended before every record was acknowledged".to_owned())),
         answered = all_answered => answered,
     }
+}
+
+/// Appends all lines as one batch, if the log ends at `expected`.
+async fn append_at(
+    expected: Offset,
+    lines: &mut Lines<impl AsyncBufRead + Unpin>,
+    producer: &Producer,
+    most: u32,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let mut records = Vec::new();
+    while let Some(line) = lines.next().await.map_err(|error| Failure::Refused(error.to_string()))? {
+        if records.len() as u64 >= u64::from(most) {
+            let why = format!("--expect-end appends one batch, and that takes {most} records (--batch-records)");
+            return Err(Failure::Refused(why));
+        }
+        records.push(producer.record(line));
+    }
+    if records.is_empty() {
+        return Ok(());
+    }
+    let range = producer.append_at(expected, records).await?;
+    (progress.records, progress.first, progress.end) = (range.count(), Some(range.start()), range.end());
+    Ok(())
 }
 
 /// Sends every line; returns at the end of the input, when the last ones may

@@ -7,7 +7,7 @@ use std::io;
 
 use quipu_sdk::{
     AlterLogError, AppendError, ConfigError, CreateLogError, DeleteLogError, LogError, LogNameError, ReadError,
-    RequestError, SendError, TrimError,
+    RequestError, SendError, TrimError, WriterError,
 };
 
 /// The exit codes beside 0, done. Scripts rely on them.
@@ -165,6 +165,12 @@ impl From<TrimError> for Failure {
     }
 }
 
+impl From<WriterError> for Failure {
+    fn from(error: WriterError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
 impl From<SendError> for Failure {
     fn from(error: SendError) -> Self {
         Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
@@ -196,7 +202,7 @@ mod tests {
         assert_eq!(code(CreateLogError::from(unavailable(true)).into()), 3);
         assert_eq!(code(CreateLogError::from(unavailable(false)).into()), 4);
         assert_eq!(code(CreateLogError::from(refused()).into()), 1);
-        assert_eq!(code(AppendError::OutcomeUnknown { waited, last: None }.into()), 3);
+        assert_eq!(code(AppendError::OutcomeUnknown { append: None, waited, last: None }.into()), 3);
         assert_eq!(code(AppendError::Unavailable { waited, last: None }.into()), 4);
         assert_eq!(code(ConfigError::NoBootstrap.into()), 2);
         assert_eq!(code(io::Error::from(io::ErrorKind::BrokenPipe).into()), 0);

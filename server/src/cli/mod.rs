@@ -24,6 +24,7 @@ mod status;
 mod tail;
 mod top;
 mod up;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -71,6 +72,8 @@ enum Command {
     Append(append::AppendArguments),
     Read(read::ReadArguments),
     Tail(tail::TailArguments),
+    #[command(subcommand)]
+    Writer(writer::WriterCommand),
     Status(status::StatusArguments),
     Top(top::TopArguments),
     LogLevel(log_level::LogLevelArguments),
@@ -165,6 +168,7 @@ async fn as_client(
         Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
         Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
+        Command::Writer(command) => command.run(&client).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,
         Command::Serve(_)

@@ -22,8 +22,9 @@ use futures_util::{FutureExt as _, Stream};
 use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{LogId, LogName, Offset, OffsetRange, v1};
-use quipu_raft::{Appended, LogReplica};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange, WriterEpoch, v1};
+use quipu_raft::group::BarrierError;
+use quipu_raft::{Appended, LogReplica, ProposeError, Terms};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Request, Status, Streaming};
@@ -80,24 +81,40 @@ impl Log {
         log_id(id).is_none_or(|id| id == self.id())
     }
 
+    /// Its replica here, unless the node is ending.
+    pub(super) fn replica(&self) -> Result<&LogReplica, v1::Error> {
+        if self.shared.ending.is_cancelled() { Err(ending()) } else { Ok(&self.replica) }
+    }
+
+    /// How a command to it failed.
+    pub(super) fn refused(&self, error: ProposeError) -> v1::Error {
+        refusals::of_propose(&self.shared.node, &self.name, error)
+    }
+
+    /// How a question to its leader failed.
+    pub(super) fn unanswered(&self, error: BarrierError) -> v1::Error {
+        refusals::of_range(&self.shared.node, &self.name, error)
+    }
+
     /// Moves the log's start to `to`.
     pub(super) async fn trim(&self, to: Offset) -> Result<OffsetRange, v1::Error> {
-        if self.shared.ending.is_cancelled() {
-            return Err(ending());
-        }
-        let trimmed = self.replica.trim(to).await;
-        trimmed.map_err(|error| refusals::of_trim(&self.shared.node, &self.name, error))
+        self.replica()?.trim(to).await.map_err(|error| self.refused(error))
     }
 
     /// Proposes `batch` after every batch proposed before, or refuses it.
     /// `asked_for` is the client's span.
-    pub(super) fn append(&self, batch: Bytes, asked_for: Option<TraceContext>) -> Result<Pending, v1::Error> {
+    pub(super) fn append(
+        &self,
+        batch: Bytes,
+        terms: Terms,
+        asked_for: Option<TraceContext>,
+    ) -> Result<Pending, v1::Error> {
         if self.shared.ending.is_cancelled() {
             return Err(ending());
         }
         let producer = self.check(&batch)?.producer;
         let (followed, bytes) = (Followed::choose(&self.shared, asked_for), batch.len());
-        let outcome = self.replica.append_for(batch, followed.as_ref().map(Followed::context));
+        let outcome = self.replica.append_for(batch, terms, followed.as_ref().map(Followed::context));
         // Two counts; the name is copied only for a refusal.
         let log = self.clone();
         Ok(async move {
@@ -109,6 +126,14 @@ impl Log {
             outcome
         }
         .boxed())
+    }
+}
+
+/// Under which terms a request appends.
+pub(super) fn terms(request: &v1::AppendRequest) -> Terms {
+    Terms {
+        writer_epoch: request.writer_epoch.map(WriterEpoch::new),
+        expected_end: request.expected_end.map(Offset::new),
     }
 }
 
@@ -248,8 +273,8 @@ impl Pipeline {
             self.answer(request.request, 0, Err(refusal));
             return Requests::Open(stream);
         }
-        let bytes = request.batch.len();
-        match lane.log.append(request.batch, self.asked_for) {
+        let (bytes, terms) = (request.batch.len(), terms(&request));
+        match lane.log.append(request.batch, terms, self.asked_for) {
             Ok(outcome) => {
                 lane.pending.push_back(InFlight { request: request.request, bytes, outcome });
                 self.in_flight.add(bytes);

@@ -14,6 +14,7 @@ mod records;
 mod refusals;
 mod tallies;
 mod windows;
+mod writers;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The service `quipu.v1.Records`: appends, reads, offsets, trims.
+//! The service `quipu.v1.Records`: appends, reads, offsets, trims, writers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use quipu_protocol::{LogId, Offset, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, follow, log_id, log_name, read, status};
+use super::{SharedNode, follow, log_id, log_name, read, status, writers};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -34,10 +34,12 @@ impl Records for RecordsService {
     async fn append_one(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let _busy = self.shared.busy.token();
         let asked_for = follow::asked_for(request.metadata());
-        let v1::AppendRequest { request, log, batch, log_id } = request.into_inner();
+        let message = request.into_inner();
+        let terms = append::terms(&message);
+        let v1::AppendRequest { request, log, batch, log_id, .. } = message;
         let bytes = batch.len();
         let log = append::Log::find(&self.shared, &log, log_id).await;
-        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch, asked_for)?.await }.await;
+        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch, terms, asked_for)?.await }.await;
         self.shared.tallies.append(bytes, &appended);
         let id = log.as_ref().map_or_else(|_| LogId::default(), append::Log::id);
         Ok(Response::new(append::response(request, id, Ok(appended.map_err(status)?))))
@@ -75,6 +77,26 @@ impl Records for RecordsService {
         let log = append::Log::find(&self.shared, &log, 0).await.map_err(status)?;
         let range = log.trim(Offset::new(to)).await.map_err(status)?;
         Ok(Response::new(v1::TrimResponse { start: range.start().get(), end: range.end().get() }))
+    }
+
+    async fn acquire_writer(
+        &self,
+        request: Request<v1::AcquireWriterRequest>,
+    ) -> Result<Response<v1::AcquireWriterResponse>, Status> {
+        let _busy = self.shared.busy.token();
+        Ok(Response::new(writers::acquire(&self.shared, request.into_inner()).await.map_err(status)?))
+    }
+
+    async fn describe_writer(
+        &self,
+        request: Request<v1::DescribeWriterRequest>,
+    ) -> Result<Response<v1::DescribeWriterResponse>, Status> {
+        Ok(Response::new(writers::describe(&self.shared, request.into_inner()).await.map_err(status)?))
+    }
+
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
+        let _busy = self.shared.busy.token();
+        Ok(Response::new(writers::resolve(&self.shared, request.into_inner()).await.map_err(status)?))
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
         (AppendError::Overloaded { bound, limit }, _) => v1::Error::overloaded(bound, limit),
         (AppendError::NoSpace { free, bound }, _) => v1::Error::no_space(node.id(), free, bound),
         (AppendError::TooLarge { bound, limit, actual }, _) => v1::Error::too_large(bound, limit, actual),
+        (AppendError::Fenced { current, holder }, _) => v1::Error::fenced(current, &holder),
+        (AppendError::EpochAhead { current }, _) => v1::Error::epoch_ahead(current),
+        (AppendError::WriterRequired, _) => v1::Error::writer_required(),
+        (AppendError::OffsetMismatch { end }, _) => v1::Error::offset_mismatch(end),
         (AppendError::ProducerFenced { current }, Some(producer)) => v1::Error::producer_fenced(producer.id, current),
         (AppendError::OutOfSequence { expected }, Some(producer)) => {
             v1::Error::out_of_sequence(producer.id, expected, producer.sequence)
@@ -58,8 +62,8 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
     }
 }
 
-/// A log was not trimmed, or perhaps was.
-pub(super) fn of_trim(node: &RaftNode, log: &LogName, error: ProposeError) -> v1::Error {
+/// A command to a log came to nothing, or perhaps not.
+pub(super) fn of_propose(node: &RaftNode, log: &LogName, error: ProposeError) -> v1::Error {
     match error {
         ProposeError::NotLeader { leader } => of_other_leader(node, log, leader),
         ProposeError::Stopped(reason) => of_stopped(node, log, &reason),

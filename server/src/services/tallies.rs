@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 19] = [
+pub(crate) const REASONS: [&str; 23] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -28,6 +28,10 @@ pub(crate) const REASONS: [&str; 19] = [
     "no_such_replica",
     "not_taken",
     "no_space",
+    "fenced",
+    "epoch_ahead",
+    "writer_required",
+    "offset_mismatch",
     "other",
 ];
 
@@ -148,7 +152,11 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::NoSuchReplica(_)) => 15,
         Some(Kind::NotTaken(_)) => 16,
         Some(Kind::NoSpace(_)) => 17,
-        None => 18,
+        Some(Kind::Fenced(_)) => 18,
+        Some(Kind::EpochAhead(_)) => 19,
+        Some(Kind::WriterRequired(_)) => 20,
+        Some(Kind::OffsetMismatch(_)) => 21,
+        None => 22,
     }
 }
 

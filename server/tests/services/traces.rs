@@ -75,7 +75,7 @@ async fn node(environment: Environment, config: ServerConfig) -> Node {
 
 async fn append(node: &Node, traceparent: Option<&str>) -> u64 {
     let mut request =
-        Request::new(v1::AppendRequest { request: 7, log: LOG.to_owned(), log_id: 0, batch: batch(&["a"]) });
+        Request::new(v1::AppendRequest { request: 7, log: LOG.to_owned(), batch: batch(&["a"]), ..Default::default() });
     if let Some(traceparent) = traceparent {
         request.metadata_mut().insert("traceparent", traceparent.parse().expect("ASCII"));
     }

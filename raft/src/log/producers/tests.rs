@@ -190,3 +190,116 @@ fn ids_grow_and_carry_their_time_whatever_the_clock_does() {
     assert!(next_producer_id(ProducerId::new(0), Timestamp::new(-1)).get() > 0);
     assert!(next_producer_id(ProducerId::new(0), Timestamp::new(i64::MAX)).get() > 0);
 }
+
+fn resolved(base: u64, count: u64) -> Resolution {
+    Resolution::Landed(types::range(Offset::new(base), count))
+}
+
+#[test]
+fn what_landed_is_resolved_to_its_offsets_and_its_producer_goes_on() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), 0, 0), 3, 10, NOW);
+    accept(&mut producers, at(id(1), 0, 3), 2, 20, NOW);
+    assert_eq!(producers.resolve(at(id(1), 0, 0), NOW), resolved(10, 3));
+    assert_eq!(producers.resolve(at(id(1), 0, 3), NOW), resolved(20, 2));
+    accept(&mut producers, at(id(1), 0, 5), 1, 30, NOW);
+}
+
+#[test]
+fn what_has_not_landed_never_will_and_asking_again_says_so() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), 0, 0), 3, 10, NOW);
+    assert_eq!(producers.resolve(at(id(1), 0, 3), NOW), Resolution::Never);
+    let fenced = BatchOutcome::ProducerFenced { current: ProducerEpoch::new(1) };
+    assert_eq!(producers.append(at(id(1), 0, 3), 1, Offset::new(20), NOW), fenced);
+    assert_eq!(producers.resolve(at(id(1), 0, 3), NOW), Resolution::Never);
+    assert_eq!(producers.resolve(at(id(1), 0, 4), NOW), Resolution::Never);
+    // What had landed before still says so, and the next epoch begins at 0.
+    assert_eq!(producers.resolve(at(id(1), 0, 0), NOW), resolved(10, 3));
+    accept(&mut producers, at(id(1), 1, 0), 1, 20, NOW);
+    assert_eq!(producers.resolve(at(id(1), 0, 3), NOW), Resolution::Never);
+}
+
+#[test]
+fn first_append_of_a_producer_that_never_came_never_will() {
+    let mut producers = Producers::default();
+    assert_eq!(producers.resolve(at(id(1), 0, 0), NOW), Resolution::Never);
+    let fenced = BatchOutcome::ProducerFenced { current: ProducerEpoch::new(1) };
+    assert_eq!(producers.append(at(id(1), 0, 0), 1, Offset::new(0), NOW), fenced);
+    accept(&mut producers, at(id(1), 1, 0), 1, 0, NOW);
+}
+
+#[test]
+fn append_of_an_epoch_that_has_not_begun_never_lands() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), 0, 0), 1, 0, NOW);
+    assert_eq!(producers.resolve(at(id(1), 3, 0), NOW), Resolution::Never);
+    let fenced = BatchOutcome::ProducerFenced { current: ProducerEpoch::new(4) };
+    assert_eq!(producers.append(at(id(1), 3, 0), 1, Offset::new(1), NOW), fenced);
+}
+
+#[test]
+fn what_is_not_remembered_is_not_known_any_more() {
+    let mut producers = Producers::default();
+    for n in 0..=REMEMBERED_APPENDS {
+        let sequence = i32::try_from(n).unwrap();
+        accept(&mut producers, at(id(1), 0, sequence), 1, n as u64, NOW);
+    }
+    assert_eq!(producers.resolve(at(id(1), 0, 0), NOW), Resolution::Forgotten);
+    assert_eq!(producers.resolve(at(id(1), 0, 1), NOW), resolved(1, 1));
+    accept(&mut producers, at(id(1), 1, 0), 1, 100, NOW);
+    accept(&mut producers, at(id(1), 2, 0), 1, 101, NOW);
+    assert_eq!(producers.resolve(at(id(1), 0, 1), NOW), Resolution::Forgotten);
+    let late = Timestamp::new(NOW.get() + PRODUCER_EXPIRY_MS + 1);
+    producers.expire(late);
+    assert_eq!(producers.resolve(at(id(1), 2, 0), late), Resolution::Forgotten);
+    assert_eq!(producers.resolve(at(id(2), 0, 0), late), Resolution::Forgotten);
+}
+
+#[test]
+fn last_epoch_of_a_producer_ends_without_another_one() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), i16::MAX, 0), 1, 0, NOW);
+    assert_eq!(producers.resolve(at(id(1), i16::MAX, 1), NOW), Resolution::Never);
+    let fenced = BatchOutcome::ProducerFenced { current: ProducerEpoch::new(i16::MAX) };
+    assert_eq!(producers.append(at(id(1), i16::MAX, 1), 1, Offset::new(1), NOW), fenced);
+    assert_eq!(producers.recall(at(id(1), i16::MAX, 0), 1), None);
+    assert_eq!(producers.resolve(at(id(1), i16::MAX, 0), NOW), resolved(0, 1));
+}
+
+#[test]
+fn sequences_that_wrapped_are_resolved() {
+    let mut producers = Producers::default();
+    let known = Known {
+        epoch: ProducerEpoch::new(0),
+        last_append: NOW,
+        appends: VecDeque::from([Remembered {
+            first: Sequence::new(i32::MAX),
+            last: Sequence::new(1),
+            base: Offset::new(7),
+        }]),
+        ended: None,
+    };
+    producers.known.insert(id(1), known);
+    producers.by_time.insert((NOW, id(1)));
+    assert_eq!(producers.resolve(at(id(1), 0, i32::MAX), NOW), resolved(7, 3));
+    assert_eq!(producers.resolve(at(id(1), 0, i32::MAX - 1), NOW), Resolution::Forgotten);
+    assert_eq!(producers.resolve(at(id(1), 0, 2), NOW), Resolution::Never);
+}
+
+#[test]
+fn image_of_ended_epochs_is_what_it_was_made_of() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), 0, 0), 3, 10, NOW);
+    accept(&mut producers, at(id(2), 0, 0), 1, 13, NOW);
+    producers.resolve(at(id(1), 0, 3), NOW);
+    producers.resolve(at(id(3), 0, 0), NOW);
+    let image = producers.image();
+    assert_eq!(Producers::from_image(&image, ProducerId::new(0)).unwrap(), producers);
+    let mut without = image.clone();
+    without.iter_mut().for_each(|producer| producer.ended = None);
+    Producers::from_image(&without, ProducerId::new(0)).unwrap_err();
+    let mut later = image;
+    later.iter_mut().filter_map(|producer| producer.ended.as_mut()).for_each(|ended| ended.epoch = 9);
+    Producers::from_image(&later, ProducerId::new(0)).unwrap_err();
+}

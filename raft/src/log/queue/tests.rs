@@ -22,7 +22,7 @@ fn batch(bytes: usize) -> Bytes {
 }
 
 fn push(queue: &AppendQueue, bytes: usize) -> Outcome {
-    queue.try_push(batch(bytes), None, NOW).expect("the queue has room")
+    queue.try_push(batch(bytes), Terms::default(), None, NOW).expect("the queue has room")
 }
 
 /// The sizes of the batches in the next entry.
@@ -51,13 +51,22 @@ fn entry_is_bounded_in_bytes_and_holds_at_least_one_batch() {
 fn full_queue_refuses_and_names_the_bound() {
     let queue = small();
     let _first = push(&queue, 99);
-    let full = queue.try_push(batch(2), None, NOW).unwrap_err();
+    let full = queue.try_push(batch(2), Terms::default(), None, NOW).unwrap_err();
     assert_eq!(full, AppendError::Overloaded { bound: "append_queue_bytes", limit: 100 });
     let _others = [push(&queue, 1), push(&queue, 0), push(&queue, 0)];
-    let full = queue.try_push(batch(0), None, NOW).unwrap_err();
+    let full = queue.try_push(batch(0), Terms::default(), None, NOW).unwrap_err();
     assert_eq!(full, AppendError::Overloaded { bound: "append_queue_batches", limit: 4 });
     take(&queue);
     push(&queue, 2);
+}
+
+#[test]
+fn terms_go_with_their_batch_and_cost_nothing_where_there_are_none() {
+    let queue = small();
+    let terms = Terms { writer_epoch: Some(WriterEpoch::new(3)), expected_end: Some(Offset::new(7)) };
+    let _outcomes = [push(&queue, 1), queue.try_push(batch(2), terms, None, NOW).unwrap(), push(&queue, 3)];
+    let expected = stored::Terms { ordinal: 1, writer_epoch: Some(3), expected_end: Some(7) };
+    assert_eq!(terms_of(&queue.take()), [expected]);
 }
 
 #[test]
@@ -69,7 +78,7 @@ fn one_batch_always_has_room() {
 
 #[test]
 fn batch_larger_than_any_entry_is_refused() {
-    let refused = small().try_push(batch(201), None, NOW).unwrap_err();
+    let refused = small().try_push(batch(201), Terms::default(), None, NOW).unwrap_err();
     assert_eq!(refused, AppendError::TooLarge { bound: "max_batch_bytes", limit: 200, actual: 201 });
 }
 
@@ -85,7 +94,7 @@ fn append_nobody_waits_for_is_not_proposed() {
 fn append_that_waited_in_vain_was_never_proposed() {
     let queue = small();
     let mut old = push(&queue, 1);
-    let mut young = queue.try_push(batch(2), None, NOW + Duration::from_secs(1)).unwrap();
+    let mut young = queue.try_push(batch(2), Terms::default(), None, NOW + Duration::from_secs(1)).unwrap();
     queue.expire(NOW + Duration::from_secs(1));
     assert_eq!(old.try_recv().unwrap(), Err(AppendError::Unavailable));
     young.try_recv().unwrap_err();
@@ -98,7 +107,10 @@ fn closed_queue_says_why() {
     let mut waiting = push(&queue, 1);
     queue.close(StopReason::Shutdown);
     assert_eq!(waiting.try_recv().unwrap(), Err(AppendError::Stopped(StopReason::Shutdown)));
-    assert_eq!(queue.try_push(batch(1), None, NOW).unwrap_err(), AppendError::Stopped(StopReason::Shutdown));
+    assert_eq!(
+        queue.try_push(batch(1), Terms::default(), None, NOW).unwrap_err(),
+        AppendError::Stopped(StopReason::Shutdown)
+    );
 }
 
 /// What the two appends of an entry are told of `reply`.

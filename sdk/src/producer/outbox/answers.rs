@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quipu_protocol::v1::error::Kind;
-use quipu_protocol::{OffsetRange, v1};
+use quipu_protocol::{Offset, OffsetRange, WriterEpoch, v1};
 
 use super::{Outbox, State};
 use crate::cluster::Refusal;
@@ -52,6 +52,7 @@ impl Outbox {
     ) -> Result<(), SendError> {
         let Some(position) = self.position(request, now) else { return Ok(()) };
         let (oldest, kind) = (position == 0, refusal.error.kind.as_ref());
+        let expected_end = self.sent[position].batch.expected_end;
         if kind.is_some_and(changes_nothing) {
             self.sent[position].loose -= 1;
         }
@@ -77,6 +78,25 @@ impl Outbox {
             {
                 self.last_failure = Some(refusal.attempt());
                 self.unknown_outcome(position, now);
+            }
+            // Epochs and ends only grow: what was refused for one that is passed
+            // will be refused again, every copy of it.
+            Some(Kind::Fenced(v1::Fenced { current_epoch, holder })) => {
+                let (current, holder) = (WriterEpoch::new(*current_epoch), holder.clone());
+                self.settle(position, State::Hole, Err(AppendError::WriterFenced { current, holder }));
+            }
+            Some(Kind::WriterRequired(_)) => {
+                self.settle(position, State::Hole, Err(AppendError::WriterRequired));
+            }
+            Some(Kind::OffsetMismatch(v1::OffsetMismatch { end }))
+                if !loose || expected_end.is_some_and(|expected| expected.get() < *end) =>
+            {
+                let (expected, end) = (expected_end.unwrap_or_default(), Offset::new(*end));
+                self.settle(position, State::Hole, Err(AppendError::OffsetMismatch { expected, end }));
+            }
+            Some(Kind::EpochAhead(v1::EpochAhead { current_epoch })) if !loose => {
+                let current = WriterEpoch::new(*current_epoch);
+                self.settle(position, State::Hole, Err(AppendError::EpochAhead { current }));
             }
             Some(Kind::ProducerFenced(fenced)) => {
                 let current_epoch = fenced.current_epoch;
@@ -134,5 +154,9 @@ const fn changes_nothing(kind: &Kind) -> bool {
             | Kind::BadBatch(_)
             | Kind::NotTaken(_)
             | Kind::InvalidArgument(_)
+            | Kind::Fenced(_)
+            | Kind::EpochAhead(_)
+            | Kind::WriterRequired(_)
+            | Kind::OffsetMismatch(_)
     )
 }

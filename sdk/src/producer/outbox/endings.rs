@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quipu_protocol::OffsetRange;
 
 use super::{Batch, Outbox, State};
-use crate::AppendError;
+use crate::{AppendError, AppendId};
 
 impl Outbox {
     /// Fails whatever has been waiting for too long.
@@ -91,7 +91,11 @@ impl Outbox {
     pub(super) fn unknown(&mut self, position: usize, now: Duration) {
         let batch = &self.sent[position].batch;
         let error = if self.sent[position].loose > 0 {
-            AppendError::OutcomeUnknown { waited: now.saturating_sub(batch.taken_at), last: self.last_failure.clone() }
+            AppendError::OutcomeUnknown {
+                append: AppendId::of(&batch.bytes),
+                waited: now.saturating_sub(batch.taken_at),
+                last: self.last_failure.clone(),
+            }
         } else {
             self.unavailable(batch, now)
         };

@@ -79,7 +79,7 @@ impl Run {
         }
         let (count, batch) = (builder.count(), builder.finish(None).expect("not empty"));
         let (waiter, outcome) = oneshot::channel();
-        self.outbox.take_batch(batch, count, 1, waiter, self.now);
+        self.outbox.take_batch((batch, count), None, 1, waiter, self.now);
         self.taken.push(Taken { values, outcome });
     }
 
@@ -158,7 +158,7 @@ impl Run {
             self.ids += 1;
             self.outbox.identify(ProducerId::new(self.ids));
         }
-        if let Next::Request { request, batch } = self.outbox.next(self.now) {
+        if let Next::Request { request, batch, .. } = self.outbox.next(self.now) {
             self.stream.push_back((request, batch));
         }
     }

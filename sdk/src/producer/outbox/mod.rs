@@ -101,7 +101,7 @@ enum State {
 /// What is to be done for the stream.
 pub(super) enum Next {
     /// Send this.
-    Request { request: u64, batch: Bytes },
+    Request { request: u64, batch: Bytes, expected_end: Option<Offset> },
     /// Nothing before then, unless something changes.
     At(Duration),
     /// Nothing, until something changes.
@@ -152,8 +152,8 @@ impl Outbox {
     /// Takes a batch, behind everything that was taken before.
     pub(super) fn take_batch(
         &mut self,
-        bytes: Bytes,
-        count: u32,
+        (bytes, count): (Bytes, u32),
+        expected_end: Option<Offset>,
         room: usize,
         waiter: oneshot::Sender<Result<OffsetRange, AppendError>>,
         now: Duration,
@@ -161,7 +161,8 @@ impl Outbox {
         self.close_gathering();
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.ready.push_back(Batch { ticket, bytes, count, room, taken_at: now, waiter: Waiter::Whole(waiter) });
+        let waiter = Waiter::Whole(waiter);
+        self.ready.push_back(Batch { ticket, bytes, count, expected_end, room, taken_at: now, waiter });
     }
 
     /// A signal for when everything taken so far is answered; `None` if it is.
@@ -239,7 +240,7 @@ impl Outbox {
         self.next_request += 1;
         self.waiting += 1;
         self.waiting_bytes += sent.batch.bytes.len();
-        Next::Request { request: sent.request, batch: sent.batch.bytes.clone() }
+        Next::Request { request: sent.request, batch: sent.batch.bytes.clone(), expected_end: sent.batch.expected_end }
     }
 
     /// A stream begins: nothing is on it yet.

@@ -1,6 +1,6 @@
 //! Logs as lines of JSON.
 
-use quipu_sdk::{Codecs, LogConfig, LogSummary};
+use quipu_sdk::{Codecs, LogConfig, LogSummary, Writers};
 use serde::Serialize;
 
 /// A log; in the answer to a change also whether it changed anything.
@@ -46,6 +46,8 @@ pub(super) struct JsonConfig {
     max_timestamp_before_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_timestamp_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writers: Option<&'static str>,
 }
 
 impl From<LogConfig> for JsonConfig {
@@ -58,6 +60,7 @@ impl From<LogConfig> for JsonConfig {
             codecs: Some(config.codecs).filter(|codecs| !codecs.is_any()).as_ref().map(Codecs::to_string),
             max_timestamp_before_ms: config.max_timestamp_before_ms,
             max_timestamp_after_ms: config.max_timestamp_after_ms,
+            writers: (config.writers == Writers::Exclusive).then_some("exclusive"),
         }
     }
 }

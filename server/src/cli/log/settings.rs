@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use clap::Args;
-use quipu_sdk::{Client, Codecs, LogAlteration, LogConfig};
+use quipu_sdk::{Client, Codecs, LogAlteration, LogConfig, Writers};
 
 use super::json::JsonLog;
 use crate::cli::failure::Failure;
@@ -27,11 +27,21 @@ pub(crate) struct CreateArguments {
     /// number of nodes.
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     replicas: Option<u32>,
+    /// Who may append: anybody, or only who has acquired the writer epoch (quipu
+    /// writer acquire). Stays as it is created.
+    #[arg(long, value_name = "shared|exclusive", value_enum, default_value_t = WritersArgument::Shared)]
+    writers: WritersArgument,
     #[command(flatten)]
     settings: SettingArguments,
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum WritersArgument {
+    Shared,
+    Exclusive,
 }
 
 /// Change a log's configuration.
@@ -102,7 +112,7 @@ impl FromStr for Bound {
 }
 
 impl SettingArguments {
-    fn config(self, replicas: Option<u32>) -> LogConfig {
+    fn config(self, replicas: Option<u32>, writers: WritersArgument) -> LogConfig {
         let bound = |bound: Option<Bound>| bound.and_then(|bound| bound.0);
         LogConfig {
             replicas,
@@ -112,6 +122,10 @@ impl SettingArguments {
             codecs: self.compression.unwrap_or_default(),
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
+            writers: match writers {
+                WritersArgument::Shared => Writers::Shared,
+                WritersArgument::Exclusive => Writers::Exclusive,
+            },
         }
     }
 
@@ -129,7 +143,7 @@ impl SettingArguments {
 }
 
 pub(super) async fn create(arguments: CreateArguments, client: &Client) -> Result<(), Failure> {
-    let config = arguments.settings.config(arguments.replicas);
+    let config = arguments.settings.config(arguments.replicas, arguments.writers);
     let created = client.create_log(&arguments.name.parse()?, config).await?;
     if arguments.json {
         output::print_json(&JsonLog::created(&created.log, created.created))?;
