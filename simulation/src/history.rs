@@ -53,6 +53,16 @@ pub enum Call {
         producer: u64,
         /// The records' values, each unique within the run.
         values: Vec<u64>,
+        /// What else has to hold.
+        #[serde(default)]
+        terms: Terms,
+    },
+    /// To raise the log's writer epoch.
+    Acquire,
+    /// What became of an append; if it has not landed, it is never to.
+    Resolve {
+        /// The values of its records.
+        values: Vec<u64>,
     },
     /// To read records from an offset on.
     Read {
@@ -66,6 +76,15 @@ pub enum Call {
     },
     /// Where the log ends: everything acknowledged before lies below.
     End,
+}
+
+/// What has to hold for an append to land, besides its producer's order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The log's writer epoch is this one.
+    pub epoch: Option<u64>,
+    /// The log ends here.
+    pub expected_end: Option<u64>,
 }
 
 /// What a client was told.
@@ -83,6 +102,28 @@ pub enum Outcome {
         start: u64,
         /// The offset after the last one's.
         end: u64,
+    },
+    /// The append was refused: the writer epoch is another one by now.
+    Fenced {
+        /// That epoch.
+        current: u64,
+    },
+    /// The append was refused: the log ends elsewhere.
+    Mismatch {
+        /// Where.
+        end: u64,
+    },
+    /// The writer epoch was raised.
+    Acquired {
+        /// To this one.
+        epoch: u64,
+        /// Where the log ended then.
+        end: u64,
+    },
+    /// What became of an append is settled.
+    Resolved {
+        /// Its offsets; `None` when it has not landed and never will.
+        landed: Option<(u64, u64)>,
     },
     /// What was read, in order: offsets and values.
     Read {

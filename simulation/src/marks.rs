@@ -8,6 +8,7 @@
 pub const ALL: &[(&str, &str)] = &[
     ("a-copy-was-answered-as-a-duplicate", "a repeated append was told where the first one had landed"),
     ("a-paused-leader-came-back", "a leader that was paused went on when another one led already"),
+    ("a-primary-was-fenced", "an append was refused because another client had acquired the writer epoch"),
     ("a-replaced-disk-was-resynced", "a node whose disk was replaced has everything again"),
     ("all-nodes-down-at-once", "no node ran at all"),
     ("append-repeated", "an append that had landed was applied again and changed nothing"),
@@ -48,9 +49,12 @@ pub const ALL: &[(&str, &str)] = &[
     ("peer-request-overtaken", "a request of a peer arrived later than others that were sent after it"),
     ("peer-request-repeated-later", "a request of a peer arrived, and much later once more"),
     ("power-lost-with-disk-operations-under-way", "power went in the middle of what a disk was doing"),
+    ("producer-epoch-raised", "a resolution ended a producer's epoch"),
     ("read-below-start-refused", "a read below a trimmed log's start was told where that is"),
     ("refetched", "a peer gave the entries that had rotted"),
     ("replica-started", "a node started a replica that it was given"),
+    ("resolved-as-landed", "an append of unknown outcome was found to have landed"),
+    ("resolved-as-never", "an append of unknown outcome was settled never to land"),
     ("rot-found", "entries were found rotten while their journal was open"),
     ("rot-was-judged-mended", "a node found that its disk had rotted, and is whole again"),
     ("scrub-found-rot", "a scrub found a frame rotten"),
@@ -67,6 +71,9 @@ pub const ALL: &[(&str, &str)] = &[
     ("state-saved", "a group's state was saved"),
     ("torn-commit-dropped", "recovery dropped a commit that was never synced"),
     ("vote-saved", "a vote was on stable storage, before it was sent"),
+    ("writer-acquired", "a log's writer epoch was raised"),
+    ("writer-acquired-again", "an acquisition that had been done was repeated, and changed nothing"),
+    ("writer-fenced", "an append under an older writer epoch was refused where it was applied"),
 ];
 
 #[cfg(test)]

@@ -50,12 +50,15 @@ pub struct LogPlan {
     /// It keeps records for so many milliseconds; for ever without.
     #[serde(default)]
     pub retention_ms: Option<u64>,
+    /// It takes nothing without a writer epoch.
+    #[serde(default)]
+    pub exclusive: bool,
 }
 
 impl LogPlan {
     /// A log that nobody but a client trims.
     pub(crate) const fn keeping_all(name: String, replicas: u32) -> Self {
-        Self { name, replicas, retention_bytes: None, retention_ms: None }
+        Self { name, replicas, retention_bytes: None, retention_ms: None, exclusive: false }
     }
 
     /// Whether it lets go of records by itself.
@@ -156,6 +159,13 @@ pub enum Job {
         /// Pauses between two looks are drawn up to this.
         pause_ms: u64,
     },
+    /// Fights with others for a log's writer epoch, and appends under it.
+    Fight {
+        /// For this log, by its position.
+        log: usize,
+        /// Pauses between two appends are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates a log, uses it a little, deletes it, and begins again under the
     /// same name.
     Recreate {
@@ -228,6 +238,7 @@ impl Scenario {
             .with_disks_that_fill()
             .with_retention()
             .with_brief_logs()
+            .with_primaries()
     }
 
     /// Whether what nodes send each other passes through relays.

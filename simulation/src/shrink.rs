@@ -113,6 +113,7 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::End { log, .. }
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }
+        | Job::Fight { log, .. }
         | Job::Repeat { log, .. } => Some(log),
         Job::Create { .. } | Job::Recreate { .. } => None,
     }
@@ -160,7 +161,8 @@ fn plainer(scenario: &Scenario) -> Vec<Scenario> {
     for log in 0..scenario.logs.len() {
         let mut plain = scenario.clone();
         let LogPlan { name, replicas, .. } = scenario.logs[log].clone();
-        plain.logs[log] = LogPlan::keeping_all(name, replicas);
+        let exclusive = scenario.logs[log].exclusive;
+        plain.logs[log] = LogPlan { exclusive, ..LogPlan::keeping_all(name, replicas) };
         proposed.push(plain);
     }
     let timings: [fn(&mut Scenario); 3] = [

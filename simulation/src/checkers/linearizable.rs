@@ -14,7 +14,7 @@ mod log;
 mod moments;
 
 pub use engine::{Attempt, Bound, Model, Outcome, Stuck, search};
-pub use log::LogModel;
+pub use log::{LogModel, LogState};
 
 use super::order::{self, Span};
 use super::settled::{self, Settled};
@@ -61,7 +61,14 @@ type LogAttempt = Attempt<Call, history::Outcome>;
 
 fn is_judged(operation: &Operation, settled: &Settled) -> bool {
     match (&operation.call, &operation.outcome) {
-        (Call::Append { .. }, history::Outcome::Appended { .. }) => true,
+        (
+            Call::Append { .. },
+            history::Outcome::Appended { .. } | history::Outcome::Fenced { .. } | history::Outcome::Mismatch { .. },
+        ) => true,
+        (
+            Call::Acquire,
+            history::Outcome::Acquired { .. } | history::Outcome::Unknown { .. } | history::Outcome::Pending,
+        ) => true,
         (Call::Append { values, .. }, history::Outcome::Unknown { .. } | history::Outcome::Pending) => {
             values.iter().any(|&value| !settled.places(value).is_empty())
         }
@@ -82,7 +89,7 @@ fn attempt(operation: &Operation, span: Span) -> LogAttempt {
     }
 }
 
-fn violation(log: &str, judged: &[&Operation], stuck: &Stuck<usize>) -> Violation {
+fn violation(log: &str, judged: &[&Operation], stuck: &Stuck<LogState>) -> Violation {
     let last = stuck.order.last().map(|&index| judged[index]);
     let after = match last {
         Some(last) => format!("after {} of {} calls, the last of them {}", stuck.order.len(), judged.len(), Told(last)),
@@ -93,8 +100,10 @@ fn violation(log: &str, judged: &[&Operation], stuck: &Stuck<usize>) -> Violatio
     if let more @ 1.. = candidates.len().saturating_sub(MAX_CANDIDATES) {
         told.push(format!("{more} more"));
     }
-    let (length, told) = (stuck.state, told.join("; "));
-    let details = format_args!("log {log}: {after}, it has {length} records, and none of these can be next: {told}");
+    let (LogState { length, epoch }, told) = (stuck.state, told.join("; "));
+    let under = if epoch > 0 { format!(" and writer epoch {epoch}") } else { String::new() };
+    let details =
+        format_args!("log {log}: {after}, it has {length} records{under}, and none of these can be next: {told}");
     let shown_by = candidates.iter().copied().chain(last).map(|operation| operation.id);
     Violation::new("linearizable", details).shown_by(shown_by)
 }

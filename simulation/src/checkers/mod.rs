@@ -45,6 +45,10 @@ fn assert_well_formed(operations: &[Operation]) {
             Outcome::Created => matches!(call, Call::Create { .. }),
             Outcome::Deleted => matches!(call, Call::Delete),
             Outcome::Appended { .. } => matches!(call, Call::Append { .. }),
+            Outcome::Fenced { .. } => matches!(call, Call::Append { terms, .. } if terms.epoch.is_some()),
+            Outcome::Mismatch { .. } => matches!(call, Call::Append { terms, .. } if terms.expected_end.is_some()),
+            Outcome::Acquired { .. } => *call == Call::Acquire,
+            Outcome::Resolved { .. } => matches!(call, Call::Resolve { .. }),
             Outcome::Read { .. } => matches!(call, Call::Read { .. }),
             Outcome::End { .. } => matches!(call, Call::End),
         };

@@ -19,6 +19,9 @@
 //! | `end-covers-acknowledged` | so does an end |
 //! | `end-within-log` | an end counts nothing that the log does not hold |
 //! | `end-never-goes-back` | a later end is no lower |
+//! | `epoch-is-given-once` | no two acquisitions have the same writer epoch |
+//! | `fenced-never-lands` | nothing lands under an older epoch once a newer one was acknowledged |
+//! | `resolve-never-lies` | what was resolved is as it was said to be |
 //!
 //! An append without an answer is held to be neither landed nor lost: it may be
 //! there or not, but whole and once.
@@ -29,6 +32,7 @@
 mod answers;
 mod appends;
 mod copies;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -59,6 +63,7 @@ pub fn check(operations: &[Operation], copies: &Copies) -> Vec<Violation> {
         copies::check(&calls, held, &mut findings);
         appends::check(&calls, &settled, &authors, &mut findings);
         answers::check(&calls, &settled, &mut findings);
+        writers::check(&calls, &settled, &mut findings);
         violations.extend(findings.into_violations());
     }
     violations

@@ -39,7 +39,17 @@ impl fmt::Display for Told<'_> {
         match call {
             Call::Create { replicas } => write!(f, "create with {replicas} replicas")?,
             Call::Delete => write!(f, "delete")?,
-            Call::Append { values, .. } => write!(f, "append {}", List(values))?,
+            Call::Append { values, terms, .. } => {
+                write!(f, "append {}", List(values))?;
+                if let Some(epoch) = terms.epoch {
+                    write!(f, " under epoch {epoch}")?;
+                }
+                if let Some(end) = terms.expected_end {
+                    write!(f, " if the log ends at {end}")?;
+                }
+            }
+            Call::Acquire => write!(f, "acquire")?,
+            Call::Resolve { values } => write!(f, "resolve {}", List(values))?,
             Call::Read { from, max, local } => {
                 let how = if *local { "local read" } else { "read" };
                 write!(f, "{how} from {from}, at most {max}")?;
@@ -51,6 +61,11 @@ impl fmt::Display for Told<'_> {
             Outcome::Created => write!(f, ", created"),
             Outcome::Deleted => write!(f, ", deleted"),
             Outcome::Appended { start, end } => write!(f, " at {start}..{end}"),
+            Outcome::Fenced { current } => write!(f, ", fenced by epoch {current}"),
+            Outcome::Mismatch { end } => write!(f, ", refused: the log ends at {end}"),
+            Outcome::Acquired { epoch, end } => write!(f, " epoch {epoch} at {end}"),
+            Outcome::Resolved { landed: Some((start, end)) } => write!(f, ": landed at {start}..{end}"),
+            Outcome::Resolved { landed: None } => write!(f, ": never lands"),
             Outcome::Read { records } => match (records.first(), records.last()) {
                 (Some((first, _)), Some((last, _))) => {
                     let values: Vec<u64> = records.iter().map(|&(_, value)| value).collect();

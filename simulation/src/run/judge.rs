@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use quipu_protocol::environment::BoxFuture;
-use quipu_sdk::{Consistency, LogConfig, LogName, LogSummary, NodeId, ProducerConfig, ReaderConfig};
+use quipu_sdk::{
+    Consistency, LogConfig, LogName, LogSummary, NodeId, ProducerConfig, ReaderConfig, WriterEpoch, Writers,
+};
 use tokio::sync::mpsc;
 
 use crate::cluster::Cluster;
 use crate::environment::Host;
 use crate::environment::clock::now;
-use crate::history::{Call, Copies, Outcome, UNSEEN};
+use crate::history::{Call, Copies, Outcome, Terms, UNSEEN};
 use crate::scenario::LogPlan;
 use crate::violation::Violation;
-use crate::workloads::{Context, Shared, append, create, read, record};
+use crate::workloads::{Context, Shared, create, fight, read, record};
 
 /// The judge's number among the clients.
 const NUMBER: u64 = 0;
@@ -98,6 +100,7 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
                     replicas: Some(log.replicas),
                     retention_bytes: log.retention_bytes,
                     retention_ms: log.retention_ms,
+                    writers: if log.exclusive { Writers::Exclusive } else { Writers::Shared },
                     ..LogConfig::default()
                 };
                 while create::create(context, &name, &log.name, config).await.is_none() {
@@ -117,13 +120,25 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
 async fn append_until_taken(context: &Context, log: &str) {
     let name: LogName = log.parse().expect("a good name");
     let config = ProducerConfig { delivery_timeout: Duration::from_secs(5), ..ProducerConfig::default() };
+    let exclusive = context.shared.logs.iter().any(|plan| plan.name == log && plan.exclusive);
     loop {
-        let producer = context.client.producer(&name, config.clone()).expect("a good configuration");
+        let epoch = if exclusive {
+            let Some((epoch, _)) = fight::acquire(context, &name).await else { continue };
+            Some(epoch)
+        } else {
+            None
+        };
+        let config = ProducerConfig { writer_epoch: epoch.map(WriterEpoch::new), ..config.clone() };
+        let producer = context.client.producer(&name, config).expect("a good configuration");
         let values = context.shared.counters.values(1);
         let records = values.iter().map(|value| record(*value, 0)).collect();
-        let call = Call::Append { producer: context.shared.counters.producer(), values };
+        let call = Call::Append {
+            producer: context.shared.counters.producer(),
+            values,
+            terms: Terms { epoch, expected_end: None },
+        };
         let operation = context.invoke(log, call);
-        let answer = append::outcome(producer.append(records).await);
+        let answer = fight::outcome(producer.append(records).await);
         let taken = matches!(answer, Outcome::Appended { .. });
         context.complete(operation, answer);
         if taken {

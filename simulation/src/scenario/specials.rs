@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::{FaultPlan, Job, Scenario};
+use super::{FaultPlan, Job, LogPlan, Scenario};
 use crate::faults::Kind;
 
 /// Disks rot in one run of so many.
@@ -15,6 +15,9 @@ const ONE_IN_FORGETTING: u32 = 4;
 /// Logs are deleted and created anew in one run of so many.
 const ONE_IN_BRIEF: u32 = 4;
 
+/// Primaries fight over a log in one run of so many.
+const ONE_IN_FOUGHT_OVER: u32 = 3;
+
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
 /// Those of trims.
@@ -23,6 +26,9 @@ const OF_TRIMS: u64 = 0x7213;
 const OF_RETENTION: u64 = 1 << 61;
 /// Those of logs that are deleted.
 const OF_BRIEF_LOGS: u64 = 1 << 60;
+
+/// Those of primaries.
+const OF_PRIMARIES: u64 = 1 << 59;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -104,6 +110,22 @@ impl Scenario {
         for client in &mut self.clients {
             let pause_ms = *[50, 200, 500].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Recreate { replicas, pause_ms });
+        }
+        self.with_copies_to_spare()
+    }
+
+    /// In some scenarios clients fight over a log of their own.
+    pub(super) fn with_primaries(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_PRIMARIES);
+        if chance.random_range(0..ONE_IN_FOUGHT_OVER) > 0 {
+            return self;
+        }
+        let log = self.logs.len();
+        let plan = LogPlan::keeping_all("fought-over".to_owned(), super::replicas(&mut chance, self.nodes));
+        self.logs.push(LogPlan { exclusive: true, ..plan });
+        for client in &mut self.clients {
+            let pause_ms = *[5, 20, 100].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Fight { log, pause_ms });
         }
         self.with_copies_to_spare()
     }

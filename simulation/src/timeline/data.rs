@@ -169,6 +169,11 @@ fn asked(operation: &Operation) -> Value {
         Outcome::Created => ("done", "created".to_owned()),
         Outcome::Deleted => ("done", "deleted".to_owned()),
         Outcome::Appended { start, end } => ("done", format!("appended at {start}..{end}")),
+        Outcome::Fenced { current } => ("failed", format!("fenced by epoch {current}")),
+        Outcome::Mismatch { end } => ("failed", format!("refused: the log ends at {end}")),
+        Outcome::Acquired { epoch, end } => ("done", format!("writes under epoch {epoch} from {end} on")),
+        Outcome::Resolved { landed: Some((start, end)) } => ("done", format!("landed at {start}..{end}")),
+        Outcome::Resolved { landed: None } => ("done", "has not landed and never will".to_owned()),
         Outcome::Read { records } if records.is_empty() => ("done", "read nothing".to_owned()),
         Outcome::Read { records } => ("done", format!("read {}", spelled_out(records))),
         Outcome::End { end } => ("done", format!("ends at {end}")),
@@ -178,9 +183,16 @@ fn asked(operation: &Operation) -> Value {
     let (verb, call) = match &operation.call {
         Call::Create { replicas } => ("create", format!("create with {replicas} replicas")),
         Call::Delete => ("delete", "delete".to_owned()),
-        Call::Append { producer, values } => {
+        Call::Acquire => ("acquire", "acquire the writer epoch".to_owned()),
+        Call::Resolve { values } => {
             let values = spelled(values.iter().map(u64::to_string), values.len());
-            ("append", format!("append {values} as producer {producer}"))
+            ("resolve", format!("what became of {values}?"))
+        }
+        Call::Append { producer, values, terms } => {
+            let values = spelled(values.iter().map(u64::to_string), values.len());
+            let epoch = terms.epoch.map_or(String::new(), |epoch| format!(" under epoch {epoch}"));
+            let end = terms.expected_end.map_or(String::new(), |end| format!(" if it ends at {end}"));
+            ("append", format!("append {values} as producer {producer}{epoch}{end}"))
         }
         Call::Read { from, max, local } => {
             let local = if *local { ", from any replica" } else { "" };

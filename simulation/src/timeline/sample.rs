@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Heading;
 use crate::event::{Answer, Event, Phase, Role, Stop, What};
-use crate::history::{Call, Operation, Outcome};
+use crate::history::{Call, Operation, Outcome, Terms};
 use crate::violation::Violation;
 
 /// The record that is lost.
@@ -189,7 +189,7 @@ impl Story {
                 let (took, outcome) = self.answer(at, log, took, value);
                 let call = match (self.draw(10), &outcome) {
                     (0..=6, _) | (_, Outcome::Appended { .. }) => {
-                        Call::Append { producer: client, values: vec![value] }
+                        Call::Append { producer: client, values: vec![value], terms: Terms::default() }
                     }
                     (7, _) => Call::End,
                     _ => Call::Read { from: value.saturating_sub(20), max: 10, local: value % 2 == 0 },
@@ -205,7 +205,7 @@ impl Story {
                 at += waits + Duration::from_micros(micros / 2 + self.draw(micros));
             }
         }
-        let lost = Call::Append { producer: 2, values: vec![LOST] };
+        let lost = Call::Append { producer: 2, values: vec![LOST], terms: Terms::default() };
         self.call(2, "orders", lost, ms(4_190), Some(ms(14)), Outcome::Appended { start: 1_204, end: 1_205 });
         let read = Call::Read { from: 1_200, max: 10, local: false };
         let records = (1_200..1_210).map(|offset| (offset, offset - 700 + u64::from(offset > 1_203))).collect();

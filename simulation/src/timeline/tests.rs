@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::sample::{Sample, lost_record};
 use super::{Heading, html};
 use crate::event::{Answer, Event, Phase, Role, Stop, What};
-use crate::history::{Call, Operation, Outcome};
+use crate::history::{Call, Operation, Outcome, Terms};
 use crate::violation::Violation;
 
 /// Ends a script, an attribute and a comment, fetches, and looks like a place
@@ -67,8 +67,14 @@ fn every_call(text: &str) -> Vec<Operation> {
     let why = text.to_owned();
     let calls = [
         (Call::Create { replicas: 3 }, Outcome::Created),
-        (Call::Append { producer: 1, values: vec![5, 6] }, Outcome::Appended { start: 0, end: 2 }),
-        (Call::Append { producer: 1, values: (0..100).collect() }, Outcome::Unknown { why: why.clone() }),
+        (
+            Call::Append { producer: 1, values: vec![5, 6], terms: Terms::default() },
+            Outcome::Appended { start: 0, end: 2 },
+        ),
+        (
+            Call::Append { producer: 1, values: (0..100).collect(), terms: Terms::default() },
+            Outcome::Unknown { why: why.clone() },
+        ),
         (Call::Read { from: 0, max: 9, local: false }, Outcome::Read { records: vec![(0, 5), (1, 6)] }),
         (Call::Read { from: 0, max: 9, local: true }, Outcome::Read { records: vec![] }),
         (Call::End, Outcome::End { end: 2 }),

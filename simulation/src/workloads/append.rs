@@ -6,7 +6,7 @@ use quipu_protocol::batch::Compression;
 use quipu_sdk::{AppendError, Producer, ProducerConfig};
 
 use super::{Context, record};
-use crate::history::{Call, Outcome};
+use crate::history::{Call, Outcome, Terms};
 use crate::scenario::Job;
 
 /// Batches stay below what logs take.
@@ -55,7 +55,7 @@ pub(super) async fn run(context: Context, job: Job) {
         let records = values.iter().map(|value| record(*value, bytes)).collect();
         // Batches without numbers may land in any order.
         let by = if idempotent { number } else { context.shared.counters.producer() };
-        let operation = context.invoke(log.as_str(), Call::Append { producer: by, values });
+        let operation = context.invoke(log.as_str(), Call::Append { producer: by, values, terms: Terms::default() });
         match producer.enqueue(records).await {
             Ok(append) => {
                 let told = context.clone();

@@ -5,7 +5,7 @@ use quipu_sdk::{CreateLogError, LogConfig, LogName, ProducerConfig};
 
 use super::append::outcome;
 use super::{Context, record};
-use crate::history::{Call, Outcome};
+use crate::history::{Call, Outcome, Terms};
 
 pub(super) async fn run(context: Context, logs: u64, replicas: u32, pause_ms: u64) {
     for _ in 0..logs {
@@ -40,7 +40,7 @@ async fn append_one(context: &Context, name: &LogName) {
     let producer = context.client.producer(name, ProducerConfig::default()).expect("a good configuration");
     let values = context.shared.counters.values(1);
     let records = values.iter().map(|value| record(*value, 0)).collect();
-    let call = Call::Append { producer: context.shared.counters.producer(), values };
+    let call = Call::Append { producer: context.shared.counters.producer(), values, terms: Terms::default() };
     let operation = context.invoke(name.as_str(), call);
     // The answer is waited for as long as the job lasts.
     let answer = producer.append(records).await;

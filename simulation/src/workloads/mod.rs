@@ -5,8 +5,9 @@
 //! has to do is to tell the history of every call before it is made and of every
 //! answer once it came; the checkers do the rest.
 
-pub(crate) mod append;
+mod append;
 pub(crate) mod create;
+pub(crate) mod fight;
 pub(crate) mod read;
 pub(crate) mod recreate;
 mod remember;
@@ -27,7 +28,7 @@ use tokio::sync::watch;
 use crate::environment::Host;
 use crate::environment::clock::now;
 use crate::event::{Answer, What};
-use crate::history::{Call, History, Outcome};
+use crate::history::{Call, History, Outcome, Terms};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
 use recreate::Brief;
@@ -130,7 +131,7 @@ impl Context {
     /// Its answer came.
     pub(crate) fn complete(&self, operation: u64, outcome: Outcome) {
         let answer = match &outcome {
-            Outcome::Failed { .. } => Answer::Failed,
+            Outcome::Failed { .. } | Outcome::Fenced { .. } | Outcome::Mismatch { .. } => Answer::Failed,
             Outcome::Unknown { .. } | Outcome::Pending => Answer::Unknown,
             _ => Answer::Done,
         };
@@ -215,6 +216,7 @@ async fn do_job(context: Context, job: Job) {
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
+        Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,
         Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
         Job::Recreate { replicas, pause_ms } => recreate::run(context, replicas, pause_ms).await,
         Job::Repeat { log, pause_ms } => repeat::run(context, log, pause_ms).await,
@@ -244,8 +246,13 @@ fn describe_call(call: &Call) -> String {
     match call {
         Call::Create { replicas } => format!("create ×{replicas}"),
         Call::Delete => "delete".to_owned(),
-        Call::Append { producer, values } => match (values.first(), values.last()) {
-            (Some(first), Some(last)) => format!("append {first}..={last} by producer {producer}"),
+        Call::Acquire => "acquire".to_owned(),
+        Call::Resolve { values } => format!("resolve {values:?}"),
+        Call::Append { producer, values, terms } => match (values.first(), values.last()) {
+            (Some(first), Some(last)) if *terms == Terms::default() => {
+                format!("append {first}..={last} by producer {producer}")
+            }
+            (Some(first), Some(last)) => format!("append {first}..={last} by producer {producer}, {terms:?}"),
             _ => "append nothing".to_owned(),
         },
         Call::Read { from, max, local } => {
@@ -261,6 +268,10 @@ fn describe_outcome(outcome: &Outcome) -> String {
         Outcome::Created => "created".to_owned(),
         Outcome::Deleted => "deleted".to_owned(),
         Outcome::Appended { start, end } => format!("at {start}..{end}"),
+        Outcome::Fenced { current } => format!("fenced by epoch {current}"),
+        Outcome::Mismatch { end } => format!("the log ends at {end}"),
+        Outcome::Acquired { epoch, end } => format!("epoch {epoch} from {end} on"),
+        Outcome::Resolved { landed } => landed.map_or("never".to_owned(), |(start, end)| format!("at {start}..{end}")),
         Outcome::Read { records } => match (records.first(), records.last()) {
             (Some((first, _)), Some((last, _))) => {
                 // The values too, so that a trace tells any two runs apart.

@@ -24,7 +24,7 @@ use super::create::create;
 use super::read::place;
 use super::{Context, record};
 use crate::environment::clock::now;
-use crate::history::{Call, Outcome};
+use crate::history::{Call, Outcome, Terms};
 
 /// What did not succeed is tried again after up to this time, in milliseconds.
 const AGAIN_MS: u64 = 200;
@@ -218,5 +218,5 @@ async fn late_append(context: &Context, known_as: &str, producer: &Producer, num
 fn invoke(context: &Context, known_as: &str, producer: u64) -> (u64, Vec<Record>) {
     let values = context.shared.counters.values(1 + context.below(3));
     let records = values.iter().map(|value| record(*value, 0)).collect();
-    (context.invoke(known_as, Call::Append { producer, values }), records)
+    (context.invoke(known_as, Call::Append { producer, values, terms: Terms::default() }), records)
 }

@@ -14,7 +14,7 @@ use quipu_protocol::{ProducerEpoch, ProducerId, Sequence, v1};
 
 use super::{Context, record};
 use crate::environment::clock::now;
-use crate::history::{Call, Outcome};
+use crate::history::{Call, Outcome, Terms};
 use crate::violation::Violation;
 
 /// One request is waited for this long.
@@ -49,7 +49,7 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
         let values = context.shared.counters.values(1 + context.below(3));
         let count = i32::try_from(values.len()).expect("a few");
         let batch = batch(&values, id, sequence);
-        let operation = context.invoke(log.as_str(), Call::Append { producer, values });
+        let operation = context.invoke(log.as_str(), Call::Append { producer, values, terms: Terms::default() });
         let answers = insist(&context, log.as_str(), &batch).await;
         match answers.landed {
             Some((start, end)) => {

@@ -2,13 +2,22 @@
 //!
 //! What the log holds in the end is known, and no append takes anything away.
 //! So the log after some appends is a beginning of what it holds in the end, and
-//! its length is all there is to a state: an append is possible where its values
+//! its length and its writer epoch are all there is to a state: an append is possible where its values
 //! come next. What was gone before anybody saw it may have come at any time
 //! between those around it.
 
 use super::engine::Model;
 use crate::checkers::settled::may_be;
-use crate::history::{Call, Outcome, UNSEEN};
+use crate::history::{Call, Outcome, Terms, UNSEEN};
+
+/// What there is of a log between two calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogState {
+    /// How many records there are.
+    pub length: usize,
+    /// Its writer epoch.
+    pub epoch: u64,
+}
 
 /// A log that holds these values in the end.
 #[derive(Clone, Copy, Debug)]
@@ -73,26 +82,52 @@ impl<'a> LogModel<'a> {
 impl Model for LogModel<'_> {
     type Call = Call;
     type Answer = Outcome;
-    /// How many records there are.
-    type State = usize;
+    type State = LogState;
 
-    fn initial(&self) -> usize {
-        0
+    fn initial(&self) -> LogState {
+        LogState { length: 0, epoch: 0 }
     }
 
-    fn step(&self, &length: &usize, call: &Call, answer: Option<&Outcome>) -> Option<usize> {
+    fn step(&self, &state: &LogState, call: &Call, answer: Option<&Outcome>) -> Option<LogState> {
+        let LogState { length, epoch } = state;
+        let looks = |possible: bool| possible.then_some(state);
         match (call, answer) {
-            (Call::Append { values, .. }, answer) => self.append(length, values, answer),
-            (&Call::Read { from, max, .. }, Some(Outcome::Read { records })) => {
-                self.shows(length, from, max, records).then_some(length)
+            (Call::Append { terms, .. }, Some(&Outcome::Fenced { current })) => {
+                looks(current == epoch && terms.epoch.is_some_and(|claimed| claimed < current))
             }
-            (Call::End, Some(&Outcome::End { end })) => self.may_reach(length, end).then_some(length),
-            (Call::Read { .. } | Call::End, None) => Some(length),
-            (Call::Create { .. } | Call::Delete | Call::Read { .. } | Call::End, _) => None,
+            (Call::Append { terms, .. }, Some(&Outcome::Mismatch { end })) => {
+                looks(claims(*terms, epoch) && terms.expected_end != Some(end) && self.may_reach(length, end))
+            }
+            (Call::Append { values, terms, .. }, answer) if claims(*terms, epoch) => {
+                let longer = self.append(length, values, answer)?;
+                let begins = longer.checked_sub(values.len())? as u64;
+                let as_expected = terms.expected_end.is_none_or(|expected| expected == begins);
+                as_expected.then_some(LogState { length: longer, epoch })
+            }
+            (Call::Acquire, Some(&Outcome::Acquired { epoch: acquired, end })) => {
+                let is_next = acquired == epoch + 1 && self.may_reach(length, end);
+                is_next.then_some(LogState { length, epoch: acquired })
+            }
+            (Call::Acquire, None) => Some(LogState { length, epoch: epoch + 1 }),
+            (&Call::Read { from, max, .. }, Some(Outcome::Read { records })) => {
+                looks(self.shows(length, from, max, records))
+            }
+            (Call::End, Some(&Outcome::End { end })) => looks(self.may_reach(length, end)),
+            (Call::Read { .. } | Call::End, None) => Some(state),
+            _ => None,
         }
     }
 
-    fn only_looks(&self, call: &Call, _answer: Option<&Outcome>) -> bool {
-        !matches!(call, Call::Append { .. })
+    fn only_looks(&self, call: &Call, answer: Option<&Outcome>) -> bool {
+        match call {
+            Call::Append { .. } => matches!(answer, Some(Outcome::Fenced { .. } | Outcome::Mismatch { .. })),
+            Call::Acquire => false,
+            _ => true,
+        }
     }
+}
+
+/// Whether an append under these terms may land in a log of this writer epoch.
+fn claims(terms: Terms, epoch: u64) -> bool {
+    terms.epoch.is_none_or(|claimed| claimed == epoch)
 }

@@ -17,7 +17,7 @@ struct Append<'a> {
 
 impl Append<'_> {
     fn failed(&self) -> bool {
-        matches!(self.operation.outcome, Outcome::Failed { .. })
+        matches!(self.operation.outcome, Outcome::Failed { .. } | Outcome::Fenced { .. } | Outcome::Mismatch { .. })
     }
 
     /// The offsets that were acknowledged.
@@ -44,7 +44,7 @@ pub(super) fn check(calls: &[&Operation], settled: &Settled, authors: &Authors<'
     let appends: Vec<Append<'_>> = calls
         .iter()
         .filter_map(|&operation| match &operation.call {
-            Call::Append { producer, values } => Some(Append { operation, producer: *producer, values }),
+            Call::Append { producer, values, .. } => Some(Append { operation, producer: *producer, values }),
             _ => None,
         })
         .collect();

@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::checkers::linearizable::{Attempt, Bound, LogModel, Model, Outcome, Stuck, search};
 use crate::history;
-use crate::history::Call;
+use crate::history::{Call, Terms};
 
 /// A cell that is written, read, and changed if it is as expected.
 struct Cell8;
@@ -149,7 +149,10 @@ fn search_agrees_with_every_order_tried_on_a_log() {
     let append = (0..3_u64, 1..3_usize).prop_map(|(start, count)| {
         let from = usize::try_from(start).unwrap();
         let values = HELD[from..from + count].to_vec();
-        (Call::Append { producer: 0, values }, history::Outcome::Appended { start, end: start + count as u64 })
+        (
+            Call::Append { producer: 0, values, terms: Terms::default() },
+            history::Outcome::Appended { start, end: start + count as u64 },
+        )
     });
     let read = (0..3_usize, 0..4_usize, 0..4_usize).prop_map(|(from, max, length)| {
         let seen = (from..length.min(from + max)).map(|at| (at as u64, HELD[at])).collect();

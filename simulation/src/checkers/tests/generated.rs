@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 
 use crate::checkers::{linearizable, oracle};
-use crate::history::{Call, Copies, Operation, Outcome};
+use crate::history::{Call, Copies, Operation, Outcome, Terms};
 
 /// A run: what clients saw and what the replicas hold.
 #[derive(Clone, Debug)]
@@ -109,7 +109,11 @@ fn carry_out(plans: &[Plan]) -> Run {
                 effect = effect.max(*landed + 1);
                 *landed = effect;
                 next_value += records;
-                Call::Append { producer: plan.client, values: (next_value - records..next_value).collect() }
+                Call::Append {
+                    producer: plan.client,
+                    values: (next_value - records..next_value).collect(),
+                    terms: Terms::default(),
+                }
             }
             Ask::Read { from, max } => Call::Read { from, max, local: false },
             Ask::LocalRead { from, max, .. } => Call::Read { from, max, local: true },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::story::{LOG, Story, append, append_by, at, failed, is, read, saw, unknown};
 use crate::checkers::linearizable;
-use crate::history::{Call, Copies, History, UNSEEN};
+use crate::history::{Call, Copies, History, Outcome, Terms, UNSEEN};
 
 #[test]
 fn calls_beside_each_other_may_have_happened_in_any_order() {
@@ -115,4 +115,50 @@ fn each_log_is_judged_by_itself() {
     let found = linearizable::check(&history.snapshot(), &Copies::new());
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].details.starts_with("log b: at the beginning, it has 0 records"), "{}", found[0]);
+}
+
+fn conditional(epoch: Option<u64>, expected_end: u64, values: &[u64]) -> Call {
+    let terms = Terms { epoch, expected_end: Some(expected_end) };
+    Call::Append { producer: 1, values: values.to_vec(), terms }
+}
+
+#[test]
+fn conditional_append_lands_where_it_expects_to_alone() {
+    let mut story = Story::default();
+    story.does(conditional(None, 0, &[1]), at(0, 1)).does(conditional(None, 0, &[2]), Outcome::Mismatch { end: 1 });
+    story.holds(&[1]).is_well();
+    story.does(conditional(None, 0, &[3]), at(1, 2)).holds(&[1, 3]).breaks(&[]);
+    assert!(story.unordered().is_some(), "it expected another end");
+}
+
+#[test]
+fn refusal_has_to_name_the_end_that_there_was() {
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(conditional(None, 0, &[2]), Outcome::Mismatch { end: 5 }).holds(&[1]);
+    assert!(story.unordered().is_some());
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(conditional(None, 1, &[2]), Outcome::Mismatch { end: 1 }).holds(&[1]);
+    assert!(story.unordered().is_some(), "it ended where it was expected to");
+}
+
+#[test]
+fn acquisition_tells_the_end_that_older_writers_left() {
+    let acquired = |epoch, end| Outcome::Acquired { epoch, end };
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(conditional(Some(1), 0, &[1]), at(0, 1));
+    story.does(Call::Acquire, acquired(2, 1)).holds(&[1]).is_well();
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(conditional(Some(1), 0, &[1]), at(0, 1));
+    story.does(Call::Acquire, acquired(2, 0)).holds(&[1]);
+    assert!(story.unordered().is_some(), "a record came before it");
+}
+
+#[test]
+fn acquisition_of_unknown_outcome_may_have_fenced_and_may_not() {
+    let mut story = Story::default();
+    story.does(Call::Acquire, Outcome::Acquired { epoch: 1, end: 0 }).does(Call::Acquire, unknown());
+    story.does(conditional(Some(1), 0, &[1]), at(0, 1)).holds(&[1]).is_well();
+    story.does(conditional(Some(1), 1, &[2]), Outcome::Fenced { current: 2 }).is_well();
+    story.does(conditional(Some(1), 1, &[3]), at(1, 2)).holds(&[1, 3]).breaks(&[]);
+    assert!(story.unordered().is_some(), "it was fenced before");
 }

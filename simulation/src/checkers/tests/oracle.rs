@@ -2,7 +2,7 @@
 
 use super::story::{Story, append, append_by, at, failed, is, local_read, read, saw, unknown};
 use crate::checkers::oracle;
-use crate::history::{Call, Copies, Outcome, UNSEEN};
+use crate::history::{Call, Copies, Outcome, Terms, UNSEEN};
 
 #[test]
 fn what_was_acknowledged_is_there_and_is_seen() {
@@ -229,4 +229,57 @@ fn one_defect_is_told_a_few_times_and_counted() {
     let found = oracle::check(&[], &copies);
     assert_eq!(found.len(), 8);
     assert!(found[7].details.ends_with("(and 92 more like it)"), "{}", found[7]);
+}
+
+fn under(epoch: u64, values: &[u64]) -> Call {
+    let terms = Terms { epoch: Some(epoch), expected_end: None };
+    Call::Append { producer: epoch, values: values.to_vec(), terms }
+}
+
+fn acquired(epoch: u64, end: u64) -> Outcome {
+    Outcome::Acquired { epoch, end }
+}
+
+#[test]
+fn writers_that_take_turns_are_well() {
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(under(1, &[1]), at(0, 1)).does(Call::Acquire, acquired(2, 1));
+    story.does(under(1, &[2]), Outcome::Fenced { current: 2 }).does(under(2, &[3]), at(1, 2));
+    story.does(Call::Resolve { values: vec![2] }, Outcome::Resolved { landed: None });
+    story.does(Call::Resolve { values: vec![3] }, Outcome::Resolved { landed: Some((1, 2)) });
+    story.holds(&[1, 3]).is_well();
+}
+
+#[test]
+fn epoch_that_was_given_twice_is_found() {
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(Call::Acquire, acquired(1, 0)).holds(&[]);
+    story.breaks(&["epoch-is-given-once"]);
+}
+
+#[test]
+fn append_that_landed_under_an_older_epoch_is_found() {
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(Call::Acquire, acquired(2, 0)).does(under(1, &[1]), at(0, 1));
+    story.holds(&[1]).breaks(&["fenced-never-lands"]);
+}
+
+#[test]
+fn fenced_append_that_landed_all_the_same_is_found() {
+    let mut story = Story::default();
+    story.does(Call::Acquire, acquired(1, 0)).does(Call::Acquire, acquired(2, 0));
+    story.does(under(1, &[1]), Outcome::Fenced { current: 2 }).holds(&[1]).breaks(&["failed-never-lands"]);
+}
+
+#[test]
+fn resolution_that_lies_is_found() {
+    let mut story = Story::default();
+    story.does(append(&[1]), unknown()).does(Call::Resolve { values: vec![1] }, Outcome::Resolved { landed: None });
+    story.holds(&[]).is_well();
+    story.holds(&[1]).breaks(&["resolve-never-lies"]);
+    let mut story = Story::default();
+    let landed = Outcome::Resolved { landed: Some((1, 2)) };
+    story.does(append(&[1]), unknown()).does(Call::Resolve { values: vec![1] }, landed);
+    story.holds(&[1]).breaks(&["resolve-never-lies"]);
+    story.holds(&[]).breaks(&["resolve-never-lies"]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::checkers::{linearizable, oracle};
-use crate::history::{Call, Copies, History, Outcome};
+use crate::history::{Call, Copies, History, Outcome, Terms};
 
 /// What happens on one log, `a`, and what its replicas hold afterwards. Each
 /// call and each answer happens a millisecond after the one before.
@@ -80,7 +80,7 @@ pub(super) fn append(values: &[u64]) -> Call {
 }
 
 pub(super) fn append_by(producer: u64, values: &[u64]) -> Call {
-    Call::Append { producer, values: values.to_vec() }
+    Call::Append { producer, values: values.to_vec(), terms: Terms::default() }
 }
 
 pub(super) fn read(from: u64, max: u64) -> Call {
