@@ -125,14 +125,15 @@ impl Node {
         self.state().known_segment.clone()
     }
 
-    /// The tasks of its process, which has so many peers.
-    pub(crate) fn tasks(&self, peers: u64) -> Tasks {
+    /// The tasks of its process, which has so many peers and logs that let go of
+    /// records.
+    pub(crate) fn tasks(&self, peers: u64, forgetting: u64) -> Tasks {
         let mut state = self.state();
         let alive = state.tasks.as_ref().map_or(0, tokio::runtime::RuntimeMetrics::num_alive_tasks);
         state.most_tasks = state.most_tasks.max(alive);
         // Those of a relay run beside the node's, and are not its own.
         let alive = if self.host.meddler.is_some() { 0 } else { alive };
-        Tasks { alive: alive as u64, peers }
+        Tasks { alive: alive as u64, peers, forgetting }
     }
 
     /// Gives it another disk; its process is down.

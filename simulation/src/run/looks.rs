@@ -6,7 +6,8 @@ use std::sync::PoisonError;
 use quipu_raft::Role;
 
 use super::Run;
-use crate::checkers::always::{Dropped, Look, Replica, tasks_end};
+use crate::checkers::always::{Dropped, Look, Replica, Tasks, tasks_end};
+use crate::cluster::Node;
 use crate::event::{self, What};
 use crate::faults::Custody;
 use crate::violation::Violation;
@@ -15,7 +16,6 @@ impl Run<'_> {
     /// Looks at all nodes.
     pub(super) fn look(&mut self) {
         let now = self.now();
-        let peers = self.cluster.nodes.len() as u64 - 1;
         self.always.forget(self.brief.lock().unwrap_or_else(PoisonError::into_inner).gone());
         for node in self.cluster.nodes.values() {
             let Some(server) = node.server() else { continue };
@@ -27,7 +27,7 @@ impl Run<'_> {
                 replicas: raft.replicas(),
                 failed: raft.failed_replicas(),
                 footprint: server.footprint(),
-                tasks: node.tasks(peers),
+                tasks: self.tasks_of(node),
                 recoveries: &|key| raft.recoveries(key),
                 entries: &|key, index| raft.journal().entry_id(key, index),
                 dropped: &|key| {
@@ -58,6 +58,11 @@ impl Run<'_> {
             self.recorder.mark(now, "a-replaced-disk-was-resynced");
             self.custody = Custody::Good;
         }
+    }
+
+    fn tasks_of(&self, node: &Node) -> Tasks {
+        let forgetting = self.scenario.logs.iter().filter(|log| log.forgets()).count();
+        node.tasks(self.cluster.nodes.len() as u64 - 1, forgetting as u64)
     }
 
     /// The nodes that lead a group.
@@ -130,11 +135,10 @@ impl Run<'_> {
     }
 
     pub(super) fn leftover_tasks(&self) -> Option<Violation> {
-        let peers = self.cluster.nodes.len() as u64 - 1;
         self.cluster
             .nodes
             .values()
-            .find_map(|node| tasks_end(node.number, node.tasks(peers), &node.server()?.node().replicas()))
+            .find_map(|node| tasks_end(node.number, self.tasks_of(node), &node.server()?.node().replicas()))
     }
 
     /// Where two replicas have applied the same, their states are the same.

@@ -44,6 +44,8 @@ pub(crate) struct Tasks {
     pub(crate) alive: u64,
     /// How many other nodes there are.
     pub(crate) peers: u64,
+    /// How many logs let go of records by themselves, which takes a task each.
+    pub(crate) forgetting: u64,
 }
 
 /// No queue holds more than its bound.
@@ -58,9 +60,9 @@ pub(super) fn bounds_hold(look: &Look<'_>, violations: &mut Vec<Violation>) {
 pub(super) fn tasks_are_bounded(look: &Look<'_>, violations: &mut Vec<Violation>) {
     let of = |name| look.footprint.iter().find(|gauge| gauge.name == name).map_or(0, |gauge| gauge.value);
     let (connections, requests) = (of("connections"), of("requests"));
-    let needed = base(&look.replicas, look.tasks.peers) + connections * A_CONNECTION + requests * A_REQUEST;
+    let needed = base(&look.replicas, look.tasks) + connections * A_CONNECTION + requests * A_REQUEST;
     let bound = needed + ENDING;
-    let Tasks { alive, peers } = look.tasks;
+    let Tasks { alive, peers, .. } = look.tasks;
     if alive > bound {
         let details = format!(
             "node {} (boot {}) has {alive} tasks; {bound} are what {} replicas, {peers} peers, {connections} \
@@ -76,16 +78,16 @@ pub(super) fn tasks_are_bounded(look: &Look<'_>, violations: &mut Vec<Violation>
 /// Once nobody asks anything of a node, and its connections were opened anew,
 /// it has the tasks of its replicas and its peers and no others.
 pub(crate) fn tasks_end(node: u64, tasks: Tasks, replicas: &[(LogId, ReplicaId, GroupStatus)]) -> Option<Violation> {
-    let Tasks { alive, peers } = tasks;
-    let base = base(replicas, peers) + peers * CONNECTIONS_OF_A_PEER * A_CONNECTION;
+    let Tasks { alive, peers, .. } = tasks;
+    let base = base(replicas, tasks) + peers * CONNECTIONS_OF_A_PEER * A_CONNECTION;
     let replicas = replicas.len();
     let details = format!("node {node} has {alive} tasks left; {replicas} replicas and {peers} peers need {base}");
     (alive > base).then(|| Violation::new("tasks-end", details))
 }
 
 /// What depends on replicas and peers alone.
-fn base(replicas: &[(LogId, ReplicaId, GroupStatus)], peers: u64) -> u64 {
+fn base(replicas: &[(LogId, ReplicaId, GroupStatus)], tasks: Tasks) -> u64 {
     let others = |status: &GroupStatus| (status.membership.replicas.len() as u64).saturating_sub(1);
     let replicas = replicas.iter().map(|(_, _, status)| A_REPLICA + others(status) * A_MEMBER);
-    OWN + replicas.sum::<u64>() + peers * A_PEER
+    OWN + replicas.sum::<u64>() + tasks.forgetting + tasks.peers * A_PEER
 }

@@ -348,7 +348,7 @@ fn a_queue_may_be_full() {
 
 #[test]
 fn tasks_that_nothing_needs_are_found() {
-    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2 }, ..Group::default() };
+    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2, forgetting: 0 }, ..Group::default() };
     group.sees(1, 1, follower(1, None));
     group.breaks("tasks-are-bounded");
 }
@@ -356,14 +356,15 @@ fn tasks_that_nothing_needs_are_found() {
 #[test]
 fn as_many_tasks_as_there_are_requests_are_no_leak() {
     let footprint = vec![gauge("requests", 1_000, 4_096), gauge("connections", 10, 4_096)];
-    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2 }, footprint, ..Group::default() };
+    let mut group = Group { tasks: Tasks { alive: 1_000, peers: 2, forgetting: 0 }, footprint, ..Group::default() };
     group.sees(1, 1, follower(1, None)).keeps_all();
 }
 
 #[test]
 fn tasks_that_stay_once_all_is_calm_are_found() {
     let replicas = [(GROUP, ReplicaId::new(1), follower(1, None))];
-    let judge = |alive| tasks_end(1, Tasks { alive, peers: 2 }, &replicas).map(|violation| violation.promise);
+    let judge =
+        |alive| tasks_end(1, Tasks { alive, peers: 2, forgetting: 0 }, &replicas).map(|violation| violation.promise);
     assert_eq!(judge(500).as_deref(), Some("tasks-end"));
     assert_eq!(judge(50), None);
 }
