@@ -29,6 +29,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
 use super::{AppendError, Appended, LogMachine};
+use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
 use crate::types::{BatchOutcome, Reply};
@@ -57,6 +58,9 @@ pub struct LogOptions {
     pub patience: Duration,
     /// What the log takes and keeps at first.
     pub settings: LogSettings,
+    /// What is led is stamped and kept by this clock; `None` for that of a node
+    /// without peers.
+    pub clock: Option<NodeClock>,
 }
 
 impl Default for LogOptions {
@@ -70,6 +74,7 @@ impl Default for LogOptions {
             staged_bytes: 256 << 20,
             patience: Duration::from_secs(2),
             settings: LogSettings::default(),
+            clock: None,
         }
     }
 }
@@ -253,7 +258,7 @@ pub(super) async fn propose(
     queue: Arc<AppendQueue>,
     group: Group<LogMachine>,
     journal: Journal,
-    clock: Arc<dyn Clock>,
+    (clock, stamps): (Arc<dyn Clock>, NodeClock),
     traces: Option<Traces>,
 ) {
     let AppendQueue { options, .. } = &*queue;
@@ -289,7 +294,7 @@ pub(super) async fn propose(
                     continue;
                 }
                 let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
-                match group.submit(command(clock.wall(), batches, trace)).await {
+                match group.submit(command(stamps.stamp(), batches, trace)).await {
                     Ok(reply) => in_flight.push(async move {
                         let reply = reply.await;
                         if let Some(followed) = followed {

@@ -109,7 +109,11 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         node.environment(),
         network,
         node.config().group.clone(),
-        LogOptions { settings: LogSettings::of(&log.config), ..node.config().log.clone() },
+        LogOptions {
+            settings: LogSettings::of(&log.config),
+            clock: Some(node.peers().clock().clone()),
+            ..node.config().log.clone()
+        },
     )
     .await?;
     node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));
