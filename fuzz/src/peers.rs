@@ -35,7 +35,8 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// Which request and how it ends (1), length (1), bytes.
+/// Which request and how it ends (1), length (1), bytes. Clocks' readings are no
+/// part of what pieces are put together from.
 fn piece(input: &mut Input<'_>) -> peer::Piece {
     let (what, length) = (input.byte(), input.byte());
     peer::Piece {
@@ -43,6 +44,7 @@ fn piece(input: &mut Input<'_>) -> peer::Piece {
         body: Bytes::copy_from_slice(input.bytes(length.into())),
         last: what & 0x80 != 0,
         abandoned: what & 0x40 != 0,
+        clock: None,
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod bootstrap;
 pub mod catalog;
+mod clocks;
 mod entry;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,6 +30,7 @@ pub mod runtime;
 mod traces;
 pub mod types;
 
+pub use clocks::{NodeClock, Skew};
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
     AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, MAX_HOLDER_BYTES, NotTaken,

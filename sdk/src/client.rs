@@ -289,7 +289,7 @@ pub(crate) fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, Reque
 }
 
 fn writer_error(log: &LogName, error: PursuitError) -> WriterError {
-    match log_error(log, error) {
+    match change_error(log, error) {
         LogError::UnknownLog { log } => WriterError::UnknownLog { log },
         LogError::Request(error) => WriterError::Request(error),
     }
@@ -297,7 +297,7 @@ fn writer_error(log: &LogName, error: PursuitError) -> WriterError {
 
 fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
     match error {
-        PursuitError::Refused(Refusal { address, error }) => match error.kind {
+        PursuitError::Refused { refusal: Refusal { address, error }, maybe_done: false } => match error.kind {
             Some(Kind::LogExists(exists)) => {
                 CreateLogError::Exists { log: log.clone(), config: Plain::of(exists.config.unwrap_or_default()) }
             }
@@ -307,44 +307,54 @@ fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
             Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
                 CreateLogError::BadConfig { field, reason }
             }
-            _ => RequestError::Refused { address, message: error.message }.into(),
+            _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
         },
-        PursuitError::GivenUp(error) => error.into(),
+        unclear => unclear.into_request_error().into(),
     }
 }
 
 fn alter_log_error(log: &LogName, error: PursuitError) -> AlterLogError {
     match error {
-        PursuitError::Refused(Refusal { address, error }) => match error.kind {
+        PursuitError::Refused { refusal: Refusal { address, error }, maybe_done: false } => match error.kind {
             Some(Kind::UnknownLog(_)) => AlterLogError::UnknownLog { log: log.clone() },
             Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
                 AlterLogError::BadConfig { field, reason }
             }
-            _ => RequestError::Refused { address, message: error.message }.into(),
+            _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
         },
-        PursuitError::GivenUp(error) => error.into(),
+        unclear => unclear.into_request_error().into(),
     }
 }
 
 fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
-    match log_error(log, error) {
+    match change_error(log, error) {
         LogError::UnknownLog { log } => DeleteLogError::UnknownLog { log },
         LogError::Request(error) => DeleteLogError::Request(error),
     }
 }
 
 fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
-    match log_error(log, error) {
+    match change_error(log, error) {
         LogError::UnknownLog { log } => TrimError::UnknownLog { log },
         LogError::Request(error) => error.into(),
     }
 }
 
+/// As [`log_error`], of what changes something: a refusal says nothing of an
+/// attempt before it that may have been carried out.
+fn change_error(log: &LogName, error: PursuitError) -> LogError {
+    match error {
+        unclear @ PursuitError::Refused { maybe_done: true, .. } => unclear.into_request_error().into(),
+        clear => log_error(log, clear),
+    }
+}
+
 fn log_error(log: &LogName, error: PursuitError) -> LogError {
     match error {
-        PursuitError::Refused(Refusal { error: v1::Error { kind: Some(Kind::UnknownLog(_)), .. }, .. }) => {
-            LogError::UnknownLog { log: log.clone() }
-        }
+        PursuitError::Refused {
+            refusal: Refusal { error: v1::Error { kind: Some(Kind::UnknownLog(_)), .. }, .. },
+            ..
+        } => LogError::UnknownLog { log: log.clone() },
         other => other.into_request_error().into(),
     }
 }

@@ -142,6 +142,10 @@ pub struct LogDescription {
     pub bytes: u64,
     /// How many Raft entries there are from the first readable record's on.
     pub entries: u64,
+    /// Whether it is to be trimmed by age and is not, since its leader's clock is
+    /// too far from that node's peers': see
+    /// [`NodeStatus::age_retention_held`](crate::NodeStatus::age_retention_held).
+    pub age_retention_held: bool,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaDescription>,
 }

@@ -39,6 +39,13 @@ pub struct NodeStatus {
     /// Entries that it has fetched from others in place of damaged ones, since
     /// its process started.
     pub refetched_entries: u64,
+    /// How far its wall clock is ahead of the median of its peers', milliseconds;
+    /// less than 0 when it is behind. `None` while that is not known, as of a
+    /// node without peers or one that is down.
+    pub clock_ahead_ms: Option<i64>,
+    /// Whether it trims none of the logs that it leads by age, since its clock is
+    /// too far from its peers' or nothing is known of theirs.
+    pub age_retention_held: bool,
 }
 
 /// How a node is.

@@ -123,6 +123,7 @@ impl Meaning<v1::DescribeLogResponse> for LogDescription {
             term: Term::new(answer.term),
             bytes: answer.bytes,
             entries: answer.entries,
+            age_retention_held: answer.age_retention_held,
             replicas,
         })
     }
@@ -200,6 +201,8 @@ impl Plain<v1::NodeStatus> for NodeStatus {
             services: node.services.map(Plain::of),
             damaged_replicas: node.damaged_replicas,
             refetched_entries: node.refetched_entries,
+            clock_ahead_ms: node.clock_ahead_ms,
+            age_retention_held: node.age_retention_held,
         }
     }
 }

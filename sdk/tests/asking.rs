@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use fake::{FakeCluster, log};
 use futures_util::StreamExt as _;
+use quipu_protocol::v1;
 use quipu_sdk::{
     AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
-    LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, system,
+    LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, TrimError, system,
 };
 
 #[tokio::test]
@@ -113,6 +114,40 @@ async fn when_nobody_answers_the_error_says_whom_it_tried_and_that_nothing_happe
     };
     assert!(attempts >= 2, "{attempts} attempts");
     assert!(last.expect("an attempt").to_string().contains(&address));
+}
+
+#[tokio::test]
+async fn a_refusal_after_an_attempt_that_may_have_been_carried_out_is_no_sure_failure() {
+    let cluster = FakeCluster::start(1).await;
+    let client = cluster.client();
+    let script = |unclear: bool, refusal: &v1::Error| {
+        cluster.on_change(unclear.then(|| v1::Error::outcome_unknown("the leader was lost")));
+        cluster.on_change([refusal.clone()]);
+    };
+    let unknown = v1::Error::unknown_log("orders");
+    let config = LogConfig::default();
+    for unclear in [false, true] {
+        script(unclear, &v1::Error::too_few_nodes(3, 1));
+        let error = client.create_log(&log(), config).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, CreateLogError::TooFewNodes { .. }), !unclear, "{error}");
+
+        script(unclear, &unknown);
+        let error = client.alter_log(&log(), LogAlteration::default()).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, AlterLogError::UnknownLog { .. }), !unclear, "{error}");
+
+        script(unclear, &unknown);
+        let error = client.trim(&log(), Offset::new(1)).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, TrimError::UnknownLog { .. }), !unclear, "{error}");
+
+        script(unclear, &unknown);
+        let error = client.delete_log(&log()).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, DeleteLogError::UnknownLog { .. }), !unclear, "{error}");
+        assert!(!error.is_retryable() && error.to_string().contains("earlier attempt") == unclear, "{error}");
+    }
 }
 
 #[test]

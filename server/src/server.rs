@@ -343,6 +343,7 @@ fn node_config(config: &ServerConfig) -> NodeConfig {
         },
         scrub_bytes_per_second: settings.scrub_bytes_per_second,
         scrub_interval: Duration::from_millis(settings.scrub_interval_ms),
+        max_clock_skew: Duration::from_millis(settings.max_clock_skew_ms),
         // In range of u32: the setting's upper bound is 64 MiB.
         default_batch_bytes: u32::try_from(settings.max_batch_bytes).unwrap_or(u32::MAX),
         version: env!("CARGO_PKG_VERSION").to_owned(),

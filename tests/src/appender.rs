@@ -10,6 +10,7 @@ const IN_FLIGHT: usize = 64;
 
 /// An appender that runs in the background.
 pub struct Appender {
+    log: LogName,
     stop: watch::Sender<bool>,
     acknowledged: watch::Receiver<u64>,
     ledger: oneshot::Receiver<Ledger>,
@@ -34,13 +35,13 @@ impl Appender {
         let (progress, acknowledged) = watch::channel(0);
         let (finished, ledger) = oneshot::channel();
         let (deliveries, delivered) = mpsc::channel(IN_FLIGHT);
-        let log = log.clone();
+        let (log, sent_to) = (log.clone(), log.clone());
         let run = async move {
-            let ((), ledger) = tokio::join!(send(producer, &log, deliveries, stopped), keep(delivered, progress));
+            let ((), ledger) = tokio::join!(send(producer, &sent_to, deliveries, stopped), keep(delivered, progress));
             let _ = finished.send(ledger);
         };
         system::environment().tasks.spawn("appender", Box::pin(run)).detach();
-        Self { stop, acknowledged, ledger }
+        Self { log, stop, acknowledged, ledger }
     }
 
     /// Waits until so many records have been acknowledged since it started.
@@ -68,6 +69,11 @@ impl Appender {
     /// How many records have been acknowledged.
     pub fn acknowledged(&self) -> u64 {
         *self.acknowledged.borrow()
+    }
+
+    /// What the record of this number, from 0, says.
+    pub fn value(&self, number: u64) -> Bytes {
+        payload(&self.log, number)
     }
 
     /// Sends no more, waits for what is on its way, and returns the ledger.
@@ -113,7 +119,7 @@ async fn keep(mut delivered: mpsc::Receiver<(Bytes, Delivery)>, progress: watch:
 
 /// A record like no other: its number, then bytes of every kind, up to some
 /// hundred of them.
-fn payload(log: &LogName, number: u64) -> Bytes {
+pub(crate) fn payload(log: &LogName, number: u64) -> Bytes {
     let mut value = format!("{log}/{number:08}/").into_bytes();
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for _ in 0..state % 601 {
@@ -123,4 +129,10 @@ fn payload(log: &LogName, number: u64) -> Bytes {
         value.push(state.to_le_bytes()[3]);
     }
     value.into()
+}
+
+/// The number of a record that an appender to `log` sent, from its first bytes.
+pub(crate) fn number_of(log: &LogName, value: &[u8]) -> Option<u64> {
+    let digits = value.strip_prefix(log.as_str().as_bytes())?.strip_prefix(b"/")?.split(|byte| *byte == b'/').next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -10,7 +10,7 @@ use quipu_sdk::{Client, ClientConfig, LogConfig, LogDescription, ReplicaRole, Re
 use tempfile::TempDir;
 
 use crate::binary::scratch;
-use crate::{Appender, Command, Copies, Forgetful, Hosts, Ledger, Node, Ports, Stall, eventually};
+use crate::{Appender, Auditor, Command, Copies, Forgetful, Hosts, Ledger, Node, Ports, Stall, eventually};
 
 /// Settings of every node, unless a test says otherwise: segments of the
 /// journal are so small that a test's data spans many of them and that a
@@ -34,6 +34,7 @@ pub struct ClusterShape {
     settings: BTreeMap<String, u64>,
     stallable: bool,
     on_hosts: bool,
+    with_http: bool,
     disk_bytes: Option<u64>,
 }
 
@@ -56,6 +57,13 @@ impl ClusterShape {
     #[must_use]
     pub fn on_hosts(mut self) -> Self {
         self.on_hosts = true;
+        self
+    }
+
+    /// Lets every node answer HTTP, see [`Cluster::http_of`].
+    #[must_use]
+    pub fn with_http(mut self) -> Self {
+        self.with_http = true;
         self
     }
 
@@ -97,6 +105,9 @@ impl ClusterShape {
             for (key, value) in &self.settings {
                 arguments.extend(["--set".into(), format!("{key}={value}").into()]);
             }
+            if self.with_http {
+                arguments.extend(["--http".into(), format!("127.0.0.1:{}", ports.http(i)).into()]);
+            }
             let variables = stalls.get(usize::from(i)).map(Stall::variables).unwrap_or_default();
             let namespace = hosts.as_ref().map(|hosts| hosts.namespace(id));
             Node::new(id, address(i), data, directory.path(), arguments, variables).within(namespace)
@@ -119,7 +130,7 @@ impl Cluster {
     /// A cluster of so many nodes, yet to be started.
     pub fn of(nodes: u16) -> ClusterShape {
         let settings = SETTINGS.iter().map(|&(key, value)| (key.to_owned(), value)).collect();
-        ClusterShape { nodes, settings, stallable: false, on_hosts: false, disk_bytes: None }
+        ClusterShape { nodes, settings, stallable: false, on_hosts: false, with_http: false, disk_bytes: None }
     }
 
     /// So many nodes that serve.
@@ -158,6 +169,13 @@ impl Cluster {
     /// Its ports; the nodes have the first ones.
     pub fn ports(&self) -> &Ports {
         &self.ports
+    }
+
+    /// Where a node answers HTTP, if the cluster was made
+    /// [`ClusterShape::with_http`].
+    pub fn http_of(&self, node: &Node) -> String {
+        let number = u16::try_from(node.id().get()).expect("a small number");
+        format!("127.0.0.1:{}", self.ports.http(number - 1))
     }
 
     /// Its nodes, by number.
@@ -203,6 +221,11 @@ impl Cluster {
         let name: LogName = log.parse().expect("a log's name");
         self.client.create_log(&name, LogConfig::default()).await.unwrap_or_else(|e| panic!("create {log}: {e:?}"));
         Appender::start(&self.client, &name)
+    }
+
+    /// Reads a log from now on.
+    pub fn keeps_reading(&self, log: &str) -> Auditor {
+        Auditor::start(&self.client, &log.parse().expect("a log's name"))
     }
 
     /// Appends so many records and waits until all are acknowledged.

@@ -1,4 +1,5 @@
-//! What every replica of a log holds, and whether it is what it has to be.
+//! What every replica of a log holds and what a reader of it gets, and whether
+//! that is what it has to be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,8 @@ use crate::{Cluster, Ledger, PATIENCE};
 /// Each replica's own committed copy of a log.
 pub struct Copies {
     end: Offset,
+    /// What a linearizable read gives.
+    linearizable: Vec<ReadRecord>,
     by_node: BTreeMap<NodeId, Vec<ReadRecord>>,
 }
 
@@ -23,9 +26,10 @@ impl Copies {
         let range = range.unwrap_or_else(|error| panic!("the offsets of {log}: {error:?}"));
         let mut by_node = BTreeMap::new();
         for replica in cluster.describe(log).await.replicas {
-            by_node.insert(replica.node, read_copy(cluster, &name, replica.node, range.end()).await);
+            by_node.insert(replica.node, read(cluster, &name, Some(replica.node), range.end()).await);
         }
-        Self { end: range.end(), by_node }
+        let linearizable = read(cluster, &name, None, range.end()).await;
+        Self { end: range.end(), linearizable, by_node }
     }
 
     /// How many replicas there are.
@@ -33,14 +37,15 @@ impl Copies {
         self.by_node.len()
     }
 
-    /// Asserts that every copy holds each acknowledged record once, in order,
-    /// at its offset, byte for byte, and of the others only such as may have
-    /// landed, those at most once.
+    /// Asserts that every copy, and a linearizable read, holds each acknowledged
+    /// record once, in order, at its offset, byte for byte, and of the others
+    /// only such as may have landed, those at most once.
     pub fn holds(&self, ledger: &Ledger) -> &Self {
         assert!(self.by_node.len() > 1, "there is one copy only: {:?}", self.by_node.keys());
         for (node, copy) in &self.by_node {
             check(*node, copy, ledger);
         }
+        // Each copy was checked, and this is equal to them.
         self.all_equal()
     }
 
@@ -60,36 +65,31 @@ impl Copies {
     }
 
     fn all_equal(&self) -> &Self {
-        let mut copies = self.by_node.iter();
-        let (first, expected) = copies.next().expect("a replica");
-        for (node, copy) in copies {
-            assert!(copy == expected, "node {node} holds other records than node {first}");
+        for (node, copy) in &self.by_node {
+            assert!(*copy == self.linearizable, "node {node} holds other records than a linearizable read gives");
         }
         self
     }
 }
 
-async fn read_copy(cluster: &Cluster, log: &LogName, node: NodeId, end: Offset) -> Vec<ReadRecord> {
+/// Reads `end` records: a node's own copy, or linearizable.
+async fn read(cluster: &Cluster, log: &LogName, node: Option<NodeId>, end: Offset) -> Vec<ReadRecord> {
     if end == Offset::ZERO {
         return Vec::new();
     }
-    let config = ReaderConfig {
-        from: From::Start,
-        max_records: Some(end.get()),
-        follow: true,
-        node: Some(node),
-        ..ReaderConfig::default()
-    };
+    let config =
+        ReaderConfig { from: From::Start, max_records: Some(end.get()), follow: true, node, ..ReaderConfig::default() };
+    let whose = node.map_or_else(|| "the leader".to_owned(), |node| format!("node {node}"));
     let mut reader = cluster.client().reader(log, config).expect("a reader");
     let mut records = Vec::new();
     let reading = async {
-        while let Some(record) = reader.next().await.unwrap_or_else(|e| panic!("{log} on node {node}: {e:?}")) {
+        while let Some(record) = reader.next().await.unwrap_or_else(|e| panic!("{log} on {whose}: {e:?}")) {
             records.push(record);
         }
     };
     let read = tokio::time::timeout(PATIENCE, reading).await;
     let count = records.len();
-    assert!(read.is_ok(), "node {node} has only {count} of {end} records of {log} after {PATIENCE:?}");
+    assert!(read.is_ok(), "{whose} has only {count} of {end} records of {log} after {PATIENCE:?}");
     records
 }
 
@@ -185,6 +185,6 @@ mod tests {
     #[should_panic(expected = "holds other records")]
     fn a_copy_that_differs_is_found() {
         let by_node = BTreeMap::from([(NodeId::new(1), copy(&["a", "b"])), (NodeId::new(2), copy(&["a", "c"]))]);
-        Copies { end: Offset::new(2), by_node }.all_equal();
+        Copies { end: Offset::new(2), linearizable: copy(&["a", "b"]), by_node }.all_equal();
     }
 }

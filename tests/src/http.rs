@@ -23,6 +23,17 @@ pub async fn http_get(address: &str, path: &str) -> io::Result<(u16, String)> {
     tokio::time::timeout(PATIENCE, asked).await?
 }
 
+/// A metric without labels of the node that answers HTTP at `address`.
+///
+/// # Panics
+/// When the node does not tell.
+pub async fn metric(address: &str, name: &str) -> u64 {
+    let (status, page) = http_get(address, "/metrics").await.unwrap_or_else(|error| panic!("{address}: {error}"));
+    assert_eq!(status, 200, "{page}");
+    let sample = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    sample.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} is not in {page}"))
+}
+
 fn parsed(answer: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod appender;
+mod auditor;
 mod binary;
 mod cluster;
 mod command;
@@ -27,18 +28,21 @@ mod hosts;
 mod http;
 mod node;
 mod ports;
+mod segments;
 mod shim;
 mod waiting;
 
 pub use appender::{Appender, Ledger};
+pub use auditor::{Auditor, reads_own_copy};
 pub use binary::quipu;
 pub use cluster::{Cluster, ClusterShape};
 pub use command::{Command, Finished};
 pub use copies::Copies;
 pub use forgetful::Forgetful;
 pub use hosts::{Cut, Hosts, Slow};
-pub use http::http_get;
+pub use http::{http_get, metric};
 pub use node::Node;
 pub use ports::Ports;
+pub use segments::Segments;
 pub use shim::Stall;
 pub use waiting::{PATIENCE, eventually, not_tested};

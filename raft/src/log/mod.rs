@@ -34,6 +34,7 @@ use quipu_protocol::{Offset, OffsetRange, Timestamp};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
+use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
 use crate::types::{Acquired, Reply, Resolution, TypeConfig};
@@ -73,6 +74,7 @@ struct Inner {
     journal: Journal,
     kv: Arc<dyn Kv>,
     environment: Environment,
+    clock: NodeClock,
     _proposer: Task,
     /// Runs once there is something that goes.
     retention: Mutex<Option<Task>>,
@@ -96,15 +98,16 @@ impl LogReplica {
         N: RaftNetworkFactory<TypeConfig>,
         N::Network: NetSnapshot<TypeConfig, SnapshotData = Bytes>,
     {
+        let clock = log.clock.clone().unwrap_or_else(|| NodeClock::alone(Arc::clone(&environment.clock)));
         let machine = LogMachine::written_by(log.exclusive);
         let group = Group::start(key, machine, journal.clone(), Arc::clone(&kv), environment, network, group).await?;
         let queue = Arc::new(queue::AppendQueue::new(log));
-        let clock = Arc::clone(&environment.clock);
         let traces = Traces::of(key, environment);
-        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clock, traces);
+        let clocks = (Arc::clone(&environment.clock), clock.clone());
+        let proposer = queue::propose(Arc::clone(&queue), group.clone(), journal.clone(), clocks, traces);
         let proposer = environment.tasks.spawn("append-queue", Box::pin(proposer));
         let (environment, retention) = (environment.clone(), Mutex::default());
-        let inner = Inner { group, queue, journal, kv, environment, _proposer: proposer, retention };
+        let inner = Inner { group, queue, journal, kv, environment, clock, _proposer: proposer, retention };
         let log = Self { inner: Arc::new(inner) };
         log.keep();
         Ok(log)
@@ -112,12 +115,12 @@ impl LogReplica {
 
     /// Sees to it that the log keeps no more than it is to.
     fn keep(&self) {
-        let Inner { group, queue, kv, environment, retention, .. } = &*self.inner;
+        let Inner { group, queue, kv, environment, clock, retention, .. } = &*self.inner;
         // Whoever holds it changes it in one step.
         let mut retention = retention.lock().unwrap_or_else(PoisonError::into_inner);
         if retention.is_none() && queue.settings().borrow().retention.is_some() {
-            let (settings, clock) = (queue.settings().subscribe(), Arc::clone(&environment.clock));
-            let kept = retention::enforce(settings, group.clone(), Arc::clone(kv), clock);
+            let clocks = (Arc::clone(&environment.clock), clock.clone());
+            let kept = retention::enforce(queue.settings().subscribe(), group.clone(), Arc::clone(kv), clocks);
             *retention = Some(environment.tasks.spawn("log-retention", Box::pin(kept)));
         }
     }
@@ -172,7 +175,7 @@ impl LogReplica {
     /// # Errors
     /// Trimming again is harmless, whatever became of the first attempt.
     pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
-        match self.inner.group.propose(queue::trim(self.inner.environment.clock.wall(), to)).await? {
+        match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), to)).await? {
             Reply::Trim(range) => Ok(range),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
@@ -185,7 +188,7 @@ impl LogReplica {
     /// # Errors
     /// After an unknown outcome, ask again with the same request id.
     pub async fn acquire_writer(&self, holder: String, request_id: Bytes) -> Result<Acquired, ProposeError> {
-        let command = queue::acquire_writer(self.inner.environment.clock.wall(), holder, request_id);
+        let command = queue::acquire_writer(self.inner.clock.stamp(), holder, request_id);
         match self.inner.group.propose(command).await? {
             Reply::Acquired(acquired) => Ok(acquired),
             reply => unreachable!("an acquisition was answered by {reply:?}"),
@@ -198,7 +201,7 @@ impl LogReplica {
     /// # Errors
     /// Resolving again is harmless, whatever became of the first attempt.
     pub async fn resolve(&self, append: Producer) -> Result<Resolution, ProposeError> {
-        let command = queue::resolve(self.inner.environment.clock.wall(), append);
+        let command = queue::resolve(self.inner.clock.stamp(), append);
         match self.inner.group.propose(command).await? {
             Reply::Resolved(resolution) => Ok(resolution),
             reply => unreachable!("a resolution was answered by {reply:?}"),

@@ -31,6 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
 use super::{AppendError, Appended, LogMachine};
+use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
 use crate::types::{BatchOutcome, Reply};
@@ -61,6 +62,9 @@ pub struct LogOptions {
     pub settings: LogSettings,
     /// Whether it takes nothing without a writer epoch; as it was created.
     pub exclusive: bool,
+    /// What is led is stamped and kept by this clock; `None` for that of a node
+    /// without peers.
+    pub clock: Option<NodeClock>,
 }
 
 impl Default for LogOptions {
@@ -75,6 +79,7 @@ impl Default for LogOptions {
             patience: Duration::from_secs(2),
             settings: LogSettings::default(),
             exclusive: false,
+            clock: None,
         }
     }
 }
@@ -270,7 +275,7 @@ pub(super) async fn propose(
     queue: Arc<AppendQueue>,
     group: Group<LogMachine>,
     journal: Journal,
-    clock: Arc<dyn Clock>,
+    (clock, stamps): (Arc<dyn Clock>, NodeClock),
     traces: Option<Traces>,
 ) {
     let AppendQueue { options, .. } = &*queue;
@@ -307,7 +312,7 @@ pub(super) async fn propose(
                     continue;
                 }
                 let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
-                match group.submit(command(clock.wall(), batches, terms, trace)).await {
+                match group.submit(command(stamps.stamp(), batches, terms, trace)).await {
                     Ok(reply) => in_flight.push(async move {
                         let reply = reply.await;
                         if let Some(followed) = followed {

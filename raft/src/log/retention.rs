@@ -8,7 +8,8 @@
 //!
 //! A row is what one entry brought, and goes as a whole. Nothing here is part
 //! of apply: the leader looks at its clock and at its rows, and proposes where
-//! the log is to start; every replica then does the same.
+//! the log is to start; every replica then does the same. While its clock may be
+//! wrong ([`NodeClock`]), nothing goes for its age.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use super::queue;
 use super::settings::LogSettings;
 use super::{LogMachine, offsets::OffsetRow};
+use crate::clocks::NodeClock;
 use crate::group::{Group, Role};
 use crate::machine::MachineError;
 
@@ -93,7 +95,7 @@ pub(super) async fn enforce(
     mut settings: watch::Receiver<LogSettings>,
     group: Group<LogMachine>,
     kv: Arc<dyn Kv>,
-    clock: Arc<dyn Clock>,
+    (clock, ages): (Arc<dyn Clock>, NodeClock),
 ) {
     let stopped = group.stopped();
     let mut stopped = std::pin::pin!(stopped);
@@ -110,9 +112,12 @@ pub(super) async fn enforce(
             _ = &mut stopped => return,
             () = due => {}
         }
-        let retention = settings.borrow().retention;
         if group.status().role != Role::Leader {
             continue;
+        }
+        let mut retention = settings.borrow().retention;
+        if retention.age.is_some() && ages.is_in_doubt() {
+            retention.age = None;
         }
         let now = clock.wall();
         match group.view(|log| log.start_within(retention, now, &*kv, group.key())) {
@@ -120,7 +125,7 @@ pub(super) async fn enforce(
             Ok(Some(start)) => {
                 // Whatever becomes of it: what is still too much then goes the
                 // next time.
-                let _ = group.propose(queue::trim(now, start)).await;
+                let _ = group.propose(queue::trim(ages.stamp(), start)).await;
             }
             Err(error) => tracing::warn!(key = %group.key(), %error, "a log's retention cannot be looked at"),
         }

@@ -171,7 +171,7 @@ impl Inner {
             // Whatever is asked of an empty catalog would be refused for good.
             return Err(Missed::Failed("the cluster is being founded".to_owned()));
         }
-        let command = catalog::encode(self.environment.clock.wall(), command);
+        let command = catalog::encode(self.peers.clock().stamp(), command);
         match catalog.propose(command).await {
             Ok(Reply::Catalog(reply)) => CatalogReply::decode(reply).map_err(|error| failed(&error)),
             Ok(_) => Err(Missed::Failed("the catalog answered like a log".to_owned())),

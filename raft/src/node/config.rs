@@ -34,6 +34,9 @@ pub struct NodeConfig {
     pub scrub_bytes_per_second: u64,
     /// All of it is read no more often than that.
     pub scrub_interval: Duration,
+    /// While this node's clock may be further than this from the median of its
+    /// peers', it trims nothing by age and stamps what it leads with their time.
+    pub max_clock_skew: Duration,
     /// The `max_batch_bytes` of a log that is created without one, bytes.
     pub default_batch_bytes: u32,
     /// How long a change of the catalog may take before the caller is told that
@@ -59,6 +62,7 @@ impl NodeConfig {
             journal: JournalConfig::default(),
             scrub_bytes_per_second: 8 << 20,
             scrub_interval: Duration::from_secs(24 * 3600),
+            max_clock_skew: Duration::from_secs(10),
             default_batch_bytes: 1 << 20,
             catalog_deadline: Duration::from_secs(10),
             version: String::new(),

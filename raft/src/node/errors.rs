@@ -39,6 +39,13 @@ pub enum NodeStartError {
     /// The metadata store cannot be opened.
     #[error("cannot open the node's metadata: {0}")]
     Metadata(#[from] KvError),
+    /// Files of the data directory's journal are missing, cut, exchanged or
+    /// unreadable: votes may be gone with them, of which no peer has a copy.
+    #[error(
+        "the data directory's journal is not whole, so that what this node has promised may be gone: {0}; put back the \
+         file as it was, or remove the whole data directory to let the node join again"
+    )]
+    JournalSpoiled(OpenError),
     /// The journal cannot be opened.
     #[error(transparent)]
     Journal(OpenError),
@@ -48,7 +55,17 @@ impl From<OpenError> for NodeStartError {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Older { found, remembered } => Self::JournalOlder { found, remembered },
-            error => Self::Journal(error),
+            OpenError::ManifestDamaged { .. }
+            | OpenError::ManifestMissing { .. }
+            | OpenError::ManifestOlder { .. }
+            | OpenError::SegmentMissing { .. }
+            | OpenError::SegmentLength { .. }
+            | OpenError::WrongSegment { .. } => Self::JournalSpoiled(error),
+            OpenError::Config(_)
+            | OpenError::Disk { .. }
+            | OpenError::NewerVersion { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::Index(_) => Self::Journal(error),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::mending::Casualty;
 use super::{Fatal, NodeConfig, NodeStartError};
 use crate::catalog::Catalog;
+use crate::clocks::NodeClock;
 use crate::group::Group;
 use crate::log::LogReplica;
 use crate::peers::{Deadlines, Peers};
@@ -117,6 +118,7 @@ impl Inner {
         let peers = Peers::new(
             environment.clone(),
             deadlines(&config),
+            NodeClock::among_peers(Arc::clone(&environment.clock), config.max_clock_skew),
             introduction(&config, &identity, environment.random.next()),
             addresses(&config, &identity),
         );

@@ -10,6 +10,7 @@ use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
 
 use super::{LogState, RaftNode};
 use crate::catalog::Catalog;
+use crate::clocks::Skew;
 use crate::group::{Group, GroupStatus};
 use crate::machine::Machine;
 
@@ -67,6 +68,13 @@ impl RaftNode {
             range: replica.range(),
         });
         figures.collect()
+    }
+
+    /// How the node's wall clock compares with its peers', and whether nothing is
+    /// let go of by age here meanwhile.
+    pub fn skew(&self) -> (Skew, bool) {
+        let clock = self.inner().peers().clock();
+        (clock.skew(), clock.is_in_doubt())
     }
 
     /// How often the leader of a group with a replica here, the catalog too,

@@ -1,7 +1,7 @@
 //! What a node says of itself and of its replicas, and what the cluster's
 //! nodes say together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,6 +14,7 @@ use quipu_storage::journal::ReplicaKey;
 
 use super::inner::{Inner, LogState};
 use crate::catalog::{Catalog, CatalogLog};
+use crate::clocks::Skew;
 use crate::group::{self, GroupStatus};
 use crate::log::LogReplica;
 
@@ -26,6 +27,10 @@ const REACH_DEADLINE: Duration = Duration::from_millis(300);
 impl Inner {
     /// What this node says of itself and of its replicas of `groups`.
     pub(crate) fn report(&self, groups: &[u64]) -> NodeReport {
+        let clock_ahead_ms = match self.peers.clock().skew() {
+            Skew::Ahead { ms, .. } => Some(ms),
+            Skew::Alone | Skew::Unheard => None,
+        };
         let replicas = groups.iter().filter_map(|group| self.replica_report(LogId::new(*group)));
         NodeReport {
             version: self.config.version.clone(),
@@ -36,6 +41,8 @@ impl Inner {
             services: Some((self.config.services)()),
             damaged_replicas: self.damaged_logs().len() as u64,
             refetched_entries: self.journal.counters().mended_entries,
+            clock_ahead_ms,
+            age_retention_held: self.peers.clock().is_in_doubt(),
         }
     }
 
@@ -135,6 +142,8 @@ impl Inner {
             (place.node, report)
         });
         let reports: BTreeMap<NodeId, Option<NodeReport>> = join_all(asked).await.into_iter().collect();
+        let holding = reports.iter().filter(|(_, it)| it.as_ref().is_some_and(|it| it.age_retention_held));
+        let holding: BTreeSet<NodeId> = holding.map(|(node, _)| *node).collect();
         let reports: BTreeMap<NodeId, Answer> = reports.into_iter().map(|(node, it)| (node, Answer::of(it))).collect();
         let leads = |answer: &&Answer| matches!(answer, Answer::Replica(it) if it.role() == Role::Leader);
         let replica = |answer: &Answer| match answer {
@@ -181,6 +190,7 @@ impl Inner {
             replicas: log.wanted.iter().map(describe).collect(),
             bytes: foremost.map_or(0, |it| it.bytes),
             entries: foremost.map_or(0, |it| it.entries),
+            age_retention_held: log.config.retention_ms > 0 && leader.is_some_and(|(node, _)| holding.contains(&node)),
         }
     }
 }
@@ -242,6 +252,8 @@ fn node_status(peer: v1::Peer, report: Option<NodeReport>) -> v1::NodeStatus {
             services: report.services,
             damaged_replicas: report.damaged_replicas,
             refetched_entries: report.refetched_entries,
+            clock_ahead_ms: report.clock_ahead_ms,
+            age_retention_held: report.age_retention_held,
         },
         None => v1::NodeStatus { id, address, state: NodeState::Down.into(), ..v1::NodeStatus::default() },
     }

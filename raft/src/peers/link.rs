@@ -150,6 +150,7 @@ impl Link {
             node,
             lane,
             clock: Arc::clone(&clock),
+            node_clock: peers.clock.clone(),
             deadline,
             calls: receiver,
             progress: Arc::clone(&progress),

@@ -26,6 +26,7 @@ mod matched;
 mod memory;
 mod network;
 mod pieces;
+mod readings;
 mod registry;
 mod service;
 mod session;
@@ -47,7 +48,9 @@ use bounds::{
 };
 use link::{Lane, Link};
 use memory::Memory;
+use readings::Seen;
 
+use crate::clocks::{NodeClock, Way};
 use crate::node::Gauge;
 
 pub(crate) use memory::refusal;
@@ -72,6 +75,7 @@ pub(crate) struct Deadlines {
 pub(crate) struct Peers {
     environment: Environment,
     deadlines: Deadlines,
+    clock: NodeClock,
     me: RwLock<Introduction>,
     addresses: RwLock<BTreeMap<NodeId, String>>,
     memory: Mutex<Memory>,
@@ -89,13 +93,18 @@ impl Peers {
     pub(crate) fn new(
         environment: Environment,
         deadlines: Deadlines,
+        clock: NodeClock,
         me: Introduction,
         addresses: BTreeMap<NodeId, String>,
     ) -> Arc<Self> {
+        if addresses.keys().any(|node| node.get() != me.node) {
+            clock.expect_peers();
+        }
         Arc::new(Self {
             registry: Registry::new(Arc::clone(&environment.clock)),
             environment,
             deadlines,
+            clock,
             me: RwLock::new(me),
             addresses: RwLock::new(addresses),
             memory: Mutex::default(),
@@ -136,6 +145,23 @@ impl Peers {
         &self.environment
     }
 
+    /// This node's clock, as it compares with theirs.
+    pub(crate) fn clock(&self) -> &NodeClock {
+        &self.clock
+    }
+
+    /// Takes in what `node` told of its clock and of others'. Those of nodes that
+    /// are not known here are nobody's.
+    fn clocks_seen(&self, node: NodeId, seen: Seen) {
+        self.clock.heard(node, seen.peer, Way::Direct);
+        let (me, addresses) = (self.node(), self.addresses.read().expect(POISONED));
+        for (other, sight) in seen.others {
+            if other != me && other != node && addresses.contains_key(&other) {
+                self.clock.heard(other, sight, Way::Relayed);
+            }
+        }
+    }
+
     /// Where `node` is, as far as known.
     pub(crate) fn address(&self, node: NodeId) -> Option<String> {
         self.addresses.read().expect(POISONED).get(&node).cloned()
@@ -150,6 +176,9 @@ impl Peers {
     /// `node` is at `address` from now on. What is under way to where it was
     /// before goes on until it fails.
     pub(crate) fn set_address(&self, node: NodeId, address: &str) {
+        if node != self.node() {
+            self.clock.expect_peers();
+        }
         let mut addresses = self.addresses.write().expect(POISONED);
         if addresses.get(&node).is_none_or(|known| known != address) {
             addresses.insert(node, address.to_owned());

@@ -114,7 +114,7 @@ impl Body {
     fn cut(&mut self, wanted: &impl Fn(u64) -> bool, started_bytes: &mut usize) -> Piece {
         if self.started && !wanted(self.request) {
             *started_bytes -= self.size;
-            return Piece { request: self.request, body: Bytes::new(), last: false, abandoned: true };
+            return Piece { request: self.request, abandoned: true, ..Piece::default() };
         }
         let body = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
         let last = self.rest.is_empty();
@@ -124,7 +124,7 @@ impl Body {
             _ => {}
         }
         self.started = true;
-        Piece { request: self.request, body, last, abandoned: false }
+        Piece { request: self.request, body, last, ..Piece::default() }
     }
 }
 
@@ -183,7 +183,7 @@ pub(crate) enum IncomingError {
 impl Incoming {
     /// Takes a piece in.
     pub(crate) fn take(&mut self, piece: Piece) -> Result<Arrived, IncomingError> {
-        let Piece { request, body, last, abandoned } = piece;
+        let Piece { request, body, last, abandoned, .. } = piece;
         if abandoned {
             self.forget(request);
             return Ok(Arrived::Abandoned { request });

@@ -29,6 +29,7 @@ use super::bounds::{MAX_HANDLED, MAX_HANDLED_BYTES, MAX_LANES, OPEN_DEADLINE, PI
 use super::link::Lane as Which;
 use super::load::{Load, Served};
 use super::pieces::{Arrived, Flow, Incoming, Outgoing};
+use super::readings::Readings;
 use super::registry::Endpoint;
 use super::{Peers, convert, refusal};
 use crate::types::TypeConfig;
@@ -70,7 +71,7 @@ async fn converse(
     match admitted {
         Ok(node) => {
             let mut served = Served::begin(&peers.served, NodeId::new(node), which);
-            let session = Session::new(Arc::clone(&peers), Arc::clone(&served.load), inbound, outbound);
+            let session = Session::new(Arc::clone(&peers), NodeId::new(node), which, &served, inbound, outbound);
             let why = tokio::select! {
                 biased;
                 () = served.replaced() => "the peer has opened another".to_owned(),
@@ -85,9 +86,12 @@ async fn converse(
 /// One admitted stream.
 struct Session {
     peers: Arc<Peers>,
+    node: NodeId,
+    which: Which,
     load: Arc<Load>,
     inbound: Streaming<Frame>,
     outbound: mpsc::Sender<Result<Frame, Status>>,
+    readings: Readings,
     incoming: Incoming,
     outgoing: Outgoing,
     /// Receipts to be sent, by request.
@@ -134,15 +138,20 @@ struct Answered {
 impl Session {
     fn new(
         peers: Arc<Peers>,
-        load: Arc<Load>,
+        node: NodeId,
+        which: Which,
+        served: &Served,
         inbound: Streaming<Frame>,
         outbound: mpsc::Sender<Result<Frame, Status>>,
     ) -> Self {
         Self {
             peers,
-            load,
+            node,
+            which,
+            load: Arc::clone(&served.load),
             inbound,
             outbound,
+            readings: Readings::default(),
             incoming: Incoming::default(),
             outgoing: Outgoing::default(),
             receipts: Vec::new(),
@@ -171,7 +180,12 @@ impl Session {
             biased;
             permit = self.outbound.clone().reserve_owned(), if sending => {
                 let permit = permit.map_err(|_| "the peer is gone".to_owned())?;
-                if let Some(piece) = next_piece(&mut self.receipts, &mut self.outgoing) {
+                if let Some(mut piece) = next_piece(&mut self.receipts, &mut self.outgoing) {
+                    if self.which == Which::Control {
+                        let clock = &self.peers.environment().clock;
+                        let now = clock.monotonic();
+                        piece.clock = self.readings.next(now, clock.wall(), || self.peers.clock().known(now));
+                    }
                     permit.send(Ok(Frame { kind: Some(frame::Kind::Piece(piece)) }));
                 }
             }
@@ -208,6 +222,12 @@ impl Session {
         };
         if piece.body.len() > PIECE_BYTES {
             return Err(format!("a piece of {} bytes is over the bound of {PIECE_BYTES}", piece.body.len()));
+        }
+        if let Some(clock) = &piece.clock {
+            let now = self.peers.environment().clock.monotonic();
+            if let Some(seen) = self.readings.take(clock, now) {
+                self.peers.clocks_seen(self.node, seen);
+            }
         }
         match self.incoming.take(piece).map_err(|error| error.to_string())? {
             Arrived::Part { request } => self.receipts.push(request),

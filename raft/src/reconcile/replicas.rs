@@ -112,6 +112,7 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         LogOptions {
             settings: LogSettings::of(&log.config),
             exclusive: log.config.writers() == v1::Writers::Exclusive,
+            clock: Some(node.peers().clock().clone()),
             ..node.config().log.clone()
         },
     )

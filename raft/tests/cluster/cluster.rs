@@ -14,6 +14,7 @@ use quipu_raft::{LogReplica, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
 
+use crate::clocks::WallClock;
 use crate::network::Wires;
 
 /// What is waited for comes within this time, however busy the machine is.
@@ -29,6 +30,7 @@ pub(crate) struct Cluster {
 }
 
 struct Node {
+    wall: Arc<WallClock>,
     disk: Arc<MemoryDisk>,
     kv: Arc<MemoryKv>,
     running: Option<Running>,
@@ -47,7 +49,10 @@ impl Cluster {
     /// Nodes with empty disks, none of them running.
     pub(crate) fn new(nodes: u64) -> Self {
         let environment = quipu_sdk::system::environment();
-        let node = |id: u64| (id, Node { disk: new_disk(&environment), kv: Arc::new(MemoryKv::new()), running: None });
+        let node = |id: u64| {
+            let (disk, wall) = (new_disk(&environment), Arc::new(WallClock::new(&environment)));
+            (id, Node { wall, disk, kv: Arc::new(MemoryKv::new()), running: None })
+        };
         Self {
             wires: Wires::new(&environment),
             nodes: (1..=nodes).map(node).collect(),
@@ -99,6 +104,7 @@ impl Cluster {
 
     pub(crate) async fn try_start(&mut self, id: u64) -> Result<(), NodeStartError> {
         let environment = self.wires.environment(&address(id));
+        let environment = Environment { clock: Arc::clone(&self.nodes[&id].wall) as _, ..environment };
         self.wires.mend(&address(id));
         let mut config = NodeConfig::new(NodeId::new(id), address(id));
         config.peers = self.nodes.keys().map(|id| (NodeId::new(*id), address(*id))).collect();
@@ -155,6 +161,11 @@ impl Cluster {
 
     pub(crate) fn node(&self, id: u64) -> &RaftNode {
         &self.nodes[&id].running.as_ref().expect("the node runs").node
+    }
+
+    /// Puts the node's wall clock so far ahead of the time, or behind it.
+    pub(crate) fn set_clock_off_by(&self, id: u64, milliseconds: i64) {
+        self.nodes[&id].wall.set_off_by(milliseconds);
     }
 
     pub(crate) fn ids(&self) -> Vec<u64> {

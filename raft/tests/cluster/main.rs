@@ -1,6 +1,7 @@
 //! Clusters of whole nodes in one process: founded, restarted, losing disks.
 #![forbid(unsafe_code)]
 
+mod clocks;
 mod cluster;
 mod damage;
 mod deletion;

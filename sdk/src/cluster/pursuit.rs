@@ -30,8 +30,9 @@ pub(crate) struct Pursuit {
 /// Why a pursuit ended without an answer.
 #[derive(Clone, Debug)]
 pub(crate) enum PursuitError {
-    /// A node refused for good.
-    Refused(Refusal),
+    /// A node refused for good. An attempt before that one may have been
+    /// carried out all the same, if so `maybe_done`.
+    Refused { refusal: Refusal, maybe_done: bool },
     /// The time was up.
     GivenUp(RequestError),
 }
@@ -71,8 +72,7 @@ impl Pursuit {
                 return Ok(address);
             }
             if let (true, Some(refusal)) = (self.route.agrees_on_unknown_log(), self.unknown_log.take()) {
-                self.reset();
-                return Err(PursuitError::Refused(refusal));
+                return Err(self.refused(refusal));
             }
             let now = self.cluster.now();
             if self.limit.is_some_and(|limit| now - started >= limit) {
@@ -121,8 +121,7 @@ impl Pursuit {
             }
             Verdict::NoReplica { refusal, .. } | Verdict::Final(refusal) => {
                 drop(directory);
-                self.reset();
-                return Err(PursuitError::Refused(*refusal));
+                return Err(self.refused(*refusal));
             }
         }
         Ok(())
@@ -144,6 +143,12 @@ impl Pursuit {
             self.cluster.environment.clock.sleep(wait).await;
             self.resume_at = None;
         }
+    }
+
+    fn refused(&mut self, refusal: Refusal) -> PursuitError {
+        let maybe_done = self.maybe_done;
+        self.reset();
+        PursuitError::Refused { refusal, maybe_done }
     }
 
     fn give_up(&mut self, waited: Duration) -> PursuitError {
@@ -175,7 +180,9 @@ impl PursuitError {
     pub(crate) fn into_request_error(self) -> RequestError {
         match self {
             Self::GivenUp(error) => error,
-            Self::Refused(Refusal { address, error }) => RequestError::Refused { address, message: error.message },
+            Self::Refused { refusal: Refusal { address, error }, maybe_done } => {
+                RequestError::Refused { address, message: error.message, maybe_done }
+            }
         }
     }
 }

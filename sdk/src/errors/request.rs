@@ -21,12 +21,18 @@ pub enum RequestError {
         last: Option<FailedAttempt>,
     },
     /// A node refused for good.
-    #[error("{address} refused: {message}")]
+    #[error(
+        "{address} refused: {message}{}",
+        .maybe_done.then_some(" (an earlier attempt may have been carried out all the same)").unwrap_or_default()
+    )]
     Refused {
         /// The node's address.
         address: String,
         /// What it said.
         message: String,
+        /// Whether an earlier attempt of the same call may have been carried
+        /// out all the same.
+        maybe_done: bool,
     },
     /// A node answered what it must never answer.
     #[error("{address} broke the protocol: {violation}")]
@@ -47,8 +53,7 @@ impl RequestError {
     /// Whether it is certain that nothing was changed.
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
-            Self::Unavailable { maybe_done, .. } => !*maybe_done,
-            Self::Refused { .. } => true,
+            Self::Unavailable { maybe_done, .. } | Self::Refused { maybe_done, .. } => !*maybe_done,
             Self::Protocol { .. } => false,
         }
     }

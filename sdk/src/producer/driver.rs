@@ -125,7 +125,7 @@ impl Driver {
                 };
                 self.shared.change(|outbox| outbox.note_failure(last));
             }
-            Err(error @ PursuitError::Refused(_)) => self.give_up(&error),
+            Err(error @ PursuitError::Refused { .. }) => self.give_up(&error),
         }
     }
 
@@ -139,7 +139,7 @@ impl Driver {
     fn give_up(&self, error: &PursuitError) {
         let now = self.cluster.now();
         self.shared.change(|outbox| match error {
-            PursuitError::Refused(refusal) => {
+            PursuitError::Refused { refusal, .. } => {
                 if let Some(v1::error::Kind::UnknownLog(_)) = refusal.error.kind {
                     return outbox.fail_unknown_log(now);
                 }

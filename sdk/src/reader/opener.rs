@@ -203,7 +203,7 @@ impl Opener {
 
     fn error(&self, error: PursuitError, position: Option<Offset>) -> ReadError {
         let Refusal { address, error } = match error {
-            PursuitError::Refused(refusal) => refusal,
+            PursuitError::Refused { refusal, .. } => refusal,
             PursuitError::GivenUp(error) => return error.into(),
         };
         match error.kind {
@@ -224,7 +224,7 @@ impl Opener {
                 node: NodeId::new(missing.node),
                 replicas: missing.replicas.iter().map(|peer| NodeId::new(peer.node)).collect(),
             },
-            _ => RequestError::Refused { address, message: error.message }.into(),
+            _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
         }
     }
 }

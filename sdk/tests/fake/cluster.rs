@@ -14,6 +14,7 @@ impl Cluster for Node {
     ) -> Result<Response<v1::CreateLogResponse>, Status> {
         let v1::CreateLogRequest { name, config } = request.into_inner();
         let config = config.unwrap_or_default();
+        self.world.answer_of_change()?;
         let nodes = u32::try_from(self.world.addresses.len()).expect("few");
         if config.replicas > nodes {
             return Err(v1::Error::too_few_nodes(config.replicas, nodes).into());
@@ -34,6 +35,7 @@ impl Cluster for Node {
     async fn alter_log(&self, request: Request<v1::AlterLogRequest>) -> Result<Response<v1::AlterLogResponse>, Status> {
         let v1::AlterLogRequest { name, change } = request.into_inner();
         let change = change.unwrap_or_default();
+        self.world.answer_of_change()?;
         if change.max_batch_bytes.is_some_and(|bytes| bytes < 1024) {
             return Err(v1::Error::invalid_argument("max_batch_bytes", "the least is 1024").into());
         }
@@ -54,6 +56,7 @@ impl Cluster for Node {
         request: Request<v1::DeleteLogRequest>,
     ) -> Result<Response<v1::DeleteLogResponse>, Status> {
         let v1::DeleteLogRequest { name, id } = request.into_inner();
+        self.world.answer_of_change()?;
         let mut state = self.world.state();
         let found = state.find(&name, id).is_ok();
         if found {
@@ -101,6 +104,7 @@ impl Cluster for Node {
             bytes: log.batches.iter().map(|(_, batch)| batch.len() as u64).sum(),
             entries: log.batches.len() as u64,
             replicas: Vec::new(),
+            age_retention_held: false,
         }))
     }
 

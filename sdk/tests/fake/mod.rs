@@ -86,6 +86,7 @@ pub(crate) struct State {
     next_producer: i64,
     on_append: VecDeque<OnAppend>,
     on_read: VecDeque<OnRead>,
+    on_change: VecDeque<v1::Error>,
     /// Nodes that have not heard of any log.
     behind: Vec<usize>,
     stragglers: Vec<(String, Bytes)>,
@@ -160,6 +161,12 @@ impl FakeCluster {
     /// What happens to the next reads, in this order; after that they work.
     pub(crate) fn on_read(&self, script: impl IntoIterator<Item = OnRead>) {
         self.world.state().on_read.extend(script);
+    }
+
+    /// What the next attempts to create, alter, delete or trim are answered with,
+    /// in this order; after that they work.
+    pub(crate) fn on_change(&self, script: impl IntoIterator<Item = v1::Error>) {
+        self.world.state().on_change.extend(script);
     }
 
     /// These nodes have not heard of any log yet.
@@ -280,6 +287,11 @@ struct Node {
 impl World {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics while holding it")
+    }
+
+    /// What the script has in place of an answer to an attempted change.
+    fn answer_of_change(&self) -> Result<(), v1::Error> {
+        self.state().on_change.pop_front().map_or(Ok(()), Err)
     }
 
     fn changed(&self) {

@@ -118,6 +118,7 @@ impl Records for Node {
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let v1::TrimRequest { log, to } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, 0)?;
         let mut state = self.world.state();
         let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };

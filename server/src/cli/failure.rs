@@ -194,14 +194,16 @@ mod tests {
         let waited = Duration::from_secs(1);
         let code = |failure: Failure| failure.exit_code();
         let unavailable = |maybe_done| RequestError::Unavailable { waited, attempts: 3, maybe_done, last: None };
-        let refused = || RequestError::Refused { address: "a:1".to_owned(), message: "no".to_owned() };
+        let refused =
+            |maybe_done| RequestError::Refused { address: "a:1".to_owned(), message: "no".to_owned(), maybe_done };
 
         assert_eq!(code(unavailable(false).into()), 4);
         // A question changes nothing, whatever became of it.
         assert_eq!(code(unavailable(true).into()), 4);
         assert_eq!(code(CreateLogError::from(unavailable(true)).into()), 3);
         assert_eq!(code(CreateLogError::from(unavailable(false)).into()), 4);
-        assert_eq!(code(CreateLogError::from(refused()).into()), 1);
+        assert_eq!(code(CreateLogError::from(refused(false)).into()), 1);
+        assert_eq!(code(CreateLogError::from(refused(true)).into()), 3);
         assert_eq!(code(AppendError::OutcomeUnknown { append: None, waited, last: None }.into()), 3);
         assert_eq!(code(AppendError::Unavailable { waited, last: None }.into()), 4);
         assert_eq!(code(ConfigError::NoBootstrap.into()), 2);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::Args;
-use quipu_sdk::{Client, ClusterStatus, NodeId, NodeState};
+use quipu_sdk::{Client, ClusterStatus, NodeId, NodeState, NodeStatus};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -14,7 +14,9 @@ use quipu_server::output::{self, Table, counted};
 /// A node is up, down (does not answer its peers) or resyncing (has lost its
 /// data and is being brought up to date). `damaged` counts the logs' replicas on
 /// it with entries that rotted, `refetched` the entries that it has fetched from
-/// others in place of such since it started.
+/// others in place of such since it started. `clock` is how far its clock is
+/// ahead of the median of its peers'; `held`: it trims no log by age, since that
+/// is too far or nothing is known of their clocks.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
     /// Print one line of JSON.
@@ -28,7 +30,7 @@ pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<
         output::print_json(&JsonStatus::from(&status))?;
         return Ok(());
     }
-    let mut table = Table::new(["node", "address", "state", "version", " damaged", " refetched"]);
+    let mut table = Table::new(["node", "address", "state", "version", " damaged", " refetched", "clock"]);
     for node in &status.nodes {
         table.row([
             &node.id,
@@ -37,6 +39,7 @@ pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<
             &node.version,
             &node.damaged_replicas,
             &node.refetched_entries,
+            &clock(node),
         ]);
     }
     let mut output = output::for_people();
@@ -47,6 +50,11 @@ pub(crate) async fn run(arguments: &StatusArguments, client: &Client) -> Result<
     };
     writeln!(output, "{}, {leader}", counted(status.logs, "log", "logs"))?;
     Ok(())
+}
+
+fn clock(node: &NodeStatus) -> String {
+    let ahead = node.clock_ahead_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:+} ms"));
+    if node.age_retention_held { format!("{ahead} (held)") } else { ahead }
 }
 
 #[derive(Serialize)]
@@ -66,6 +74,8 @@ struct JsonNode<'a> {
     version: &'a str,
     damaged: u64,
     refetched: u64,
+    clock_ahead_ms: Option<i64>,
+    age_retention_held: bool,
 }
 
 impl<'a> From<&'a ClusterStatus> for JsonStatus<'a> {
@@ -77,6 +87,8 @@ impl<'a> From<&'a ClusterStatus> for JsonStatus<'a> {
             version: &node.version,
             damaged: node.damaged_replicas,
             refetched: node.refetched_entries,
+            clock_ahead_ms: node.clock_ahead_ms,
+            age_retention_held: node.age_retention_held,
         });
         Self {
             nodes: nodes.collect(),

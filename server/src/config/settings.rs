@@ -103,6 +103,8 @@ settings! {
         "How many bytes of appends may wait on one log before further ones are refused as overloaded. At least log.largest_max_batch_bytes.";
     floor_step_bytes = "log.floor_step_bytes", Bytes, 4 * MIB, 1 => GIB,
         "How many bytes of trimmed records of one log are worth dropping its entries up to there, which writes the state of the log as of them once more.";
+    max_clock_skew_ms = "retention.max_clock_skew_ms", Milliseconds, 10_000, 1_000 => 86_400_000,
+        "While this node's clock may be further than this from the median of its peers', or none of them was heard of for a minute, it trims no log by age; what it leads is then stamped with the median's time.";
     segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,
         "The length of one journal file, pre-written before use. A multiple of 1 MiB, at least 1 MiB more than log.largest_max_batch_bytes.";
     tail_cache_bytes = "journal.tail_cache_bytes", Bytes, 64 * MIB, MIB => 64 * GIB,

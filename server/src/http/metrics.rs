@@ -16,6 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use quipu_protocol::LogId;
+use quipu_raft::Skew;
 use quipu_raft::group::{GroupStatus, Role};
 use quipu_raft::node::{FailedReplica, Gauge, RunningLog};
 use quipu_storage::journal::{Counters, EntryId};
@@ -43,6 +44,8 @@ struct Figures {
     ready: bool,
     failed: bool,
     cpu_seconds: f64,
+    clock_ahead_seconds: Option<f64>,
+    age_retention_held: bool,
     journal: Counters,
     space_low: bool,
     bounded: Vec<Gauge>,
@@ -67,10 +70,16 @@ impl Figures {
             counts.iter_mut().zip(by_reason).for_each(|(count, (_, counted))| *count = counted);
             counts
         });
+        let (skew, age_retention_held) = node.skew();
         Self {
             ready: about.health.is_serving(),
             failed: node.failed().now_or_never().is_some(),
             cpu_seconds: (about.cpu_micros)() as f64 / 1e6,
+            clock_ahead_seconds: match skew {
+                Skew::Ahead { ms, .. } => Some(ms as f64 / 1e3),
+                Skew::Alone | Skew::Unheard => None,
+            },
+            age_retention_held,
             journal: node.journal().counters(),
             space_low: node.journal().low_space().is_some(),
             bounded: shared.footprint(),
@@ -112,6 +121,10 @@ impl Figures {
         page.gauge("quipu_ready", "1 while the node takes part in its cluster", u64::from(self.ready))?;
         page.gauge("quipu_failed", "1 once the node cannot go on", u64::from(self.failed))?;
         page.counter("process_cpu_seconds", "CPU time of the node's process", self.cpu_seconds)?;
+        let ahead = "How far its clock is ahead of the median of its peers'; not there while unknown";
+        page.gauge_if_known("quipu_clock_ahead_seconds", ahead, self.clock_ahead_seconds)?;
+        let held = "1 while nothing is trimmed by age here, since the node's clock is in doubt";
+        page.gauge("quipu_age_retention_held", held, u64::from(self.age_retention_held))?;
         let names: Vec<String> = self.bounded.iter().map(|gauge| gauge.name.replace('-', "_")).collect();
         let of = |value: fn(&Gauge) -> u64| {
             let labelled = names.iter().zip(&self.bounded);
@@ -228,6 +241,11 @@ impl Page<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         ConstGauge::new(value).encode(encoder)
+    }
+
+    fn gauge_if_known(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        value.map_or(Ok(()), |value| ConstGauge::new(value).encode(encoder))
     }
 
     fn counter(&mut self, name: &str, help: &str, value: impl EncodeCounterValue) -> fmt::Result {

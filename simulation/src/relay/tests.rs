@@ -148,7 +148,7 @@ impl Connected {
 async fn ask(requests: &mpsc::Sender<Frame>, request: u64, text: &str) {
     let (one, other) = text.split_at(text.len() / 2);
     for (body, last) in [(one, false), (other, true)] {
-        let piece = Piece { request, body: body.to_owned().into(), last, abandoned: false };
+        let piece = Piece { request, body: body.to_owned().into(), last, ..Piece::default() };
         requests.send(Frame { kind: Some(frame::Kind::Piece(piece)) }).await.expect("the stream is open");
     }
 }

@@ -19,10 +19,20 @@ use std::sync::Arc;
 
 use quipu_protocol::point;
 
+use super::background::Background;
 use super::driver::Shared;
 use super::index;
 use super::manifest::Segment;
 use super::segment::{self, SegmentFile};
+
+/// Files are kept for use again only while all of them take at most this share
+/// of what lives in sealed segments, in percent, and [`SPACE_SEGMENTS`] more.
+/// Several logs whose entries die in different orders leave segments that are
+/// dead in part: room that one log alone does not take, and that a file for
+/// later must not take on top.
+const SPACE_PERCENT: u64 = 130;
+/// See [`SPACE_PERCENT`].
+const SPACE_SEGMENTS: u64 = 4;
 
 impl Shared {
     /// Lets go of the oldest segments, as long as nothing lives in them and
@@ -70,7 +80,8 @@ impl Shared {
         state.counters.recycled_segments += 1;
         let spares = state.committer.spares();
         // Room that others need is not kept for later.
-        let recycled = if state.low_space.is_some() { 0 } else { self.config.recycled_segments };
+        let is_tight = state.low_space.is_some() || !self.has_space_for(&background, old.bytes);
+        let recycled = if is_tight { 0 } else { self.config.recycled_segments };
         drop(state);
         self.files.forget(old.id);
         // Should these rows stay, the next segment takes them along.
@@ -88,6 +99,13 @@ impl Shared {
             point!("segment-removed");
         }
         Ok(())
+    }
+
+    /// Whether so many bytes may be kept on top of the segments that are listed.
+    fn has_space_for(&self, background: &Background, bytes: u64) -> bool {
+        let listed: u64 = background.manifest.segments.iter().map(|segment| segment.bytes).sum();
+        let living = background.cleaner.living.bytes() / 100 * SPACE_PERCENT;
+        listed + bytes <= living + SPACE_SEGMENTS * self.config.segment_bytes
     }
 
     /// Makes a spare of a segment that no manifest lists.

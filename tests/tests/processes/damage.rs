@@ -1,12 +1,8 @@
 //! Bytes that rot on a disk come back from the other nodes.
 
-use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
 use bytes::Bytes;
 use quipu_sdk::{ProducerConfig, Record, ReplicaState, Timestamp};
-use quipu_tests::{Cluster, eventually};
+use quipu_tests::{Cluster, Segments, eventually};
 
 /// Together they fill more than one segment of the journal.
 const VALUES: usize = 60;
@@ -16,21 +12,6 @@ fn value(number: usize) -> Bytes {
     Bytes::from(
         format!("value {number} of the log. ").into_bytes().into_iter().cycle().take(VALUE_BYTES).collect::<Vec<_>>(),
     )
-}
-
-/// Flips a bit of `value` where it lies in the journal of a node that is down.
-fn rot(data: &Path, value: &[u8]) {
-    for entry in fs::read_dir(data.join("journal")).expect("a journal") {
-        let path = entry.expect("a file").path();
-        let content = fs::read(&path).expect("readable");
-        let Some(at) = content.windows(value.len()).position(|window| window == value) else { continue };
-        let file = fs::File::options().write(true).open(&path).expect("writable");
-        let byte = at + VALUE_BYTES / 2;
-        file.write_all_at(&[content[byte] ^ 4], byte as u64).expect("written");
-        file.sync_all().expect("synced");
-        return;
-    }
-    panic!("the value is in no segment");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +26,7 @@ async fn what_rots_on_a_stopped_follower_is_fetched_from_its_peers_when_it_is_ba
     let follower = cluster.follower_of("orders").await;
     let replica = cluster.replica_of("orders", follower).await;
     follower.kill();
-    rot(follower.data_directory(), &value(2));
+    Segments::of(follower.data_directory()).flip(&value(2));
     follower.start().serves().await;
 
     eventually("the replica has fetched what rotted", async || {

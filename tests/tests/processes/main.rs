@@ -15,6 +15,7 @@ mod failover;
 mod network;
 mod power;
 mod refusals;
+mod rot_under_load;
 mod shutdown;
 mod space;
 mod trimming;

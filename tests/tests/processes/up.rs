@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitStatus;
 
-use quipu_tests::{Cluster, Command, PATIENCE, eventually, http_get};
+use quipu_tests::{Cluster, Command, PATIENCE, eventually, http_get, metric};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
@@ -52,10 +52,7 @@ async fn up_serves_metrics_and_health_of_every_node() {
     scratch.quipu(["append", "orders"]).input("one\ntwo\n").succeeds().await;
     let mut records = 0;
     for address in &addresses {
-        let (status, metrics) = http_get(address, "/metrics").await.expect("an answer");
-        assert_eq!(status, 200, "{metrics}");
-        let sample = metrics.lines().find_map(|line| line.strip_prefix("quipu_appended_records_total "));
-        records += sample.and_then(|count| count.parse::<u64>().ok()).unwrap_or_else(|| panic!("{metrics}"));
+        records += metric(address, "quipu_appended_records_total").await;
     }
     assert_eq!(records, 2, "one node has led and counted both records");
 

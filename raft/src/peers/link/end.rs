@@ -16,8 +16,10 @@ use tonic::Streaming;
 
 use super::stream::Stream;
 use super::{Call, CallError, Lane, Stamp};
+use crate::clocks::NodeClock;
 use crate::peers::Peers;
 use crate::peers::bounds::{FIRST_BACKOFF, LONGEST_BACKOFF, OPEN_DEADLINE, STREAM_QUEUE};
+use crate::peers::readings::Seen;
 
 /// What the task works with.
 pub(super) struct End {
@@ -25,6 +27,7 @@ pub(super) struct End {
     pub(super) node: NodeId,
     pub(super) lane: Lane,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) node_clock: NodeClock,
     pub(super) deadline: Duration,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) progress: Arc<Stamp>,
@@ -85,6 +88,12 @@ impl End {
         let opened: Result<Result<_, String>, _> = self.clock.timeout(OPEN_DEADLINE, opening).await;
         let inbound = opened.map_err(|_| format!("{address} did not answer within {OPEN_DEADLINE:?}"))??;
         Ok((outbound, inbound))
+    }
+
+    pub(super) fn tell_clocks(&self, seen: Seen) {
+        if let Some(peers) = self.peers.upgrade() {
+            peers.clocks_seen(self.node, seen);
+        }
     }
 
     /// Waits before the stream is opened again; calls fail meanwhile. False

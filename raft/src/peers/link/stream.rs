@@ -12,9 +12,10 @@ use tokio_stream::StreamExt;
 use tonic::Streaming;
 
 use super::end::End;
-use super::{Call, CallError, CallState, Room};
+use super::{Call, CallError, CallState, Lane, Room};
 use crate::peers::bounds::MAX_CALLS;
 use crate::peers::pieces::{Arrived, Incoming, Outgoing};
+use crate::peers::readings::Readings;
 
 /// The stream while it is open.
 pub(super) struct Stream<'a> {
@@ -34,6 +35,7 @@ pub(super) struct Stream<'a> {
     /// is asked of it meanwhile.
     check_at: Duration,
     answered: bool,
+    readings: Readings,
 }
 
 struct Pending {
@@ -56,6 +58,7 @@ impl<'a> Stream<'a> {
             took: Duration::ZERO,
             check_at: Duration::ZERO,
             answered: false,
+            readings: Readings::default(),
         }
     }
 
@@ -100,8 +103,12 @@ impl<'a> Stream<'a> {
     fn send(&mut self, room: mpsc::OwnedPermit<Frame>) {
         let pending = &self.pending;
         let wanted = |request| pending.get(&request).is_some_and(|it: &Pending| !it.reply.is_closed());
-        let Some(piece) = self.outgoing.next(wanted) else { return };
+        let Some(mut piece) = self.outgoing.next(wanted) else { return };
         let now = self.end.clock.monotonic();
+        if self.end.lane == Lane::Control {
+            let others = || self.end.node_clock.known(now);
+            piece.clock = self.readings.next(now, self.end.clock.wall(), others);
+        }
         if let Some(pending) = self.pending.get(&piece.request) {
             pending.state.progress.set(now);
             pending.state.sent.store(piece.last, Ordering::Relaxed);
@@ -144,6 +151,9 @@ impl<'a> Stream<'a> {
             Some(frame::Kind::Refusal(refusal)) => return Err(refusal.message),
             _ => return Err("the peer sent what is no reply".to_owned()),
         };
+        if let Some(seen) = piece.clock.as_ref().and_then(|clock| self.readings.take(clock, now)) {
+            self.end.tell_clocks(seen);
+        }
         if let Some(pending) = self.pending.get(&piece.request) {
             pending.state.progress.set(now);
         }

@@ -74,10 +74,10 @@ fn receiver_refuses_more_than_the_bound() {
     let mut incoming = Incoming::default();
     let pieces = (MAX_UNFINISHED_BYTES / PIECE_BYTES) as u64;
     for request in 0..pieces {
-        let piece = Piece { request, body: body(0, 1), last: false, abandoned: false };
+        let piece = Piece { request, body: body(0, 1), ..Piece::default() };
         incoming.take(piece).expect("within the bound");
     }
-    let one_more = Piece { request: pieces, body: body(0, 1), last: false, abandoned: false };
+    let one_more = Piece { request: pieces, body: body(0, 1), ..Piece::default() };
     assert_eq!(incoming.take(one_more), Err(IncomingError::Unfinished));
 }
 

@@ -37,10 +37,14 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
         return Ok(());
     }
     let mut output = output::for_people();
-    let LogDescription { log, range, leader, term, bytes, entries, replicas } = &described;
+    let LogDescription { log, range, leader, term, bytes, entries, age_retention_held, replicas } = &described;
     writeln!(output, "{}", log.name.to_string().bold())?;
     writeln!(output, "  id       {}", log.id)?;
     writeln!(output, "  config   {}", log.config)?;
+    if *age_retention_held {
+        let why = "its leader's clock may be too far from that node's peers' (quipu status)";
+        writeln!(output, "  {}     nothing is trimmed by age: {why}", "held".yellow())?;
+    }
     writeln!(output, "  records  {range} ({})", counted(range.count(), "record", "records"))?;
     let (bytes, entries) = (counted(*bytes, "byte", "bytes"), counted(*entries, "entry", "entries"));
     writeln!(output, "  holds    {bytes} of batches in {entries}")?;
@@ -89,6 +93,7 @@ struct JsonDescription<'a> {
     records: u64,
     bytes: u64,
     entries: u64,
+    age_retention_held: bool,
     leader: Option<u64>,
     term: u64,
     replicas: Vec<JsonReplica<'a>>,
@@ -134,6 +139,7 @@ impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
             records: described.range.count(),
             bytes: described.bytes,
             entries: described.entries,
+            age_retention_held: described.age_retention_held,
             leader: described.leader.map(NodeId::get),
             term: described.term.get(),
             replicas: replicas.collect(),

@@ -194,6 +194,8 @@ pub(super) mod tests {
             services: Some(services),
             damaged_replicas: 0,
             refetched_entries: 0,
+            clock_ahead_ms: Some(0),
+            age_retention_held: false,
         }
     }
 
@@ -226,6 +228,7 @@ pub(super) mod tests {
             term: Term::new(4),
             bytes: 100 * end,
             entries: end,
+            age_retention_held: false,
             replicas: lags.iter().enumerate().map(replica).collect(),
         }
     }

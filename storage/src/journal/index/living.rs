@@ -45,6 +45,11 @@ impl Living {
         self.shares.get(&id).copied().unwrap_or_default()
     }
 
+    /// Bytes of all frames that have a row.
+    pub(in crate::journal) fn bytes(&self) -> u64 {
+        self.shares.values().map(|share| share.living).sum()
+    }
+
     /// Segment `id` was sealed with frames of `held` bytes.
     pub(super) fn sealed(&mut self, id: u64, held: u64) {
         self.shares.entry(id).or_default().held = held;

@@ -82,19 +82,22 @@ fn a_log_with_little_traffic_pins_no_segment() {
     }
 }
 
+/// What an entry holds: with its headers, eight sectors.
+const ENTRY_BYTES: usize = 32_500;
+
 /// Appends `rounds` entries to the logs that `log_of` names; log `n` keeps the
 /// last `kept[n]` of its own, and the directory never takes more than 1.3
-/// times what is kept and `slack` segments.
-fn stays_within(memory: &Memory, rounds: u64, kept: &[u64], slack: u64, log_of: impl Fn(u64) -> usize) -> Counters {
-    let config = JournalConfig { rewrite_bytes: 64 * 1024, ..tiny(256 * 1024) };
+/// times what is kept and four segments.
+fn stays_within(memory: &Memory, rounds: u64, kept: &[u64], log_of: impl Fn(u64) -> usize) -> Counters {
+    let config = JournalConfig { rewrite_bytes: 128 * 1024, ..tiny(512 * 1024) };
     let (journal, _) = memory.open(config);
-    let retained: u64 = kept.iter().map(|kept| (kept + 8) * 16_000).sum();
-    let bound = retained * 13 / 10 + slack * config.segment_bytes;
+    let retained: u64 = kept.iter().map(|kept| (kept + 8) * ENTRY_BYTES as u64).sum();
+    let bound = retained * 13 / 10 + 4 * config.segment_bytes;
     let mut written = vec![0_u64; kept.len()];
     for round in 0..rounds {
         let log = log_of(round);
         let (key, index) = (key(log as u64 + 1), written[log]);
-        journal.append(key, vec![entry(1, index, 16_000)]).wait().unwrap();
+        journal.append(key, vec![entry(1, index, ENTRY_BYTES)]).wait().unwrap();
         if let Some(through) = index.checked_sub(kept[log]).filter(|through| through.is_multiple_of(8)) {
             journal.purge(key, id(1, through)).wait().unwrap();
         }
@@ -107,7 +110,7 @@ fn stays_within(memory: &Memory, rounds: u64, kept: &[u64], slack: u64, log_of: 
 
 #[test]
 fn a_directory_holds_what_is_retained_and_little_more() {
-    let counters = stays_within(&Memory::new(7), 3000, &[100], 4, |_| 0);
+    let counters = stays_within(&Memory::new(7), 3000, &[100], |_| 0);
     assert!(counters.recycled_segments > 150, "{counters:?}");
     assert!(counters.relocated_bytes < counters.payload_bytes / 10, "one log dies in its order: {counters:?}");
 }
@@ -115,9 +118,40 @@ fn a_directory_holds_what_is_retained_and_little_more() {
 #[test]
 fn a_directory_holds_little_more_than_what_is_retained_when_that_lies_scattered() {
     let log_of = |round: u64| if round.is_multiple_of(7) { 1 } else { 2 * (round as usize % 2) };
-    let counters = stays_within(&Memory::new(8), 6000, &[100, 40, 1], 7, log_of);
+    let counters = stays_within(&Memory::new(8), 6000, &[100, 40, 1], log_of);
     assert!(counters.relocated_bytes < counters.payload_bytes * 3 / 2, "{counters:?}");
     assert!(counters.recycled_segments > 200, "{counters:?}");
+}
+
+/// Logs in proportion to `weights`, in an order without a pattern.
+fn weighted(weights: [u64; 4]) -> impl Fn(u64) -> usize {
+    move |round| {
+        let mut at = (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % weights.iter().sum::<u64>();
+        let passed = |weight: &&u64| at.checked_sub(**weight).map(|left| at = left).is_some();
+        weights.iter().take_while(passed).count()
+    }
+}
+
+#[test]
+fn a_directory_of_several_logs_takes_no_more_room_than_that_of_one() {
+    // What each keeps, and what each is appended; the last is nearly idle.
+    let logs = [
+        ([100, 40, 10, 2], [800, 400, 200, 1]),
+        ([200, 20, 5, 1], [100, 100, 100, 1]),
+        ([300, 100, 50, 10], [400, 800, 200, 1]),
+        ([20, 10, 5, 2], [100, 50, 20, 1]),
+        ([100, 4, 4, 4], [100, 300, 300, 1]),
+        // That one has the most to keep.
+        ([20, 10, 5, 100], [200, 100, 50, 10]),
+        ([1, 1, 1, 1], [100, 300, 300, 1]),
+    ];
+    for (seed, (kept, weights)) in (20..).zip(logs) {
+        let counters = stays_within(&Memory::new(seed), 4000, &kept, weighted(weights));
+        assert!(counters.relocated_bytes < counters.payload_bytes * 2, "{kept:?}: {counters:?}");
+        assert!(counters.recycled_segments > 200, "{kept:?}: {counters:?}");
+        let prepared = counters.prepared_bytes / (512 * 1024);
+        assert!(prepared < counters.recycled_segments / 2, "{kept:?}: files are used again: {counters:?}");
+    }
 }
 
 #[test]
