@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
 
 use crate::network::Wires;
+use crate::stubborn::Stubborn;
 
 /// What is waited for comes within this time, however busy the machine is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +33,7 @@ pub(crate) struct Cluster {
 struct Node {
     disk: Arc<MemoryDisk>,
     kv: Arc<MemoryKv>,
+    keeps_states: Arc<AtomicBool>,
     running: Option<Running>,
 }
 
@@ -47,7 +50,10 @@ impl Cluster {
     /// Nodes with empty disks, none of them running.
     pub(crate) fn new(nodes: u64) -> Self {
         let environment = quipu_sdk::system::environment();
-        let node = |id: u64| (id, Node { disk: new_disk(&environment), kv: Arc::new(MemoryKv::new()), running: None });
+        let node = |id: u64| {
+            let (disk, kv) = (new_disk(&environment), Arc::new(MemoryKv::new()));
+            (id, Node { disk, kv, keeps_states: Arc::default(), running: None })
+        };
         Self {
             wires: Wires::new(&environment),
             nodes: (1..=nodes).map(node).collect(),
@@ -106,7 +112,8 @@ impl Cluster {
         config.scrub_interval = self.scrub_interval;
         let entry = &self.nodes[&id];
         let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
-        let kv: Arc<dyn Kv> = Arc::clone(&entry.kv) as _;
+        let kv = Stubborn { kv: Arc::clone(&entry.kv), keeps_states: Arc::clone(&entry.keeps_states) };
+        let kv: Arc<dyn Kv> = Arc::new(kv);
         let node = RaftNode::start(config, environment.clone(), disk, || Ok(kv)).await?;
         let listener = environment.network.listen(&address(id)).await.expect("it listens");
         let service = node.peers_service();
@@ -139,6 +146,12 @@ impl Cluster {
         let disk = new_disk(&self.environment);
         let node = self.nodes.get_mut(&id).expect("a node");
         (node.disk, node.kv) = (disk, Arc::new(MemoryKv::new()));
+    }
+
+    /// Whether the node's metadata keeps what replicas that leave have there,
+    /// so that they do not get any further.
+    pub(crate) fn keep_states(&self, id: u64, keeps: bool) {
+        self.nodes[&id].keeps_states.store(keeps, Ordering::SeqCst);
     }
 
     /// The node's disk as it is, to be put back later.

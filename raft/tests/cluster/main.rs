@@ -9,3 +9,4 @@ mod large;
 mod loss;
 mod network;
 mod space;
+mod stubborn;
