@@ -281,6 +281,11 @@ impl FileReplica {
         SealedReplica { key, state, truncated: self.truncated.take(), frames, relocated }
     }
 
+    /// The lowest truncation that the index does not reflect yet.
+    pub(super) fn truncated(&self) -> Option<Index> {
+        self.truncated
+    }
+
     /// The relocated frames of the segment that is not sealed yet, oldest first.
     pub(super) fn relocated(&self) -> &[FrameRef] {
         &self.relocated
