@@ -127,16 +127,14 @@ fn what_was_done_survives_a_power_cut_during_recycling_that_takes_the_index_too(
 
 #[test]
 fn what_was_done_survives_a_power_cut_at_every_operation_of_making_room() {
-    for seed in 61..=63 {
+    for seed in 61..=62 {
         survives_a_cut_at_every_operation(seed, Run::IsLow, Loss::Unflushed);
     }
 }
 
 #[test]
 fn what_was_done_survives_a_power_cut_while_room_is_made_that_takes_the_index_too() {
-    for seed in 71..=72 {
-        survives_a_cut_at_every_operation(seed, Run::IsLow, Loss::Kv);
-    }
+    survives_a_cut_at_every_operation(71, Run::IsLow, Loss::Kv);
 }
 
 #[test]
