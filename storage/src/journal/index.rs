@@ -29,7 +29,9 @@
 //!
 //! **A frame is living as long as it has its row.** A row goes when its last
 //! entry is purged or truncated, and points elsewhere once the frame was
-//! relocated: the same key, a later place. Until then reads use the old place.
+//! relocated: the same key, a later place. Until then reads use the old place, but
+//! where that is to go before the new one is indexed ([`super::room`]): then it is
+//! known to have moved, and its row, if there is one, names a place that is gone.
 
 mod keys;
 mod living;
