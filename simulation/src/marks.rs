@@ -51,6 +51,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("read-below-start-refused", "a read below a trimmed log's start was told where that is"),
     ("refetched", "a peer gave the entries that had rotted"),
     ("replica-started", "a node started a replica that it was given"),
+    ("room-made", "a segment was let go of below the low-space mark, before any other was sealed"),
+    ("room-round", "below the low-space mark it was worth it to write again what lived in old segments"),
     ("rot-found", "entries were found rotten while their journal was open"),
     ("rot-was-judged-mended", "a node found that its disk had rotted, and is whole again"),
     ("scrub-found-rot", "a scrub found a frame rotten"),
