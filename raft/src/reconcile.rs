@@ -4,7 +4,7 @@
 //! ```text
 //!   catalog applied ─┐         ┌─▶ know where nodes are, which disks are gone
 //!   a leader changed ├─▶ pass ─┼─▶ start and stop local replicas, and forget
-//!                    │         │   those of deleted logs
+//!                    │         │   those that have left
 //!   a step was taken ┤         ├─▶ found, as the catalog's first leader
 //!   now and then ────┘         └─▶ one step of each group that is led here
 //! ```

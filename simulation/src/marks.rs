@@ -55,6 +55,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("replica-started", "a node started a replica that it was given"),
     ("resolved-as-landed", "an append of unknown outcome was found to have landed"),
     ("resolved-as-never", "an append of unknown outcome was settled never to land"),
+    ("room-made", "a segment was let go of below the low-space mark, before any other was sealed"),
+    ("room-round", "below the low-space mark it was worth it to write again what lived in old segments"),
     ("rot-found", "entries were found rotten while their journal was open"),
     ("rot-was-judged-mended", "a node found that its disk had rotted, and is whole again"),
     ("scrub-found-rot", "a scrub found a frame rotten"),

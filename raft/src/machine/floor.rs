@@ -44,6 +44,8 @@ impl<M: Machine> Shared<M> {
     /// more; returns where it is then.
     pub(crate) async fn raise_if_due(&self, step: u64) -> io::Result<Option<EntryId>> {
         let to = match M::FLOOR {
+            // Nothing is trimmed by it: it would only be written.
+            Floor::Applied if self.journal.low_space().is_some() => None,
             Floor::Applied if self.above_floor.load(Ordering::Relaxed) < step => None,
             Floor::Applied => self.applied_now(),
             Floor::Trimmed => self.dispensable(step)?,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
 
 use crate::clocks::WallClock;
 use crate::network::Wires;
+use crate::stubborn::Stubborn;
 
 /// What is waited for comes within this time, however busy the machine is.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,6 +35,7 @@ struct Node {
     wall: Arc<WallClock>,
     disk: Arc<MemoryDisk>,
     kv: Arc<MemoryKv>,
+    keeps_states: Arc<AtomicBool>,
     running: Option<Running>,
 }
 
@@ -51,7 +54,7 @@ impl Cluster {
         let environment = quipu_sdk::system::environment();
         let node = |id: u64| {
             let (disk, wall) = (new_disk(&environment), Arc::new(WallClock::new(&environment)));
-            (id, Node { wall, disk, kv: Arc::new(MemoryKv::new()), running: None })
+            (id, Node { wall, disk, kv: Arc::new(MemoryKv::new()), keeps_states: Arc::default(), running: None })
         };
         Self {
             wires: Wires::new(&environment),
@@ -112,7 +115,8 @@ impl Cluster {
         config.scrub_interval = self.scrub_interval;
         let entry = &self.nodes[&id];
         let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
-        let kv: Arc<dyn Kv> = Arc::clone(&entry.kv) as _;
+        let kv = Stubborn { kv: Arc::clone(&entry.kv), keeps_states: Arc::clone(&entry.keeps_states) };
+        let kv: Arc<dyn Kv> = Arc::new(kv);
         let node = RaftNode::start(config, environment.clone(), disk, || Ok(kv)).await?;
         let listener = environment.network.listen(&address(id)).await.expect("it listens");
         let service = node.peers_service();
@@ -145,6 +149,12 @@ impl Cluster {
         let disk = new_disk(&self.environment);
         let node = self.nodes.get_mut(&id).expect("a node");
         (node.disk, node.kv) = (disk, Arc::new(MemoryKv::new()));
+    }
+
+    /// Whether the node's metadata keeps what replicas that leave have there,
+    /// so that they do not get any further.
+    pub(crate) fn keep_states(&self, id: u64, keeps: bool) {
+        self.nodes[&id].keeps_states.store(keeps, Ordering::SeqCst);
     }
 
     /// The node's disk as it is, to be put back later.

@@ -43,6 +43,33 @@ fn rot(disk: &MemoryDisk, number: u64) {
     panic!("value {number} is in no segment");
 }
 
+/// Flips a bit in the header of the frame with an early value.
+fn rot_header(disk: &MemoryDisk, number: u64) {
+    let wanted = value(number).into_bytes();
+    // Behind the frame's header come the entry's encoding and the batch's own.
+    let header = disk.list("journal").expect("a journal").into_iter().find_map(|name| {
+        let path = format!("journal/{name}");
+        let content = disk.content(&path)?;
+        let at = content.windows(wanted.len()).position(|window| window == wanted)?;
+        let header = content[..at].windows(4).rposition(|window| window == b"QFRM")?;
+        Some((path, header as u64))
+    });
+    let (path, at) = header.expect("it is in a segment");
+    disk.flip_bit(&path, at + 30, 1);
+}
+
+/// Waits until another replica runs and votes where `old` did.
+async fn replaced(cluster: &Cluster, node: u64, old: u64) {
+    cluster
+        .eventually("a new replica runs in its place and votes", async || {
+            let replica = described(cluster, node).await;
+            let running = replica.state() == v1::replica_description::State::Running;
+            let votes = replica.role() == v1::replica_description::Role::Follower;
+            (running && votes && replica.replica != old).then_some(())
+        })
+        .await;
+}
+
 /// What the node says of its replica of the log.
 async fn described(cluster: &Cluster, node: u64) -> v1::ReplicaDescription {
     let through = cluster.ids().into_iter().find(|id| *id != node).expect("another node");
@@ -132,29 +159,29 @@ async fn a_replica_with_a_rotten_header_is_replaced_under_a_new_id() {
     let (leader, _) = cluster.leader("orders").await;
     let follower = leader % 3 + 1;
     let before = described(&cluster, follower).await;
-    // Behind the frame's header come the entry's encoding and the batch's own.
-    let disk = cluster.image(follower).0;
-    let wanted = value(6).into_bytes();
-    let (path, at) = disk
-        .list("journal")
-        .expect("a journal")
-        .into_iter()
-        .map(|name| format!("journal/{name}"))
-        .find_map(|path| {
-            let content = disk.content(&path)?;
-            let at = content.windows(wanted.len()).position(|window| window == wanted)?;
-            let header = content[..at].windows(4).rposition(|window| window == b"QFRM")?;
-            Some((path, header as u64))
-        })
-        .expect("it is in a segment");
-    disk.flip_bit(&path, at + 30, 1);
-    cluster
-        .eventually("a new replica runs in its place and votes", async || {
-            let replica = described(&cluster, follower).await;
-            let running = replica.state() == v1::replica_description::State::Running;
-            let votes = replica.role() == v1::replica_description::Role::Follower;
-            (running && votes && replica.replica != before.replica).then_some(())
-        })
-        .await;
+    rot_header(&cluster.image(follower).0, 6);
+    replaced(&cluster, follower, before.replica).await;
+    assert_eq!(own_copy(&cluster, follower).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replaced_replica_is_forgotten_though_its_node_crashes_before_it_is() {
+    let mut cluster = Cluster::new(3).with_segments_of(1 << 20).scrubbed_every(PASS);
+    let all = filled(&mut cluster).await;
+    let (leader, _) = cluster.leader("orders").await;
+    let follower = leader % 3 + 1;
+    let old = described(&cluster, follower).await.replica;
+    let is_left =
+        |cluster: &Cluster| cluster.node(follower).journal().replicas().iter().any(|key| key.replica.get() == old);
+    cluster.keep_states(follower, true);
+    rot_header(&cluster.image(follower).0, 6);
+    replaced(&cluster, follower, old).await;
+    assert!(is_left(&cluster), "it got no further than to its rows");
+    cluster.kill(follower);
+    cluster.keep_states(follower, false);
+    cluster.start(follower).await;
+    cluster.ready(follower).await;
+    cluster.eventually("the old replica is forgotten", async || (!is_left(&cluster)).then_some(())).await;
+    assert_eq!(cluster.node(follower).journal().damaged(), [], "what rotted keeps nothing any more");
     assert_eq!(own_copy(&cluster, follower).await, all);
 }

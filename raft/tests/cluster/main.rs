@@ -10,3 +10,4 @@ mod large;
 mod loss;
 mod network;
 mod space;
+mod stubborn;

@@ -16,7 +16,7 @@ const ONE_IN_FORGETTING: u32 = 4;
 const ONE_IN_BRIEF: u32 = 4;
 
 /// Primaries fight over a log in one run of so many.
-const ONE_IN_FOUGHT_OVER: u32 = 3;
+const ONE_IN_FOUGHT_OVER: u32 = 4;
 
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
@@ -124,7 +124,7 @@ impl Scenario {
         let plan = LogPlan::keeping_all("fought-over".to_owned(), super::replicas(&mut chance, self.nodes));
         self.logs.push(LogPlan { exclusive: true, ..plan });
         for client in &mut self.clients {
-            let pause_ms = *[5, 20, 100].choose(&mut chance).expect("not empty");
+            let pause_ms = *[20, 50, 200].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Fight { log, pause_ms });
         }
         self.with_copies_to_spare()

@@ -33,6 +33,15 @@ pub(super) struct Background {
     pub(super) cleaner: Cleaner,
 }
 
+impl Background {
+    /// The segments that may be let go of without any other being sealed first,
+    /// in their order.
+    pub(super) fn let_go_next(&self) -> Vec<Segment> {
+        let segments = self.manifest.segments.iter().copied();
+        segments.take_while(|segment| self.cleaner.is_before_last_indexed(segment.id)).collect()
+    }
+}
+
 impl Shared {
     pub(super) fn background(&self) -> MutexGuard<'_, Background> {
         self.background.lock().unwrap_or_else(PoisonError::into_inner)

@@ -9,14 +9,16 @@
 //!   let go of (recycling)
 //! ```
 //!
-//! Runs on the background lane, after a segment was sealed. One portion is
-//! staged at a time and the next one read once that is durable, so that an
+//! Runs on the background lane, after a segment was sealed; below the low-space
+//! mark only where that surely gives more room than it takes (room). One portion
+//! is staged at a time and the next one read once that is durable, so that an
 //! append never waits for more than one of them.
 //!
 //! # Invariants
 //! - What is written again is what the replica has at that place in the file:
 //!   it is checked under the lock under which it is staged.
-//! - Reads use the old place until the new one is indexed.
+//! - Reads use the old place until the new one is indexed, or until it is durable
+//!   if the old one is to go before that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use super::error::{DamagedPart, ReadError};
 use super::frame::{self, Frame};
 use super::index::{self, FrameRef, Living};
 use super::manifest::{Manifest, Segment};
+use super::room::Round;
 use super::segment::path;
 use crate::disk::AlignedBuffer;
 
@@ -49,6 +52,8 @@ pub(super) struct Cleaner {
     /// All that lives in segments up to here was written again.
     passed: u64,
     pass: Option<Pass>,
+    /// How far it is with making room below the low-space mark.
+    pub(super) round: Round,
 }
 
 /// One segment being rewritten.
@@ -58,6 +63,14 @@ struct Pass {
     stage: Stage,
     /// Whether something has to be looked at again later.
     skipped: bool,
+    /// Whether it is part of a [`Round`].
+    for_room: bool,
+}
+
+impl Pass {
+    fn over(segment: Segment, for_room: bool) -> Self {
+        Self { segment, stage: Stage::Facts { after: None }, skipped: false, for_room }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +115,37 @@ impl Cleaner {
         self.barrier
     }
 
+    /// Whether anything is known to be indexed.
+    pub(super) fn has_indexed(&self) -> bool {
+        self.indexed > 0
+    }
+
+    /// Whether segment `id` may be let go of once nothing lives in it.
+    pub(super) fn is_before_last_indexed(&self, id: u64) -> bool {
+        id < self.indexed
+    }
+
+    /// Whether a segment is being rewritten.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.pass.is_some()
+    }
+
+    /// Begins with a round's next segment.
+    pub(super) fn begin_for_room(&mut self, segment: Segment) {
+        self.pass = Some(Pass::over(segment, true));
+    }
+
+    /// Gives the pass up, and the round that it was part of.
+    fn give_up(&mut self) {
+        self.pass = None;
+        self.end_round();
+    }
+
+    /// Ends the round; a pass that is on its way ends by itself.
+    pub(super) fn end_round(&mut self) {
+        self.round = Round::Idle;
+    }
+
     /// The segment that should be rewritten now.
     fn next(&self, manifest: &Manifest, config: &super::JournalConfig) -> Option<Segment> {
         let left = || manifest.segments.iter().filter(|it| it.id > self.passed && it.id <= self.indexed);
@@ -129,21 +173,25 @@ impl Shared {
         }
     }
 
-    /// Begins a pass if there is a reason for one and none is on its way.
+    /// Begins a pass if there is a reason for one and none is on its way. What
+    /// is merely tidy waits while there is little room.
     fn begin_pass(&self) -> bool {
+        if self.lock().low_space.is_some() {
+            return false;
+        }
         let mut background = self.background();
         if background.index_behind || background.cleaner.pass.is_some() {
             return false;
         }
         let next = background.cleaner.next(&background.manifest, &self.config);
-        let pass = next.map(|segment| Pass { segment, stage: Stage::Facts { after: None }, skipped: false });
+        let pass = next.map(|segment| Pass::over(segment, false));
         background.cleaner.pass = pass;
         pass.is_some()
     }
 
     /// Goes on with the pass until something is staged, or it is over and no
     /// other one is due.
-    fn rewrite(self: &Arc<Self>) {
+    pub(super) fn rewrite(self: &Arc<Self>) {
         loop {
             let Some(mut pass) = self.background().cleaner.pass else { return };
             let step = match pass.stage {
@@ -151,10 +199,11 @@ impl Shared {
                 Stage::Entries { at } => self.rewrite_entries(&mut pass, at),
             };
             let mut background = self.background();
-            background.cleaner.pass = match step {
-                Step::Staged | Step::Nothing => Some(pass),
-                Step::Over | Step::GivenUp => None,
-            };
+            match step {
+                Step::Staged | Step::Nothing => background.cleaner.pass = Some(pass),
+                Step::Over => background.cleaner.pass = None,
+                Step::GivenUp => background.cleaner.give_up(),
+            }
             if matches!(step, Step::Over) && !pass.skipped {
                 background.cleaner.passed = pass.segment.id;
             }
@@ -162,20 +211,29 @@ impl Shared {
             match step {
                 Step::Staged => return self.drive(),
                 Step::Nothing => {}
-                Step::Over if pass.skipped => return,
+                Step::Over if pass.for_room && self.next_of_round(pass.segment.id) => {}
+                Step::Over if pass.for_room || pass.skipped => return,
                 Step::Over if self.begin_pass() => {}
                 Step::Over | Step::GivenUp => return,
             }
         }
     }
 
-    /// What goes on with the pass once a portion is durable.
-    fn next_portion(self: &Arc<Self>) -> Done {
+    /// What goes on with the pass once a portion is durable; `moved` are the
+    /// frames in it whose old places are to go before the new ones are indexed.
+    fn next_portion(self: &Arc<Self>, moved: Vec<(ReplicaKey, Index)>) -> Done {
         let next = self.clone();
         Box::new(move |outcome| {
             if outcome.is_ok() {
+                let mut state = next.lock();
+                for (key, first) in moved {
+                    if let Some(replica) = state.replicas.get_mut(&key) {
+                        replica.note_moved(first);
+                    }
+                }
+                drop(state);
                 // Without it, the next sealed segment begins anew.
-                next.submit_task(Self::rewrite, |shared, _| shared.background().cleaner.pass = None);
+                next.submit_task(Self::rewrite, |shared, _| shared.background().cleaner.give_up());
             }
         })
     }
@@ -215,7 +273,7 @@ impl Shared {
         if frames.is_empty() {
             return Step::Nothing;
         }
-        if state.stage_again(frames, self.next_portion()) { Step::Staged } else { Step::GivenUp }
+        if state.stage_again(frames, self.next_portion(Vec::new())) { Step::Staged } else { Step::GivenUp }
     }
 
     /// Replicas after `after` with a small fact or an image in a segment
@@ -284,7 +342,7 @@ impl Shared {
     }
 
     fn stage_entries(self: &Arc<Self>, pass: &mut Pass, read: Vec<(ReplicaKey, FrameRef, Vec<Entry>)>) -> Step {
-        let mut frames = Vec::new();
+        let (mut frames, mut moved) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         // What is staged has to hold at that very place in the file: nothing
         // comes between the last look and the staging.
@@ -294,6 +352,7 @@ impl Shared {
                 Some(true) => {
                     bytes += frame::payload_bytes(&entries);
                     frames.push((key, Frame::Relocated(entries)));
+                    moved.extend(pass.for_room.then_some((key, frame.first)));
                 }
                 Some(false) => {}
                 None => pass.skipped = true,
@@ -302,7 +361,7 @@ impl Shared {
         if frames.is_empty() {
             return Step::Nothing;
         }
-        if !state.stage_again(frames, self.next_portion()) {
+        if !state.stage_again(frames, self.next_portion(moved)) {
             return Step::GivenUp;
         }
         state.counters.relocated_bytes += bytes;

@@ -27,9 +27,6 @@ pub(super) enum Event {
     Staged { length: u64, forces: bool },
     /// Nothing has happened for a while: the last commit wants its mark.
     MarkWanted,
-    /// The open segment is to be sealed before it is full, if another one is
-    /// prepared: what it holds lets others go.
-    SealWanted,
     /// A prepared segment of this length is there.
     SpareReady { segment: u64, bytes: u64 },
     /// No segment can be prepared.
@@ -107,7 +104,6 @@ pub(super) struct Committer {
     mark: Position,
     unmarked: bool,
     mark_wanted: bool,
-    seal_wanted: bool,
     closing: bool,
     waiting: VecDeque<Waiting>,
     /// How many of those waiting force a commit.
@@ -132,7 +128,6 @@ impl Committer {
             mark: resume.mark,
             unmarked: resume.unmarked,
             mark_wanted: false,
-            seal_wanted: false,
             closing: false,
             waiting: VecDeque::new(),
             forcing: 0,
@@ -153,7 +148,6 @@ impl Committer {
                 self.forcing += usize::from(forces);
             }
             Event::MarkWanted => self.mark_wanted = true,
-            Event::SealWanted => self.seal_wanted = true,
             Event::SpareReady { segment, bytes } => {
                 let newest = self.spares.back().map_or(self.place.segment, |(newest, _)| *newest);
                 assert!(newest < segment, "segments are used in order: {segment} came after {newest}");
@@ -223,6 +217,12 @@ impl Committer {
         if let Phase::Stopped { reason } = &self.phase { Some(reason) } else { None }
     }
 
+    /// If all that callers rely on is on stable storage, with a mark behind it:
+    /// the number of the next commit.
+    pub(super) fn settled(&self) -> Option<u64> {
+        (self.phase == Phase::Idle && self.forcing == 0 && !self.unmarked).then_some(self.sequence)
+    }
+
     /// Whether everything was written before closing.
     pub(super) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
@@ -264,8 +264,7 @@ impl Committer {
         }
         let leftovers = self.closing && !self.waiting.is_empty();
         let marks = self.unmarked && (self.mark_wanted || self.closing);
-        let seals = std::mem::take(&mut self.seal_wanted) && !self.spares.is_empty() && self.place.byte > FIRST_COMMIT;
-        if self.forcing == 0 && !marks && !leftovers && !seals {
+        if self.forcing == 0 && !marks && !leftovers {
             self.mark_wanted = false;
             if self.closing {
                 self.phase = Phase::Closed;
@@ -273,7 +272,7 @@ impl Committer {
             }
             return;
         }
-        if seals || !self.fits() {
+        if !self.fits() {
             let Some((segment, bytes)) = self.spares.pop_front() else { return };
             let Position { segment: full, byte: end } = self.place;
             commands.push_back(Command::Seal { segment: full, end, sequence: self.sequence - 1 });
@@ -433,17 +432,19 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_sealed_before_it_is_full_if_another_one_is_there() {
+    fn it_is_settled_once_everything_is_synced_and_marked() {
         let mut committer = committer();
-        assert_eq!(step(&mut committer, Event::SealWanted), [], "nothing was written to it");
-        step(&mut committer, Event::Staged { length: 100, forces: true });
-        assert_eq!(step(&mut committer, Event::SealWanted), [], "a commit is on its way");
+        let fresh = committer.settled();
+        assert!(fresh.is_some(), "nothing was written");
+        step(&mut committer, staged(100));
+        assert_eq!(committer.settled(), None, "a commit is on its way");
         step(&mut committer, Event::Synced);
-        assert_eq!(step(&mut committer, Event::SealWanted), [], "there is no other one");
-        step(&mut committer, Event::SpareReady { segment: 2, bytes: SEGMENT });
-        let end = committer.place.byte;
-        let sealed = Command::Seal { segment: 1, end, sequence: 1 };
-        assert_eq!(step(&mut committer, Event::SealWanted), [sealed, commit(2, 1, 2, (1, 2), 0)]);
-        assert_eq!(step(&mut committer, Event::Synced), [Command::Complete { wants_mark: false }]);
+        assert_eq!(committer.settled(), None, "nothing marks it");
+        step(&mut committer, Event::MarkWanted);
+        step(&mut committer, Event::Synced);
+        let marked = committer.settled();
+        assert!(marked.is_some() && marked != fresh, "something was written since");
+        step(&mut committer, Event::Staged { length: 88, forces: false });
+        assert_eq!(committer.settled(), marked, "a hint says nothing that anybody relies on");
     }
 }

@@ -29,7 +29,9 @@
 //!
 //! **A frame is living as long as it has its row.** A row goes when its last
 //! entry is purged or truncated, and points elsewhere once the frame was
-//! relocated: the same key, a later place. Until then reads use the old place.
+//! relocated: the same key, a later place. Until then reads use the old place, but
+//! where that is to go before the new one is indexed ([`super::room`]): then it is
+//! known to have moved, and its row, if there is one, names a place that is gone.
 
 mod keys;
 mod living;
@@ -279,6 +281,11 @@ impl FileReplica {
         debug_assert!(relocated.iter().all(|frame| frame.place.segment == id), "{key}: sealed one after another");
         let state = Self { frames: VecDeque::new(), relocated: Vec::new(), truncated: None, ..*self };
         SealedReplica { key, state, truncated: self.truncated.take(), frames, relocated }
+    }
+
+    /// The lowest truncation that the index does not reflect yet.
+    pub(super) fn truncated(&self) -> Option<Index> {
+        self.truncated
     }
 
     /// The relocated frames of the segment that is not sealed yet, oldest first.

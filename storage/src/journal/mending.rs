@@ -25,7 +25,7 @@ use super::format::{FrameHeader, payload_checksum};
 use super::frame::{self, Frame};
 use super::index::{self, FrameRef};
 use super::manifest::Segment;
-use super::reader::{clip, given_up, redirect};
+use super::reader::{NONE, clip, given_up, looked_through, put_in_place};
 use super::state::Replica;
 use crate::disk::{AlignedBuffer, Lane, Operation, Outcome};
 
@@ -214,14 +214,15 @@ impl Shared {
             let first = index::frame_of(self.kv.as_ref(), key, start)?;
             let after = if first.is_some() { start.next() } else { start };
             let following = index::frames_from(self.kv.as_ref(), key, after, memory_start, SURVEY_FRAMES)?;
+            let looked = looked_through(&following, SURVEY_FRAMES, memory_start);
             held.frames.extend(first.into_iter().chain(following));
-            redirect(&mut held.frames, &moved);
+            put_in_place(&mut held.frames, &moved, start..looked);
             clip(&mut held.frames, memory_start);
         }
         // Behind the last indexed frame, should there be none at all.
         if held.frames.is_empty() {
             held.frames = memory;
-            redirect(&mut held.frames, &moved);
+            put_in_place(&mut held.frames, &moved, NONE);
             clip(&mut held.frames, end);
         }
         held.frames.retain(|frame| frame.end() > start && frame.count > 0);
@@ -302,9 +303,10 @@ impl Shared {
                 state.counters.mended_entries += count;
                 state.counters.mended_bytes += bytes;
                 if let Some(replica) = state.replicas.get_mut(&key) {
-                    let newest = replica.file.relocated().iter().rev().find(|frame| frame.first == first);
-                    replica.moved.extend(newest.cloned().map(|frame| (first, frame)));
+                    replica.note_moved(first);
                 }
+                // What could not be read may be written again now.
+                state.may_free = true;
                 drop(state);
                 point!("frame-mended");
             }

@@ -31,6 +31,7 @@ mod reader;
 mod recovery;
 mod recycling;
 mod rescue;
+mod room;
 mod rot;
 mod scan;
 mod scrub;

@@ -115,7 +115,8 @@ impl Shared {
             bytes += u64::from(frame.length);
             memory.push(frame.clone());
         }
-        let moved = replica.moved.clone();
+        let from = replica.moved.range(..=range.start).next_back().map_or(range.start, |(first, _)| *first);
+        let moved = replica.moved.range(from..range.end).map(|(first, frame)| (*first, frame.clone())).collect();
         let read = state.read_began();
         Ok(Plan { key, range, disk_end, max_bytes, memory, recent, moved, read })
     }
@@ -227,15 +228,19 @@ impl Shared {
             let first = index::frame_of(self.kv.as_ref(), plan.key, next)?;
             let until = memory_start.min(plan.disk_end);
             let following = index::frames_from(self.kv.as_ref(), plan.key, next.next(), until, ROWS)?;
+            let looked = looked_through(&following, ROWS, until);
             frames.extend(first.into_iter().chain(following));
-            redirect(&mut frames, &plan.moved);
+            put_in_place(&mut frames, &plan.moved, next..looked);
             clip(&mut frames, until);
+            frames.retain(|frame| frame.end() > next);
         } else {
             let after = plan.memory.partition_point(|frame| frame.first <= next);
             frames.extend_from_slice(&plan.memory[after.saturating_sub(1)..]);
-            redirect(&mut frames, &plan.moved);
+            put_in_place(&mut frames, &plan.moved, NONE);
             clip(&mut frames, plan.disk_end);
         }
+        let gapless = frames.windows(2).take_while(|pair| pair[0].end() == pair[1].first).count();
+        frames.truncate(gapless + 1);
         Ok(frames)
     }
 
@@ -321,13 +326,34 @@ impl Reading {
     }
 }
 
-/// Lets frames that were mended lie where they do now.
-pub(super) fn redirect(frames: &mut [FrameRef], moved: &BTreeMap<Index, FrameRef>) {
-    for frame in frames {
+/// No index at all.
+pub(super) const NONE: Range<Index> = Index::new(0)..Index::new(0);
+
+/// Up to where a look for at most `limit` frames that begin before `until` went,
+/// which found `following`.
+pub(super) fn looked_through(following: &[FrameRef], limit: usize, until: Index) -> Index {
+    match following.last() {
+        Some(last) if following.len() >= limit => last.first.next(),
+        _ => until,
+    }
+}
+
+/// Lets frames that were mended or written again lie where they do now, and puts
+/// those of `range` among them that the index does not know: a rebuilt one knows
+/// nothing of places that were gone.
+pub(super) fn put_in_place(frames: &mut Vec<FrameRef>, moved: &BTreeMap<Index, FrameRef>, range: Range<Index>) {
+    for frame in frames.iter_mut() {
         if let Some(to) = moved.get(&frame.first) {
             (frame.place, frame.length) = (to.place, to.length);
         }
     }
+    let known = frames.len();
+    for frame in moved.range(..range.end).map(|(_, frame)| frame).filter(|frame| frame.end() > range.start) {
+        if frames[..known].binary_search_by_key(&frame.first, |known| known.first).is_err() {
+            frames.push(frame.clone());
+        }
+    }
+    frames.sort_by_key(|frame| frame.first);
 }
 
 /// Lets every frame end where the next one starts, and the last at `until`:

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! # Invariants
+//! - Nothing lives in what is let go of: by the index, or by what is known
+//!   beyond it where there is little room ([`super::room`]).
 //! - Segments are let go of in their order: what is listed is always the end
 //!   of the journal, without a hole. A file with a number below every listed
 //!   one was let go of, whatever is in it.
@@ -68,7 +70,7 @@ impl Shared {
         }
     }
 
-    fn let_go_of(self: &Arc<Self>, old: Segment) -> io::Result<()> {
+    pub(super) fn let_go_of(self: &Arc<Self>, old: Segment) -> io::Result<()> {
         let mut background = self.background();
         let mut shortened = background.manifest.clone();
         shortened.segments.retain(|segment| segment.id != old.id);

@@ -4,14 +4,13 @@
 //! A file system that is full refuses whoever comes next: a segment, the
 //! metadata, a log of another program's. The journal stops growing before
 //! that, while what frees room (trims, rewriting, removed segments) goes on in
-//! the segments that are prepared already.
+//! the segments that are prepared already: see [`super::room`].
 
 use std::io;
 use std::sync::Arc;
 
 use quipu_protocol::point;
 
-use super::committer::Event;
 use super::driver::Shared;
 
 /// The file system has too little room.
@@ -32,14 +31,11 @@ impl Shared {
         // There may be room, and no segment yet.
         let low = (free < bound || state.no_space.is_some()).then_some(LowSpace { free, bound });
         let before = std::mem::replace(&mut state.low_space, low);
-        // What was trimmed frees nothing before the segment that says so is
-        // sealed, and nothing is appended any more that would fill it.
-        let settled = state.committer.staged_bytes() == 0 && state.committer.spares() > 0;
-        if low.is_some() && settled && std::mem::take(&mut state.purged) {
-            state.step(Event::SealWanted);
-        }
+        let makes_room = low.is_some() && !std::mem::replace(&mut state.making_room, true);
         drop(state);
-        self.drive();
+        if makes_room {
+            self.submit_task(Self::make_room, |shared, _| shared.lock().making_room = false);
+        }
         match (before, low) {
             (None, Some(_)) => {
                 point!("space-low");

@@ -88,9 +88,11 @@ pub(super) struct State {
     /// Why the last attempt to prepare a segment failed.
     pub(super) no_space: Option<Arc<str>>,
     pub(super) low_space: Option<LowSpace>,
-    /// Whether the open segment holds a purge, or that a replica is gone: sealed,
-    /// it lets others go.
-    pub(super) purged: bool,
+    /// Whether anything was purged, retired or mended, or the journal opened, since
+    /// it was last looked whether room can be made.
+    pub(super) may_free: bool,
+    /// Whether that is about to be looked at.
+    pub(super) making_room: bool,
     closing: bool,
     pub(super) closers: Vec<Done>,
     pub(super) counters: Counters,
@@ -130,7 +132,8 @@ impl State {
             awaits_reads: false,
             no_space: None,
             low_space: None,
-            purged: false,
+            may_free: true,
+            making_room: false,
             closing: false,
             closers: Vec::new(),
             counters: Counters::default(),
@@ -235,7 +238,7 @@ impl State {
 
     pub(super) fn purge(&mut self, key: ReplicaKey, through: EntryId, done: Done) -> Result<(), Refused> {
         self.stage(key, Frame::Purge(through), done)?;
-        self.purged = true;
+        self.may_free = true;
         let replica = self.replicas.entry(key).or_default();
         if replica.purged.is_none_or(|purged| purged.index < through.index) {
             replica.purged = Some(through);
@@ -271,7 +274,7 @@ impl State {
     pub(super) fn retire(&mut self, key: ReplicaKey, done: Done) -> Result<(), Refused> {
         // A damaged replica cannot go on, but it can go.
         self.stage_beside(key, Frame::Retire, done)?;
-        self.purged = true;
+        self.may_free = true;
         let replica = self.replicas.entry(key).or_default();
         self.cache.clear(&mut replica.tail);
         replica.retired = true;
@@ -301,8 +304,7 @@ impl State {
     /// written any more.
     pub(super) fn stage_again(&mut self, frames: Vec<(ReplicaKey, Frame)>, done: Done) -> bool {
         let lengths: Vec<u64> = frames.iter().map(|(_, frame)| frame.length()).collect();
-        let writing = self.committer.stopped().is_none() && !self.closing;
-        if !writing || self.check_room(&lengths).is_err() {
+        if !self.is_writing() || self.check_room(&lengths).is_err() {
             return false;
         }
         let (mut done, last) = (Some(done), frames.len().saturating_sub(1));
@@ -411,6 +413,11 @@ impl State {
         facts
     }
 
+    /// Whether anything can be staged.
+    pub(super) fn is_writing(&self) -> bool {
+        self.committer.stopped().is_none() && !self.closing
+    }
+
     /// Whether nothing is staged any more.
     pub(super) fn is_closing(&self) -> bool {
         self.closing
@@ -462,6 +469,7 @@ impl State {
         }
         let known = replica.tail.entry_id(index);
         let known = known.or_else(|| replica.file.frame_of(index).and_then(|frame| frame.entry_id(index)));
+        let known = known.or_else(|| replica.moved_frame_of(index).and_then(|frame| frame.entry_id(index)));
         match known {
             Some(id) => Located::Known(id),
             None if replica.file.memory_start().is_some_and(|start| start <= index) => Located::Nowhere,

@@ -1,6 +1,6 @@
 //! A disk that is nearly full.
 
-use quipu_tests::{Cluster, Forgetful, not_tested};
+use quipu_tests::{Cluster, Forgetful, eventually, not_tested};
 
 const DISK_BYTES: u64 = 64 << 20;
 const LOW_SPACE_BYTES: u64 = 20 << 20;
@@ -11,12 +11,7 @@ fn portion(number: u64) -> String {
     (0..1_000).map(|line| format!("{number:04}/{line:04} {}\n", "x".repeat(1_000))).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
-    if !Forgetful::can_be_mounted() {
-        not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
-        return;
-    }
+async fn on_a_small_disk() -> Cluster {
     let shape = Cluster::of(1)
         .on_forgetful_disk(DISK_BYTES)
         .setting("storage.low_space_bytes", LOW_SPACE_BYTES)
@@ -24,7 +19,16 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
         .setting("log.largest_max_batch_bytes", LARGEST_BATCH_BYTES)
         .setting("journal.segment_bytes", 2 << 20)
         .setting("log.floor_step_bytes", 1);
-    let cluster = shape.start().await;
+    shape.start().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
+    if !Forgetful::can_be_mounted() {
+        not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
+        return;
+    }
+    let cluster = on_a_small_disk().await;
     cluster.quipu(["log", "create", "orders", "--replicas", "1"]).succeeds().await;
     let mut portions = 0;
     let refused = loop {
@@ -41,4 +45,66 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
     assert!(read.bytes() == portion(0).as_bytes(), "what was acknowledged is read");
     let end = cluster.describe("orders").await.range.end();
     cluster.quipu(["log", "trim", "orders", "--to", &end.to_string()]).succeeds().await;
+}
+
+/// Appends a portion to `log` if there is room for it.
+async fn takes(cluster: &Cluster, log: &str, number: u64) -> bool {
+    let append = cluster.quipu(["append", log, "--timeout", "3"]).input(portion(number)).run().await;
+    append.code() == Some(0)
+}
+
+/// Appends to two logs, one of three portions to the second one, until there is
+/// no room; returns how many the second one took.
+async fn fills(cluster: &Cluster) -> u64 {
+    let mut taken = [0, 0];
+    loop {
+        let log = usize::from(taken[0] > 2 * taken[1]);
+        if !takes(cluster, ["orders", "invoices"][log], taken[log]).await {
+            return taken[1];
+        }
+        taken[log] += 1;
+        assert!(taken[0] + taken[1] < DISK_BYTES >> 20, "more was taken than the disk has room for");
+    }
+}
+
+async fn trims_orders(cluster: &Cluster) {
+    let end = cluster.describe("orders").await.range.end();
+    cluster.quipu(["log", "trim", "orders", "--to", &end.to_string()]).succeeds().await;
+}
+
+/// Waits until an append to each of the logs is taken again.
+async fn takes_again(cluster: &Cluster) {
+    for log in ["orders", "invoices"] {
+        eventually("appends are taken again", async || {
+            let append = cluster.quipu(["append", log, "--timeout", "3"]).input("taken\n").run().await;
+            if append.code() == Some(0) { Ok(()) } else { Err(append.to_string()) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_trimmed_on_a_nearly_full_disk_gives_room_to_appends_by_itself_and_after_a_kill() {
+    if !Forgetful::can_be_mounted() {
+        not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
+        return;
+    }
+    let cluster = on_a_small_disk().await;
+    for log in ["orders", "invoices"] {
+        cluster.quipu(["log", "create", log, "--replicas", "1"]).succeeds().await;
+    }
+    let kept = fills(&cluster).await;
+    assert!(kept > 3, "only {kept} MB of the other log were taken");
+    trims_orders(&cluster).await;
+    takes_again(&cluster).await;
+
+    // Filled once more, it is killed as soon as the trim is acknowledged.
+    fills(&cluster).await;
+    trims_orders(&cluster).await;
+    cluster.kill_all();
+    cluster.start_all().await;
+    takes_again(&cluster).await;
+    let read = cluster.quipu(["read", "invoices", "--from", "0", "--max-records", &(kept * 1000).to_string()]);
+    let all: String = (0..kept).map(portion).collect();
+    assert!(read.succeeds().await.bytes() == all.as_bytes(), "what was not trimmed is still there");
 }

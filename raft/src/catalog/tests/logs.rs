@@ -188,3 +188,31 @@ fn ten_thousand_logs_are_created_listed_described_and_deleted() {
     copy.install(&story.catalog.image()).expect("its own image");
     assert_eq!(copy, story.catalog);
 }
+
+#[test]
+fn damaged_replica_gives_way_to_a_new_id_on_its_node_once() {
+    let mut story = Story::founded(3);
+    let before = story.created("orders", 3);
+    let other = story.created("invoices", 3);
+    let (id, old) = (story.id("orders"), before.wanted[1]);
+    let version = story.catalog.version();
+    assert_eq!(story.tell(replace_replica(id, old.replica)), Outcome::Done(true));
+    let after = story.log("orders");
+    let new = after.wanted[1];
+    assert_eq!(new.node, old.node, "it stays where it was");
+    assert!(new.replica > other.wanted[2].replica, "its id is a new one");
+    assert_eq!((after.wanted[0], after.wanted[2]), (before.wanted[0], before.wanted[2]));
+    assert_eq!(after.founders, before.founders, "who began the log is history");
+    assert_eq!(story.log("invoices"), other);
+    assert_eq!(story.catalog.version(), version + 1, "nodes have to act upon it");
+
+    // Whoever asks again, or for what is none of the log's, changes nothing.
+    let settled = story.catalog.clone();
+    let elsewhere = [(id, old.replica), (id, other.wanted[0].replica), (LogId::new(99), new.replica)];
+    for (log, replica) in elsewhere {
+        assert_eq!(story.tell(replace_replica(log, replica)), Outcome::Done(true));
+        assert_eq!(story.catalog, settled);
+    }
+    assert_eq!(story.tell(replace_replica(id, new.replica)), Outcome::Done(true));
+    assert!(story.log("orders").wanted[1].replica > new.replica, "the new one may be damaged, too");
+}

@@ -27,8 +27,9 @@ pub(in crate::journal) struct Replica {
     pub(super) image: Option<ImageRef>,
     /// How many later ones are staged and not written yet.
     pub(super) images: usize,
-    /// Frames that were mended and that the index does not reflect yet, by
-    /// their first entry: on stable storage at another place than it says.
+    /// Frames that were mended or written again and that the index does not
+    /// reflect yet, by their first entry: on stable storage at another place than
+    /// it says.
     pub(in crate::journal) moved: BTreeMap<Index, FrameRef>,
     /// Damage that was found since the journal was opened, the latest.
     pub(in crate::journal) found: Option<Damage>,
@@ -50,7 +51,8 @@ impl Replica {
             committed: file.committed,
             hinted: None,
             retired: file.retired,
-            cut: None,
+            // The index reflects it with the segment that is open.
+            cut: file.truncated().map(|lowest| Cut { lowest, staged: 0, segment: 0 }),
             image: file.image,
             images: 0,
             moved: file.relocated().iter().map(|frame| (frame.first, frame.clone())).collect(),
@@ -87,6 +89,31 @@ impl Replica {
             return None;
         }
         if self.cut.as_ref().is_some_and(|cut| cut.lowest < frame.end()) { None } else { Some(true) }
+    }
+
+    /// Whether an indexed frame is nowhere else, and still needed; `None` if that
+    /// cannot be told before the next segment is indexed.
+    pub(in crate::journal) fn needs(&self, frame: &FrameRef) -> Option<bool> {
+        match self.wants(frame) {
+            None if self.cut.as_ref().is_none_or(|cut| frame.end() <= cut.lowest) => Some(false),
+            wanted => wanted,
+        }
+    }
+
+    /// The frame that was mended or written again and may hold `index`.
+    pub(in crate::journal) fn moved_frame_of(&self, index: Index) -> Option<&FrameRef> {
+        self.moved.range(..=index).next_back().map(|(_, frame)| frame)
+    }
+
+    /// The frame that begins with `first` was written again, and is on stable
+    /// storage there.
+    pub(in crate::journal) fn note_moved(&mut self, first: Index) {
+        if self.cut.as_ref().is_some_and(|cut| cut.lowest <= first) {
+            // It was truncated meanwhile: another one may begin there.
+            return;
+        }
+        let newest = self.file.relocated().iter().rev().find(|frame| frame.first == first);
+        self.moved.extend(newest.cloned().map(|frame| (first, frame)));
     }
 
     /// The small facts whose newest frames lie in segments through `id`, as

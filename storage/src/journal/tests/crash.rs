@@ -5,8 +5,8 @@
 //! each of them as well.
 
 use super::model::Script;
-use super::rig::{Memory, Talk, tiny};
-use crate::journal::OpenError;
+use super::rig::{Memory, Talk, low, tiny};
+use crate::journal::{JournalConfig, OpenError};
 
 /// How long a recorded run is.
 const STEPS: usize = 70;
@@ -32,17 +32,36 @@ enum Run {
     Keeps,
     /// So much is purged that segments are rewritten and used again.
     Trims,
+    /// So is it while there is little room.
+    IsLow,
+}
+
+impl Run {
+    fn config(self) -> JournalConfig {
+        match self {
+            Self::IsLow => low(SEGMENT_BYTES),
+            Self::Keeps | Self::Trims => tiny(SEGMENT_BYTES),
+        }
+    }
+
+    fn script(self, seed: u64) -> Script {
+        match self {
+            Self::Keeps => Script::new(seed),
+            Self::Trims => Script::that_trims(seed),
+            Self::IsLow => Script::that_is_low(seed),
+        }
+    }
 }
 
 /// Runs the script of `seed` from an empty disk.
 fn recorded(seed: u64, run: Run, cut: Option<u64>) -> (Memory, Script) {
     let memory = Memory::new(seed);
-    let mut script = if run == Run::Trims { Script::that_trims(seed) } else { Script::new(seed) };
-    let steps = if run == Run::Trims { 3 * STEPS } else { STEPS };
+    let mut script = run.script(seed);
+    let steps = if run == Run::Keeps { STEPS } else { 3 * STEPS };
     if let Some(cut) = cut {
         memory.disk.cut_power_at(cut);
     }
-    if let Ok((journal, _)) = Talk::open(memory.disk.clone(), memory.kv.clone(), tiny(SEGMENT_BYTES)) {
+    if let Ok((journal, _)) = Talk::open(memory.disk.clone(), memory.kv.clone(), run.config()) {
         script.run(&journal, &memory, steps);
     }
     (memory, script)
@@ -52,7 +71,7 @@ fn survives_a_cut_at_every_operation(seed: u64, run: Run, loss: Loss) {
     let (memory, script) = recorded(seed, run, None);
     let changes = memory.disk.changes();
     assert!(script.done() > STEPS / 2, "only {} operations of the run were done", script.done());
-    if run == Run::Trims {
+    if run != Run::Keeps {
         assert!(memory.disk.content("journal/00000003.segment").is_none(), "the run lets go of segments");
     } else {
         assert!(memory.disk.content("journal/00000004.segment").is_some(), "the run rolls");
@@ -67,7 +86,7 @@ fn survives_a_cut_at_every_operation(seed: u64, run: Run, loss: Loss) {
                 memory = memory.without_kv();
             }
             let context = format!("seed {seed}, cut {cut}, round {round}");
-            let opened = Talk::open(memory.disk.clone(), memory.kv.clone(), tiny(SEGMENT_BYTES));
+            let opened = Talk::open(memory.disk.clone(), memory.kv.clone(), run.config());
             let (journal, report) = opened.unwrap_or_else(|error| panic!("{context}: {error}: {error:?}"));
             assert_eq!(report.damage, [], "{context}: a crash is not corruption");
             script.check(&journal, &context);
@@ -104,6 +123,18 @@ fn what_was_done_survives_a_power_cut_during_recycling_that_takes_the_index_too(
     for seed in 51..=52 {
         survives_a_cut_at_every_operation(seed, Run::Trims, Loss::Kv);
     }
+}
+
+#[test]
+fn what_was_done_survives_a_power_cut_at_every_operation_of_making_room() {
+    for seed in 61..=62 {
+        survives_a_cut_at_every_operation(seed, Run::IsLow, Loss::Unflushed);
+    }
+}
+
+#[test]
+fn what_was_done_survives_a_power_cut_while_room_is_made_that_takes_the_index_too() {
+    survives_a_cut_at_every_operation(71, Run::IsLow, Loss::Kv);
 }
 
 #[test]

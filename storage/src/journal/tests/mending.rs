@@ -358,57 +358,6 @@ fn what_is_written_anew_after_a_mending_is_what_counts() {
     assert_eq!(journal.read_all(key(1)).unwrap(), entries(2, 0..3, 700));
 }
 
-#[test]
-fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
-    let memory = Memory::new(1);
-    let config = crate::journal::JournalConfig { low_space_bytes: 300_000, ..tiny(SEGMENT_BYTES) };
-    let (journal, _) = memory.open(config);
-    journal.0.check_space().unwrap();
-    assert_eq!(journal.0.low_space(), None);
-    let used = memory.disk.size();
-    memory.disk.limit_bytes(Some(memory.disk.size() + 300_000 + SEGMENT_BYTES - 1));
-    journal.0.check_space().unwrap();
-    let low = journal.0.low_space().unwrap();
-    assert_eq!((low.free, low.bound), (300_000 + SEGMENT_BYTES - 1, 300_000 + SEGMENT_BYTES));
-    let refused = (0..100).find_map(|index| journal.append(key(1), vec![entry(1, index, 3000)]).wait().err());
-    assert!(matches!(refused, Some(JournalError::NoSpace { .. })), "{refused:?}");
-    assert!(memory.disk.size() <= used + 2 * SEGMENT_BYTES, "it left the room alone");
-    let last = journal.0.replica(key(1)).unwrap().last.unwrap().index;
-    memory.disk.limit_bytes(None);
-    // Room alone is not enough: there has to be a segment, too.
-    journal.0.check_space().unwrap();
-    assert!(journal.0.low_space().is_some());
-    journal.0.check_space().unwrap();
-    assert_eq!(journal.0.low_space(), None);
-    journal.append(key(1), vec![entry(1, last.next().get(), 3000)]).wait().unwrap();
-}
-
-#[test]
-fn what_is_trimmed_below_the_low_space_mark_gives_its_room_back_though_nothing_is_appended() {
-    let memory = Memory::new(1);
-    let config = crate::journal::JournalConfig { low_space_bytes: 300_000, ..tiny(SEGMENT_BYTES) };
-    let (journal, _) = memory.open(config);
-    // Some segments, sealed, and a little in the open one.
-    for index in 0..100 {
-        journal.append(key(1), vec![entry(1, index, 3000)]).wait().unwrap();
-    }
-    let filled = memory.disk.size();
-    assert!(filled > 3 * SEGMENT_BYTES, "{filled} bytes are too few to tell");
-    memory.disk.limit_bytes(Some(filled + 250_000));
-    journal.0.check_space().unwrap();
-    assert_ne!(journal.0.low_space(), None);
-    assert_eq!(memory.disk.size(), filled, "nothing was trimmed");
-
-    journal.purge(key(1), id(1, 99)).wait().unwrap();
-    assert_eq!(memory.disk.size(), filled, "what says so is in the open segment");
-    journal.0.check_space().unwrap();
-    let freed = filled - memory.disk.size();
-    assert!(freed > 2 * SEGMENT_BYTES, "{freed} bytes of {filled} came back");
-    journal.0.check_space().unwrap();
-    assert_eq!(journal.0.low_space(), None);
-    journal.append(key(1), vec![entry(1, 100, 3000)]).wait().unwrap();
-}
-
 /// A bit of the header of the one frame of the commit that `write` makes.
 fn header_of(memory: &Memory, write: impl FnOnce()) -> u64 {
     let before = memory.disk.content(FIRST).unwrap();

@@ -9,3 +9,4 @@ mod mending;
 mod model;
 mod recycling;
 mod rig;
+mod space;

@@ -107,6 +107,8 @@ pub(super) struct Script {
     groups: [u64; 3],
     /// Whether all but the first group purge often.
     trims: bool,
+    /// Whether there is little room, as far as the journal knows.
+    is_low: bool,
 }
 
 impl Script {
@@ -121,6 +123,7 @@ impl Script {
             term: 1,
             groups: [1, 2, 3],
             trims: false,
+            is_low: false,
         }
     }
 
@@ -129,12 +132,38 @@ impl Script {
         Self { trims: true, ..Self::new(seed) }
     }
 
-    /// Carries out up to `steps` operations; stops with the journal.
+    /// As [`that_trims`](Self::that_trims), with the low-space mark looked at now
+    /// and then, and found passed. Segments are prepared all the same: what is
+    /// staged is not refused.
+    pub(super) fn that_is_low(seed: u64) -> Self {
+        Self { is_low: true, ..Self::that_trims(seed) }
+    }
+
+    /// Carries out up to `steps` operations, and now and then lets room be made
+    /// if there is little.
     pub(super) fn run(&mut self, journal: &Talk, memory: &Memory, steps: usize) {
+        if !self.is_low {
+            return self.run_on(journal, memory, steps);
+        }
+        for _ in 0..steps / 10 {
+            self.run_on(journal, memory, 10);
+            for _ in 0..4 {
+                find_little_room(journal, memory);
+            }
+            // A segment may have been wanted meanwhile.
+            let _ = journal.0.check_space();
+        }
+    }
+
+    /// Carries out up to `steps` operations; stops with the journal.
+    fn run_on(&mut self, journal: &Talk, memory: &Memory, steps: usize) {
         let stopped = Arc::new(AtomicBool::new(false));
         let noticed = stopped.clone();
         journal.0.set_failed_hook(Box::new(move |_| noticed.store(true, Ordering::Relaxed)));
         memory.disk.hold();
+        if self.is_low {
+            find_little_room(journal, memory);
+        }
         for _ in 0..steps {
             match self.chance.random_range(0..10) {
                 0 => journal.0.mark_idle(),
@@ -248,6 +277,14 @@ impl Script {
         let found = Model::of(journal);
         assert!(alike(&self.staged, &found), "a running journal shows everything staged");
     }
+}
+
+/// Lets the journal look at the room while there is next to none.
+fn find_little_room(journal: &Talk, memory: &Memory) {
+    memory.disk.limit_bytes(Some(memory.disk.size()));
+    // Fails with the disk.
+    let _ = journal.0.check_space();
+    memory.disk.limit_bytes(None);
 }
 
 /// Whether both hold the same. A replica that holds nothing is none.

@@ -43,6 +43,12 @@ pub(super) fn tiny(segment_bytes: u64) -> JournalConfig {
     JournalConfig { segment_bytes, tail_cache_bytes: 0, rewrite_bytes: 8 * 1024, ..JournalConfig::default() }
 }
 
+/// As [`tiny`], with a low-space mark that disks of little room are below of, and
+/// portions that fit a segment.
+pub(super) fn low(segment_bytes: u64) -> JournalConfig {
+    JournalConfig { low_space_bytes: 1 << 30, rewrite_bytes: segment_bytes, ..tiny(segment_bytes) }
+}
+
 pub(super) fn key(group: u64) -> ReplicaKey {
     ReplicaKey { group: LogId::new(group), replica: ReplicaId::new(group * 10 + 1) }
 }

@@ -1,0 +1,250 @@
+//! Gives room back below the low-space mark, where next to nothing is written
+//! that would fill the open segment and let others go.
+//!
+//! ```text
+//!   what is it worth? ─► what lives in the oldest segments ─► durable and marked
+//!   └ counted before     is written again (cleaner)            │ reads from before are over
+//!     anything is done                                         ▼
+//!                                                            let go of (recycling)
+//! ```
+//!
+//! Takes nothing from the reserve: what is written again goes into segments
+//! that are there, and the open one is not sealed for it. Until it is, the rows
+//! of the index name places that are gone: of what is purged, which nobody asks
+//! for, and of what was written again, which is known to have moved.
+//!
+//! # Invariants
+//! - Each round gains at least a quarter of a segment more than it writes, and
+//!   leaves an eighth of one to small writes.
+//! - What is let go of has nothing that a start after a crash would miss: all
+//!   that lived in it lies in a later segment, behind a mark.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quipu_protocol::point;
+
+use super::committer::Event;
+use super::driver::Shared;
+use super::format::{COMMIT_HEADER, DIRECTORY_ITEM, SECTOR};
+use super::index;
+use crate::kv::KvError;
+
+/// How many bytes of frames are looked at in one go.
+const LOOK_BYTES: u64 = 4 << 20;
+
+/// How far a round is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Round {
+    /// There is none.
+    #[default]
+    Idle,
+    /// What lives in the segments up to this one is being written again.
+    Writing { through: u64 },
+    /// It was.
+    Written { through: u64 },
+    /// Nothing lives in them, but reads with a lower number may be on their way.
+    Dead { through: u64, barrier: u64 },
+}
+
+impl Shared {
+    /// Goes on with the round, as far as that is possible now. On the background
+    /// lane.
+    pub(super) fn make_room(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.making_room = false;
+        let (low, writing) = (state.low_space.is_some(), state.is_writing());
+        drop(state);
+        if !writing || self.background().index_behind {
+            return;
+        }
+        if !low {
+            // What is appended fills segments, which lets others go.
+            self.background().cleaner.end_round();
+            return;
+        }
+        if let Err(error) = self.go_on() {
+            tracing::error!(%error, "cannot tell what lives in the journal's segments");
+        }
+    }
+
+    fn go_on(self: &Arc<Self>) -> Result<(), KvError> {
+        self.learn_what_is_indexed()?;
+        self.let_go();
+        loop {
+            let round = self.background().cleaner.round;
+            match round {
+                Round::Idle => self.begin_round()?,
+                Round::Writing { .. } => {}
+                Round::Written { through } => self.find_dead(through)?,
+                Round::Dead { through, barrier } => self.let_go_through(through, barrier),
+            }
+            if self.background().cleaner.round == round {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After a start nothing was sealed yet that would have told.
+    fn learn_what_is_indexed(&self) -> Result<(), KvError> {
+        let mut background = self.background();
+        if background.cleaner.has_indexed() {
+            return Ok(());
+        }
+        let kv = self.kv.as_ref();
+        let (Some(indexed), Some(replicas)) = (index::indexed(kv)?, index::replicas(kv)?) else { return Ok(()) };
+        let mut facts = BTreeMap::new();
+        for (segment, bytes) in replicas.iter().flat_map(|(_, replica)| replica.facts()) {
+            *facts.entry(segment).or_default() += bytes;
+        }
+        background.cleaner.indexed(indexed.segment, facts, 0);
+        Ok(())
+    }
+
+    /// Begins a round if something has changed since none was worth it.
+    fn begin_round(self: &Arc<Self>) -> Result<(), KvError> {
+        if self.background().cleaner.is_at_work() || !std::mem::take(&mut self.lock().may_free) {
+            return Ok(());
+        }
+        let Some(through) = self.worth_rewriting()? else { return Ok(()) };
+        point!("room-round");
+        self.background().cleaner.round = Round::Writing { through };
+        if self.next_of_round(0) {
+            self.rewrite();
+        }
+        Ok(())
+    }
+
+    /// Up to which segment it is worth it to write again what lives; none if
+    /// that would take more than there is, or nearly what it gives.
+    fn worth_rewriting(&self) -> Result<Option<u64>, KvError> {
+        let segment_bytes = self.config.segment_bytes;
+        let candidates = self.background().let_go_next();
+        let state = self.lock();
+        let mut room = state.committer.room().saturating_sub(segment_bytes / 8);
+        let missing = state.low_space.map_or(0, |low| low.bound.saturating_sub(low.free));
+        let facts = state.facts();
+        drop(state);
+        let enough = missing.saturating_add(segment_bytes);
+        let (mut gained, mut best) = (0, None);
+        for segment in candidates {
+            let facts = facts.get(&segment.id).copied().unwrap_or(0);
+            let Some(takes) = self.takes(segment.id, facts, room)? else { break };
+            room -= takes;
+            gained += segment.bytes.saturating_sub(takes);
+            if takes <= segment.bytes / 4 * 3 {
+                best = Some((gained, segment.id));
+            }
+            if gained >= enough {
+                break;
+            }
+        }
+        Ok(best.filter(|(gained, _)| *gained >= segment_bytes / 4).map(|(_, through)| through))
+    }
+
+    /// How many bytes it takes to write again what lives in segment `id`, `facts`
+    /// of small facts and images among it; `None` if that is more than `room`,
+    /// or cannot be told.
+    fn takes(&self, id: u64, facts: u64, room: u64) -> Result<Option<u64>, KvError> {
+        let (mut bytes, mut largest, mut looked) = (facts, facts, facts);
+        let mut at = None;
+        loop {
+            let portion = self.living_frames(id, at, LOOK_BYTES)?;
+            let state = self.lock();
+            for (key, frame) in portion.frames {
+                looked += u64::from(frame.length);
+                match state.replicas.get(&key).map_or(Some(false), |replica| replica.needs(&frame)) {
+                    Some(true) => {
+                        let length = u64::from(frame.length) + DIRECTORY_ITEM as u64;
+                        (bytes, largest) = (bytes + length, largest.max(length));
+                    }
+                    Some(false) => {}
+                    None => return Ok(None),
+                }
+                if bytes > room {
+                    return Ok(None);
+                }
+            }
+            drop(state);
+            at = portion.next;
+            if at.is_none() {
+                break;
+            }
+        }
+        if bytes == 0 {
+            return Ok(Some(0));
+        }
+        // A commit has a header and whole sectors; and where a segment ends, the
+        // next frame may not fit any more.
+        let commits = looked.div_ceil(self.config.rewrite_bytes) + 2;
+        let takes = bytes + largest + commits * (COMMIT_HEADER as u64 + SECTOR);
+        Ok((takes <= room).then_some(takes))
+    }
+
+    /// Lets the cleaner begin with the round's next segment after `done`, if
+    /// there is one.
+    pub(super) fn next_of_round(self: &Arc<Self>, done: u64) -> bool {
+        let mut background = self.background();
+        let Round::Writing { through } = background.cleaner.round else { return false };
+        let next = background.manifest.segments.iter().find(|it| done < it.id && it.id <= through).copied();
+        if let Some(segment) = next {
+            background.cleaner.begin_for_room(segment);
+            return true;
+        }
+        background.cleaner.round = Round::Written { through };
+        drop(background);
+        self.mark();
+        false
+    }
+
+    fn mark(self: &Arc<Self>) {
+        self.lock().step(Event::MarkWanted);
+        self.drive();
+    }
+
+    /// Finds out which of the segments through `through` hold nothing any more.
+    fn find_dead(self: &Arc<Self>, through: u64) -> Result<(), KvError> {
+        let state = self.lock();
+        let Some(settled) = state.committer.settled() else {
+            drop(state);
+            self.mark();
+            return Ok(());
+        };
+        let first_with_facts = state.facts().first_key_value().map_or(u64::MAX, |(first, _)| *first);
+        drop(state);
+        let candidates = self.background().let_go_next();
+        let mut dead = None;
+        for segment in candidates.iter().take_while(|it| it.id <= through && it.id < first_with_facts) {
+            if self.takes(segment.id, 0, 0)? != Some(0) {
+                break;
+            }
+            dead = Some(segment.id);
+        }
+        let mut background = self.background();
+        let state = self.lock();
+        // What was staged meanwhile, a purge perhaps, is not durable yet.
+        if state.committer.settled() == Some(settled) {
+            let barrier = state.next_read;
+            background.cleaner.round = dead.map_or(Round::Idle, |through| Round::Dead { through, barrier });
+        }
+        Ok(())
+    }
+
+    fn let_go_through(self: &Arc<Self>, through: u64, barrier: u64) {
+        if self.lock().reads_before(barrier) {
+            return;
+        }
+        loop {
+            let oldest = self.background().let_go_next().first().copied().filter(|oldest| oldest.id <= through);
+            let Some(oldest) = oldest else { break };
+            if let Err(error) = self.let_go_of(oldest) {
+                tracing::error!(%error, segment = oldest.id, "cannot let go of a journal segment");
+                return;
+            }
+            point!("room-made");
+        }
+        self.background().cleaner.round = Round::Idle;
+        // There may be room now for what was too much before.
+        self.lock().may_free = true;
+    }
+}
