@@ -139,7 +139,8 @@ async fn append_until_taken(context: &Context, log: &str) {
         };
         let operation = context.invoke(log, call);
         let answer = fight::outcome(producer.append(records).await);
-        let taken = matches!(answer, Outcome::Appended { .. });
+        // One that was fenced was answered by the log: others fight over it still.
+        let taken = matches!(answer, Outcome::Appended { .. } | Outcome::Fenced { .. });
         context.complete(operation, answer);
         if taken {
             return;
