@@ -19,3 +19,4 @@ mod shutdown;
 mod space;
 mod trimming;
 mod up;
+mod writers;
