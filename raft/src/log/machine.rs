@@ -1,9 +1,10 @@
 //! A log's state: a pure function of its committed entries.
 //!
-//! Of each batch, in this order: is it a repeat, is its writer fenced, does the
-//! log end where it expects, does it follow its producer's last one; only then is
-//! the end its base offset. A repeat gets its first answer whoever writes now. No
-//! other place gives a record its offset.
+//! Of each batch, in this order: is its producer forgotten, is it a repeat, is its
+//! writer fenced, does the log end where it expects, does it follow its producer's
+//! last one; only then is the end its base offset. A repeat gets its first answer
+//! whoever writes now, and a refusal for a fence or an end is never that of a
+//! repeat. No other place gives a record its offset.
 //!
 //! # Invariants
 //! - Offsets are contiguous: every accepted batch starts at the end.
@@ -137,7 +138,7 @@ impl LogMachine {
         for (ordinal, batch) in (0..).zip(batches) {
             let header = BatchHeader::parse(batch);
             let terms = terms.next_if(|terms| terms.ordinal == ordinal).copied().unwrap_or_default();
-            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header, terms));
+            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.judge(header, terms));
             if let (BatchOutcome::Appended(range), Ok(header)) = (&outcome, header) {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
                 self.end = range.end();
@@ -157,6 +158,15 @@ impl LogMachine {
             // What nobody looked at was not kept to.
             Some(terms) => Err(MachineError::new("a log's command", format!("terms of no batch: {}", terms.ordinal))),
             None => Ok(outcomes),
+        }
+    }
+
+    /// Of a producer that is forgotten nobody can tell any more whether a batch
+    /// repeats one that had landed: a fence or an end would be no answer.
+    fn judge(&mut self, header: &BatchHeader, terms: stored::Terms) -> BatchOutcome {
+        match header.producer {
+            Some(producer) if self.producers.has_forgotten(producer.id, self.time) => BatchOutcome::UnknownProducer,
+            _ => self.append_batch(header, terms),
         }
     }
 

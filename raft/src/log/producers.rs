@@ -118,6 +118,17 @@ impl Producers {
         self.forgotten = self.forgotten.max(id);
     }
 
+    /// Whether nothing is known of `id` (any more) at log time `now`, although it
+    /// may have appended before.
+    pub(crate) fn has_forgotten(&self, id: ProducerId, now: Timestamp) -> bool {
+        !self.known.contains_key(&id) && self.may_have_known(id, now)
+    }
+
+    /// Whether an id that is unknown may have been known before.
+    fn may_have_known(&self, id: ProducerId, now: Timestamp) -> bool {
+        now.get().saturating_sub(allotted_at(id).get()) > PRODUCER_EXPIRY_MS || id <= self.forgotten
+    }
+
     /// Accepts `count` records from `producer` at offset `base`, or says why
     /// not, changing nothing.
     pub(crate) fn append(&mut self, producer: Producer, count: u32, base: Offset, now: Timestamp) -> BatchOutcome {
@@ -126,8 +137,7 @@ impl Producers {
         let starts = producer.sequence == Sequence::new(0);
         match self.known.get_mut(&producer.id) {
             None => {
-                let age = now.get().saturating_sub(allotted_at(producer.id).get());
-                if !starts || age > PRODUCER_EXPIRY_MS || producer.id <= self.forgotten {
+                if !starts || self.may_have_known(producer.id, now) {
                     return BatchOutcome::UnknownProducer;
                 }
                 self.make_room();
@@ -183,8 +193,7 @@ impl Producers {
     pub(crate) fn resolve(&mut self, producer: Producer, now: Timestamp) -> Resolution {
         let Producer { id, epoch, sequence } = producer;
         let Some(known) = self.known.get_mut(&id) else {
-            let age = now.get().saturating_sub(allotted_at(id).get());
-            if age > PRODUCER_EXPIRY_MS || id <= self.forgotten {
+            if self.may_have_known(id, now) {
                 return Resolution::Forgotten;
             }
             self.make_room();

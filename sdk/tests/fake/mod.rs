@@ -3,7 +3,7 @@
 //!
 //! Agreement is taken for granted (there is one copy of everything, under one
 //! lock); what is real is the wire, the order of things on it, and what a log
-//! remembers of its producers ([`dedupe`]).
+//! remembers of its producers ([`dedupe`]) and of who writes it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 mod cluster;
@@ -25,7 +25,7 @@ use quipu_sdk::{Client, ClientConfig, LogName, system};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
-use dedupe::Dedupe;
+use dedupe::{Dedupe, Resolved};
 
 /// What to do with the next append that arrives.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ pub(crate) struct State {
     on_change: VecDeque<v1::Error>,
     /// Nodes that have not heard of any log.
     behind: Vec<usize>,
-    stragglers: Vec<(String, Bytes)>,
+    stragglers: Vec<v1::AppendRequest>,
     appends: usize,
     in_flight: usize,
     most_in_flight: usize,
@@ -104,6 +104,16 @@ pub(crate) struct FakeLog {
     end: u64,
     dedupe: Dedupe,
     config: v1::LogConfig,
+    writer: FakeWriter,
+}
+
+/// Who may write a log.
+#[derive(Default)]
+struct FakeWriter {
+    epoch: u64,
+    holder: String,
+    /// By request: the epoch, and where the log ended.
+    acquired: BTreeMap<Bytes, (u64, u64)>,
 }
 
 impl FakeCluster {
@@ -214,13 +224,22 @@ impl FakeCluster {
             builder.push(&quipu_sdk::Record::new(quipu_sdk::Timestamp::new(timestamp), value)).expect("fits");
         }
         let batch = builder.finish(None).expect("not empty");
-        self.world.land(log().as_str(), 0, &batch).expect("lands");
+        let request = v1::AppendRequest { log: log().to_string(), batch, ..v1::AppendRequest::default() };
+        self.world.land(&request).expect("lands");
+    }
+
+    /// Somebody else acquires the log's writer epoch.
+    pub(crate) fn acquire_writer(&self, holder: &str) -> u64 {
+        let mut state = self.world.state();
+        let request_id = Bytes::copy_from_slice(holder.as_bytes());
+        state.log().acquire(request_id, holder).0
     }
 
     /// Every append that was put aside reaches the log now. How many landed.
     pub(crate) fn let_stragglers_land(&self) -> usize {
         let stragglers = std::mem::take(&mut self.world.state().stragglers);
-        stragglers.iter().filter(|(log, batch)| self.world.land(log, 0, batch).is_ok()).count()
+        let any_log = |request| v1::AppendRequest { log_id: 0, ..request };
+        stragglers.into_iter().filter(|request| self.world.land(&any_log(request.clone())).is_ok()).count()
     }
 
     /// All values in the log, in order.
@@ -298,15 +317,18 @@ impl World {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Appends `batch`, or finds it.
-    fn land(&self, log: &str, log_id: u64, batch: &Bytes) -> Result<v1::Appended, v1::Error> {
-        let header = BatchHeader::parse(batch)?;
+    /// Appends the request's batch, or finds it.
+    fn land(&self, request: &v1::AppendRequest) -> Result<v1::Appended, v1::Error> {
+        let header = BatchHeader::parse(&request.batch)?;
         let mut state = self.state();
-        let log = state.find(log, log_id)?;
+        let log = state.find(&request.log, request.log_id)?;
         let log_id = log.id;
+        if log.dedupe.recall(&header)?.is_none() {
+            log.check_terms(request)?;
+        }
         let (base, duplicate) = log.dedupe.apply(&header, log.end)?;
         if !duplicate {
-            let placed = quipu_protocol::batch::with_position(batch, quipu_sdk::Offset::new(base), 1);
+            let placed = quipu_protocol::batch::with_position(&request.batch, quipu_sdk::Offset::new(base), 1);
             log.batches.push((base, placed));
             log.end += u64::from(header.count);
         }
@@ -331,6 +353,32 @@ impl World {
         }
         let leader = self.peers().swap_remove(state.leader);
         Err(v1::Error::not_leader(Some(leader), self.peers()))
+    }
+}
+
+impl FakeLog {
+    /// The epoch and the end as of when `request_id` came first.
+    fn acquire(&mut self, request_id: Bytes, holder: &str) -> (u64, u64) {
+        let FakeWriter { epoch, holder: current, acquired } = &mut self.writer;
+        *acquired.entry(request_id).or_insert_with(|| {
+            *epoch += 1;
+            holder.clone_into(current);
+            (*epoch, self.end)
+        })
+    }
+
+    fn check_terms(&self, request: &v1::AppendRequest) -> Result<(), v1::Error> {
+        let current = quipu_sdk::WriterEpoch::new(self.writer.epoch);
+        match request.writer_epoch {
+            None if self.config.writers() == v1::Writers::Exclusive => return Err(v1::Error::writer_required()),
+            Some(epoch) if epoch < self.writer.epoch => return Err(v1::Error::fenced(current, &self.writer.holder)),
+            Some(epoch) if epoch > self.writer.epoch => return Err(v1::Error::epoch_ahead(current)),
+            _ => {}
+        }
+        match request.expected_end {
+            Some(expected) if expected != self.end => Err(v1::Error::offset_mismatch(quipu_sdk::Offset::new(self.end))),
+            _ => Ok(()),
+        }
     }
 }
 

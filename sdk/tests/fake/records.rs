@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Node, OnAppend, OnRead};
+use super::{Node, OnAppend, OnRead, Resolved};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -100,20 +100,43 @@ impl Records for Node {
 
     async fn acquire_writer(
         &self,
-        _request: Request<v1::AcquireWriterRequest>,
+        request: Request<v1::AcquireWriterRequest>,
     ) -> Result<Response<v1::AcquireWriterResponse>, Status> {
-        Err(Status::unimplemented("these nodes are written by anybody"))
+        let v1::AcquireWriterRequest { log, holder, request_id, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        let (epoch, end) = log.acquire(request_id, &holder);
+        Ok(Response::new(v1::AcquireWriterResponse { epoch, end, log_id: log.id }))
     }
 
     async fn describe_writer(
         &self,
-        _request: Request<v1::DescribeWriterRequest>,
+        request: Request<v1::DescribeWriterRequest>,
     ) -> Result<Response<v1::DescribeWriterResponse>, Status> {
-        Err(Status::unimplemented("these nodes are written by anybody"))
+        let v1::DescribeWriterRequest { log, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        let (epoch, holder) = (log.writer.epoch, log.writer.holder.clone());
+        let (start, end, log_id) = (log.start, log.end, log.id);
+        Ok(Response::new(v1::DescribeWriterResponse { epoch, holder, acquired_at: 0, start, end, log_id }))
     }
 
-    async fn resolve(&self, _request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
-        Err(Status::unimplemented("these nodes remember no producer"))
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
+        use quipu_sdk::{ProducerEpoch, ProducerId, Sequence};
+        use v1::resolve_response::{Forgotten, Landed, NeverLands, Outcome};
+        let v1::ResolveRequest { log, producer_id, producer_epoch, sequence, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        let epoch = ProducerEpoch::new(i16::try_from(producer_epoch).expect("the SDK has no other"));
+        let outcome = match log.dedupe.resolve(ProducerId::new(producer_id), epoch, Sequence::new(sequence)) {
+            Resolved::Landed { start, end } => Outcome::Landed(Landed { start, end }),
+            Resolved::Never => Outcome::Never(NeverLands {}),
+            Resolved::Forgotten => Outcome::Forgotten(Forgotten {}),
+        };
+        Ok(Response::new(v1::ResolveResponse { outcome: Some(outcome), log_id: log.id }))
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
@@ -135,7 +158,7 @@ impl Node {
     ) {
         let mut late: Vec<v1::AppendResponse> = Vec::new();
         let mut open = 0;
-        while let Some(Ok(v1::AppendRequest { request, log, batch, log_id, .. })) = requests.next().await {
+        while let Some(Ok(asked)) = requests.next().await {
             let script = {
                 let mut state = self.world.state();
                 state.appends += 1;
@@ -145,13 +168,14 @@ impl Node {
             };
             open += 1;
             self.world.changed();
-            let answer = |outcome| v1::AppendResponse { request, outcome: Some(outcome) };
+            let answer = |outcome| v1::AppendResponse { request: asked.request, outcome: Some(outcome) };
             let outcome = |landed: Result<v1::Appended, v1::Error>| match landed {
                 Ok(appended) => answer(Outcome::Appended(appended)),
                 Err(error) => answer(Outcome::Error(error)),
             };
             let land = || {
-                self.world.check_leader(self.node, &log, log_id).and_then(|()| self.world.land(&log, log_id, &batch))
+                let leads = self.world.check_leader(self.node, &asked.log, asked.log_id);
+                leads.and_then(|()| self.world.land(&asked))
             };
             let answer = match script {
                 OnAppend::Land => outcome(land()),
@@ -169,7 +193,7 @@ impl Node {
                     break;
                 }
                 OnAppend::Hold => {
-                    self.world.state().stragglers.push((log, batch));
+                    self.world.state().stragglers.push(asked);
                     self.world.changed();
                     continue;
                 }

@@ -13,13 +13,14 @@ use tonic::Streaming;
 use crate::batches::batch;
 use crate::node::{LOG, Node, within};
 
-struct Stream {
+/// An open Append stream.
+pub(crate) struct Stream {
     requests: mpsc::Sender<v1::AppendRequest>,
     answers: Streaming<v1::AppendResponse>,
 }
 
 impl Stream {
-    async fn open(node: &Node) -> Self {
+    pub(crate) async fn open(node: &Node) -> Self {
         let (requests, receiver) = mpsc::channel(1024);
         let answers =
             within(node.records().append(ReceiverStream::new(receiver))).await.expect("a stream").into_inner();
@@ -27,11 +28,14 @@ impl Stream {
     }
 
     async fn send(&self, request: u64, log: &str, batch: Bytes) {
-        let request = v1::AppendRequest { request, log: log.to_owned(), batch, ..v1::AppendRequest::default() };
+        self.ask(v1::AppendRequest { request, log: log.to_owned(), batch, ..v1::AppendRequest::default() }).await;
+    }
+
+    pub(crate) async fn ask(&self, request: v1::AppendRequest) {
         within(self.requests.send(request)).await.expect("the stream is open");
     }
 
-    async fn answer(&mut self) -> (u64, Outcome) {
+    pub(crate) async fn answer(&mut self) -> (u64, Outcome) {
         let answer = within(self.answers.message()).await.expect("no error").expect("an answer");
         (answer.request, answer.outcome.expect("an outcome"))
     }

@@ -11,3 +11,4 @@ mod operator;
 mod reads;
 mod refusals;
 mod traces;
+mod writers;

@@ -81,8 +81,13 @@ impl Node {
     }
 
     pub(crate) async fn with_log_as(config: ServerConfig) -> Self {
-        let node = Self::start_as(config).await;
-        node.create(LOG, v1::LogConfig::default()).await.expect("the log is created");
+        Self::start_as(config).await.having(v1::LogConfig::default()).await
+    }
+
+    /// The same node with the log [`LOG`], configured so.
+    pub(crate) async fn having(self, config: v1::LogConfig) -> Self {
+        let node = self;
+        node.create(LOG, config).await.expect("the log is created");
         // Its replica elects itself.
         let settled = v1::Consistency::Linearizable;
         within(async {
@@ -116,7 +121,12 @@ impl Node {
     }
 
     pub(crate) async fn append(&self, log: &str, batch: Bytes) -> Result<v1::Appended, Status> {
-        let request = v1::AppendRequest { request: 7, log: log.to_owned(), batch, ..v1::AppendRequest::default() };
+        self.append_as(v1::AppendRequest { log: log.to_owned(), batch, ..v1::AppendRequest::default() }).await
+    }
+
+    /// Appends by one call, whatever its number is.
+    pub(crate) async fn append_as(&self, request: v1::AppendRequest) -> Result<v1::Appended, Status> {
+        let request = v1::AppendRequest { request: 7, ..request };
         let response = within(self.records().append_one(request)).await?.into_inner();
         assert_eq!(response.request, 7, "the answer repeats the request's number");
         match response.outcome {

@@ -20,3 +20,4 @@ mod shutdown;
 mod space;
 mod trimming;
 mod up;
+mod writers;

@@ -179,6 +179,22 @@ fn retry_of_what_landed_gets_its_answer_under_a_newer_epoch_and_at_another_end()
 }
 
 #[test]
+fn fence_or_end_is_no_answer_to_a_producer_that_is_forgotten() {
+    let mut machine = LogMachine::new();
+    acquire(&mut machine, 1, 1);
+    let under = vec![terms(0, Some(1), Some(0))];
+    apply_under(&mut machine, 2, vec![batch(2, producer(0))], under.clone());
+    acquire(&mut machine, 3, 2);
+    // So much later that nobody knows any more that it had landed.
+    let late = NOW + super::super::producers::PRODUCER_EXPIRY_MS + 1;
+    apply(&mut machine, 4, late, vec![batch(1, None)]);
+    let outcomes = apply_under(&mut machine, 5, vec![batch(2, producer(0))], under);
+    assert_eq!(outcomes, [BatchOutcome::UnknownProducer]);
+    let outcomes = apply_under(&mut machine, 6, vec![batch(2, producer(0))], vec![terms(0, Some(2), Some(0))]);
+    assert_eq!(outcomes, [BatchOutcome::UnknownProducer]);
+}
+
+#[test]
 fn exclusive_log_stays_so_in_a_copy_and_takes_nothing_without_an_epoch() {
     let mut machine = LogMachine::written_by(true);
     acquire(&mut machine, 1, 1);

@@ -63,6 +63,11 @@ impl Outbox {
             Some(Kind::OutOfSequence(_) | Kind::UnknownProducer(_)) if !oldest => {
                 self.paused |= self.hole().is_none();
             }
+            Some(Kind::OffsetMismatch(v1::OffsetMismatch { end }))
+                if !oldest && self.config.idempotent && expected_end.is_some_and(|expected| *end < expected.get()) =>
+            {
+                self.paused |= self.hole().is_none();
+            }
             // The log does not remember the producer (any more): a new id.
             Some(Kind::UnknownProducer(_)) => {
                 if loose {

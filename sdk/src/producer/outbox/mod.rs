@@ -41,6 +41,8 @@ mod endings;
 #[cfg(test)]
 mod faults;
 mod identity;
+#[cfg(test)]
+mod terms;
 
 use std::collections::VecDeque;
 use std::time::Duration;
