@@ -98,9 +98,9 @@ async fn describe_and_status_have_the_promised_keys() {
     cluster.is_whole("orders", 3, &BTreeSet::new()).await;
 
     let described = cluster.quipu(["log", "describe", "orders", "--json"]).succeeds().await.json();
-    let promised =
-        ["name", "id", "config", "start", "end", "records", "bytes", "entries", "leader", "term", "replicas"];
-    assert_eq!(keys(&described), BTreeSet::from(promised));
+    let mut promised = BTreeSet::from(["name", "id", "config", "start", "end", "records", "bytes", "entries"]);
+    promised.extend(["leader", "term", "replicas", "age_retention_held"]);
+    assert_eq!(keys(&described), promised);
     assert_eq!(keys(&described["config"]), BTreeSet::from(["replicas", "max_batch_bytes"]), "what is set");
     assert_eq!((&described["name"], &described["start"], &described["end"]), (&"orders".into(), &0.into(), &2.into()));
     let leader = described["leader"].as_u64().expect("a leader's number");
