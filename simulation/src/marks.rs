@@ -19,7 +19,6 @@ pub const ALL: &[(&str, &str)] = &[
     ("damaged-header-survived", "recovery went on behind a segment's damaged header"),
     ("damaged-replica-replaced", "a replica that lost what nobody can bring back was given up for a new one"),
     ("deleted-log-took-an-append", "replicas that had not heard yet that their log was deleted took an append"),
-    ("deleted-log-was-read", "a node that had not heard yet that a log was deleted served it under its name"),
     ("disk-replaced", "a node got an empty disk in place of one that was in doubt"),
     ("entries-trimmed", "a client trimmed a log that others read"),
     ("entries-truncated", "a follower dropped entries that were never committed"),

@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
         self.usual_latency();
         self.restarts.clear();
         for node in self.cluster.nodes.keys().copied().collect::<Vec<_>>() {
-            self.cluster.nodes[&node].disk().limit_bytes(None);
+            self.cluster.nodes[&node].disk().disarm();
             // An operator starts a node again whose replicas have given up.
             let gave_up = self.cluster.nodes[&node].server().is_some_and(|it| !it.node().failed_replicas().is_empty());
             if gave_up {

@@ -158,7 +158,6 @@ impl Log<'_> {
             match reader.next().await {
                 Ok(Some(record)) => records.push(place(self.context, &record)),
                 Ok(None) if reader.log_id() != Some(id) => {
-                    self.context.shared.recorder.mark(now(), "deleted-log-was-read");
                     let why = "the log that had the name before answered".to_owned();
                     self.context.complete(operation, Outcome::Failed { why });
                     return None;

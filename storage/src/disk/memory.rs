@@ -158,6 +158,12 @@ impl MemoryDisk {
         self.state().faults.fail_next_sync = true;
     }
 
+    /// Takes back what was armed and has not struck: nothing fails any more that
+    /// is not spoilt already.
+    pub fn disarm(&self) {
+        self.state().faults = Faults::default();
+    }
+
     /// Refuses growth of the files beyond `bytes` in all; `None` lifts it.
     pub fn limit_bytes(&self, bytes: Option<u64>) {
         self.state().faults.limit_bytes = bytes;

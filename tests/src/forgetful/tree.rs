@@ -90,13 +90,14 @@ impl Tree {
         }
     }
 
-    /// How many bytes all files have.
+    /// How many bytes all files have that have a name: what was removed has given
+    /// its room back, though it may come back when the power goes.
     pub(super) fn used(&self) -> u64 {
-        let lengths = self.nodes.values().map(|node| match node {
-            Node::File(file) => file.bytes.len() as u64,
-            Node::Directory(_) => 0,
-        });
-        lengths.sum()
+        let length = |number: &Number| match self.nodes.get(number) {
+            Some(Node::File(file)) => file.bytes.len() as u64,
+            Some(Node::Directory(_)) | None => 0,
+        };
+        self.reachable().iter().map(length).sum()
     }
 
     pub(super) fn lookup(&self, parent: Number, name: &OsStr) -> Result<Number, Refused> {
@@ -265,6 +266,19 @@ mod tests {
         assert_eq!(tree.lose_power(), 3);
         assert_eq!(tree.file(file).unwrap().bytes, b"kept");
         assert_eq!(tree.lose_power(), 0);
+    }
+
+    #[test]
+    fn what_was_removed_gives_its_room_back_and_takes_it_again_when_the_power_goes() {
+        let mut tree = Tree::new(10);
+        let file = tree.make_file(ROOT, name("a")).unwrap();
+        tree.write(file, 0, b"12345678").unwrap();
+        tree.sync(file).unwrap();
+        tree.sync(ROOT).unwrap();
+        tree.remove(ROOT, name("a")).unwrap();
+        assert_eq!(tree.used(), 0);
+        tree.lose_power();
+        assert_eq!(tree.used(), 8);
     }
 
     #[test]
