@@ -131,10 +131,14 @@ impl Scenario {
     }
 
     /// Where disks have no room for more files, somebody appends so much that a
-    /// new file is soon wanted.
+    /// new file is soon wanted, and trims, so that there is room again.
     pub(super) fn with_disks_that_fill(mut self) -> Self {
         if self.faults.iter().any(|fault| fault.kind == Kind::DiskFull) {
             self.settings.insert("journal.segment_bytes".to_owned(), 2 << 20);
+            self.settings.insert("log.floor_step_bytes".to_owned(), 1);
+            if let Some(client) = self.clients.first_mut() {
+                client.jobs.push(Job::Trim { log: 0, keep: 5, pause_ms: 500 });
+            }
             return self.with_much_to_append();
         }
         self
