@@ -151,48 +151,67 @@ impl NodeClock {
         shown.collect()
     }
 
-    /// How it compares with its peers' clocks, now. A change for the worse is
-    /// logged.
+    /// How it compares with its peers' clocks, now. A change is logged.
     pub fn skew(&self) -> Skew {
+        self.look(self.inner.clock.wall()).0
+    }
+
+    /// How it compares with its peers' clocks when it shows `wall`, and how many of
+    /// those were heard of.
+    fn look(&self, wall: Timestamp) -> (Skew, usize) {
         let mut known = self.lock();
         if !known.has_peers {
-            return Skew::Alone;
+            return (Skew::Alone, 0);
         }
-        let (wall, now) = (self.inner.clock.wall(), self.inner.clock.monotonic());
-        let sights = known.heard.values().filter(|heard| is_fresh(heard, now)).map(|heard| heard.sight);
+        let now = self.inner.clock.monotonic();
+        let sights: Vec<Sight> =
+            known.heard.values().filter(|heard| is_fresh(heard, now)).map(|heard| heard.sight).collect();
+        let peers = sights.len();
         let skew = skew(wall, now, sights);
-        if let Skew::Ahead { ms, at_most_ms } = skew {
-            let is_apart = self.is_apart(skew);
-            if std::mem::replace(&mut known.told_apart, is_apart) != is_apart {
-                let (peers, bound_ms) = (known.heard.len(), self.inner.max_skew.as_millis());
-                if is_apart {
-                    tracing::warn!(
-                        ahead_ms = ms,
-                        at_most_ms,
-                        bound_ms,
-                        peers,
-                        "this node's clock and its peers' are apart: nothing is trimmed by age here"
-                    );
-                } else {
-                    tracing::info!(ahead_ms = ms, at_most_ms, peers, "this node's clock agrees with its peers' again");
-                }
+        let is_apart = self.is_apart(skew);
+        let is_news = skew != Skew::Unheard && std::mem::replace(&mut known.told_apart, is_apart) != is_apart;
+        drop(known);
+        if let Skew::Ahead { ms, at_most_ms } = skew
+            && is_news
+        {
+            let bound_ms = self.inner.max_skew.as_millis();
+            if is_apart {
+                tracing::warn!(
+                    ahead_ms = ms,
+                    at_most_ms,
+                    bound_ms,
+                    peers,
+                    "this node's clock and its peers' are apart: nothing is trimmed by age here"
+                );
+            } else {
+                tracing::info!(ahead_ms = ms, at_most_ms, peers, "this node's clock agrees with its peers' again");
             }
         }
-        skew
+        (skew, peers)
+    }
+
+    /// What the wall clock shows, and whether nothing may be let go of by that.
+    pub fn now(&self) -> (Timestamp, bool) {
+        let wall = self.inner.clock.wall();
+        let (skew, _) = self.look(wall);
+        (wall, skew == Skew::Unheard || self.is_apart(skew))
     }
 
     /// Whether nothing may be let go of by this node's clock.
     pub fn is_in_doubt(&self) -> bool {
-        let skew = self.skew();
-        skew == Skew::Unheard || self.is_apart(skew)
+        self.now().1
     }
 
     /// What a command is stamped with: the wall clock's time, or the peers'
-    /// median's while the two are apart.
+    /// median's while the two are apart. Of two clocks nobody knows which is right,
+    /// and log time never goes back: the earlier one's time does less harm.
     pub fn stamp(&self) -> Timestamp {
         let wall = self.inner.clock.wall();
-        match self.skew() {
-            skew @ Skew::Ahead { ms, .. } if self.is_apart(skew) => Timestamp::new(wall.get().saturating_sub(ms)),
+        match self.look(wall) {
+            (skew @ Skew::Ahead { ms, .. }, peers) if self.is_apart(skew) => {
+                let ahead = if peers < 2 { ms.max(0) } else { ms };
+                Timestamp::new(wall.get().saturating_sub(ahead))
+            }
             _ => wall,
         }
     }
@@ -216,9 +235,8 @@ fn is_fresh(heard: &Heard, now: Duration) -> bool {
 ///
 /// Where these are even in number, the clock itself counts as one of them, so
 /// that of three clocks a single wrong one holds up nobody but its own node.
-fn skew(wall: Timestamp, now: Duration, sights: impl Iterator<Item = Sight>) -> Skew {
+fn skew(wall: Timestamp, now: Duration, mut sights: Vec<Sight>) -> Skew {
     let at_zero = wall.get().saturating_sub(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    let mut sights: Vec<Sight> = sights.collect();
     if sights.is_empty() {
         return Skew::Unheard;
     }

@@ -83,8 +83,14 @@ async fn audit(
     while !*stopped.borrow() {
         let mut reader = client.reader(log, ReaderConfig::default()).expect("a reader");
         let mut check = Check::default();
-        while let Some(record) = reader.next().await.map_err(|error| format!("{error:?}"))? {
-            check.record(log, &record)?;
+        loop {
+            match reader.next().await {
+                Ok(Some(record)) => check.record(log, &record)?,
+                Ok(None) => break,
+                // Nobody could serve it for a while, which is no wrong record.
+                Err(error) if error.is_retryable() => {}
+                Err(error) => return Err(format!("{error:?}")),
+            }
         }
         progress.send_modify(|passes| *passes += 1);
     }

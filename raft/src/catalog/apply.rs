@@ -28,6 +28,10 @@ use crate::types::Reply;
 impl Machine for Catalog {
     const FLOOR: Floor = FLOOR;
 
+    fn blank(&self) -> Self {
+        Self::default()
+    }
+
     fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
         let unreadable = |reason: String| MachineError::new("a command to the catalog", reason);
         let command = stored::CatalogCommand::decode(command.clone())

@@ -15,7 +15,8 @@ fn ahead(wall: i64, now: Duration, by: i64, error_ms: i64) -> Sight {
 /// within so much.
 fn among(peers: &[(i64, i64)]) -> Skew {
     let (wall, now) = (1_700_000_000_000, Duration::from_secs(77));
-    skew(Timestamp::new(wall), now, peers.iter().map(|(by, error)| ahead(wall, now, *by, *error)))
+    let sights = peers.iter().map(|(by, error)| ahead(wall, now, *by, *error)).collect();
+    skew(Timestamp::new(wall), now, sights)
 }
 
 fn by(ms: i64, at_most_ms: u64) -> Skew {
@@ -67,7 +68,7 @@ fn times_at_the_end_of_all_times_are_no_panic() {
     for at_zero_ms in [i64::MIN, i64::MAX] {
         let sight = Sight { at_zero_ms, error_ms: i64::MAX };
         for wall in [i64::MIN, 0, i64::MAX] {
-            skew(Timestamp::new(wall), Duration::MAX, [sight, sight].into_iter());
+            skew(Timestamp::new(wall), Duration::MAX, vec![sight, sight]);
         }
     }
 }
@@ -169,4 +170,18 @@ fn others_are_told_of_what_was_seen_here_lately_and_nothing_else() {
     assert_eq!(clock.known(set.monotonic()), [shown]);
     set.pass(Duration::from_millis(1));
     assert_eq!(clock.known(set.monotonic()), []);
+}
+
+#[test]
+fn one_peer_alone_moves_no_stamp_forward() {
+    for (by, stamped_by) in [(72 * HOUR, 0), (-72 * HOUR, -72 * HOUR)] {
+        let (set, clock) = of_three();
+        let wall = set.wall().get();
+        clock.heard(NodeId::new(2), ahead(wall, set.monotonic(), by, 0), Way::Direct);
+        assert_eq!(clock.stamp(), Timestamp::new(wall + stamped_by), "the peer is {by} ms ahead");
+        assert!(clock.is_in_doubt());
+        // Another one that agrees with this node settles it.
+        clock.heard(NodeId::new(3), ahead(wall, set.monotonic(), 0, 0), Way::Direct);
+        assert_eq!(clock.stamp(), Timestamp::new(wall));
+    }
 }

@@ -1,8 +1,8 @@
 //! A log's state: a pure function of its committed entries.
 //!
-//! Of each batch, in this order: is its producer forgotten, is it a repeat, is its
-//! writer fenced, does the log end where it expects, does it follow its producer's
-//! last one; only then is the end its base offset. A repeat gets its first answer
+//! Of each batch, in this order: is its producer forgotten or its epoch over, is it
+//! a repeat, is its writer fenced, does the log end where it expects, does it follow
+//! its producer's last one; only then is the end its base offset. A repeat gets its first answer
 //! whoever writes now, and a refusal for a fence or an end is never that of a
 //! repeat. No other place gives a record its offset.
 //!
@@ -138,7 +138,7 @@ impl LogMachine {
         for (ordinal, batch) in (0..).zip(batches) {
             let header = BatchHeader::parse(batch);
             let terms = terms.next_if(|terms| terms.ordinal == ordinal).copied().unwrap_or_default();
-            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.judge(header, terms));
+            let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header, terms));
             if let (BatchOutcome::Appended(range), Ok(header)) = (&outcome, header) {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
                 self.end = range.end();
@@ -161,25 +161,11 @@ impl LogMachine {
         }
     }
 
-    /// Of a producer that is forgotten nobody can tell any more whether a batch
-    /// repeats one that had landed: a fence or an end would be no answer.
-    fn judge(&mut self, header: &BatchHeader, terms: stored::Terms) -> BatchOutcome {
-        match header.producer {
-            Some(producer) if self.producers.has_forgotten(producer.id, self.time) => BatchOutcome::UnknownProducer,
-            _ => self.append_batch(header, terms),
-        }
-    }
-
     fn append_batch(&mut self, header: &BatchHeader, terms: stored::Terms) -> BatchOutcome {
-        let recalled = header.producer.and_then(|producer| self.producers.recall(producer, header.count));
-        if let Some(range) = recalled {
-            return BatchOutcome::Duplicate(range);
-        }
-        if let Some(refused) = self.writer.refuses(terms.writer_epoch.map(WriterEpoch::new), self.exclusive) {
-            return refused;
-        }
-        if terms.expected_end.is_some_and(|expected| expected != self.end.get()) {
-            return BatchOutcome::OffsetMismatch { end: self.end };
+        // Without any, a repeat is found with the sequence.
+        let has_terms = self.exclusive || terms.writer_epoch.is_some() || terms.expected_end.is_some();
+        if let Some(answer) = has_terms.then(|| self.answer_by_terms(header, terms)).flatten() {
+            return answer;
         }
         // Not in this universe, unless an image said so.
         if self.end.get() > LAST_OFFSET - u64::from(header.count) {
@@ -190,10 +176,33 @@ impl LogMachine {
             None => BatchOutcome::Appended(types::range(self.end, header.count.into())),
         }
     }
+
+    /// What a batch is answered before its sequence is looked at. Of a producer
+    /// that is forgotten, or whose epoch is over, nobody can tell any more whether
+    /// it repeats one that had landed: a fence or an end would be no answer.
+    fn answer_by_terms(&self, header: &BatchHeader, terms: stored::Terms) -> Option<BatchOutcome> {
+        if let Some(producer) = header.producer {
+            if let Some(unclear) = self.producers.cannot_tell(producer, self.time) {
+                return Some(unclear);
+            }
+            if let Some(range) = self.producers.recall(producer, header.count) {
+                return Some(BatchOutcome::Duplicate(range));
+            }
+        }
+        let claimed = terms.writer_epoch.map(WriterEpoch::new);
+        let is_elsewhere = terms.expected_end.is_some_and(|expected| expected != self.end.get());
+        self.writer
+            .refuses(claimed, self.exclusive)
+            .or(is_elsewhere.then_some(BatchOutcome::OffsetMismatch { end: self.end }))
+    }
 }
 
 impl Machine for LogMachine {
     const FLOOR: Floor = Floor::Trimmed;
+
+    fn blank(&self) -> Self {
+        Self::written_by(self.exclusive)
+    }
 
     fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
         use stored::log_command::Command;

@@ -118,10 +118,16 @@ impl Producers {
         self.forgotten = self.forgotten.max(id);
     }
 
-    /// Whether nothing is known of `id` (any more) at log time `now`, although it
-    /// may have appended before.
-    pub(crate) fn has_forgotten(&self, id: ProducerId, now: Timestamp) -> bool {
-        !self.known.contains_key(&id) && self.may_have_known(id, now)
+    /// The answer to a batch of `producer` at log time `now` of which nobody can
+    /// tell any more whether it repeats one that had landed; none if that can be
+    /// told.
+    pub(crate) fn cannot_tell(&self, producer: Producer, now: Timestamp) -> Option<BatchOutcome> {
+        match self.known.get(&producer.id) {
+            None => self.may_have_known(producer.id, now).then_some(BatchOutcome::UnknownProducer),
+            Some(known) => {
+                known.is_over(producer.epoch).then_some(BatchOutcome::ProducerFenced { current: known.epoch })
+            }
+        }
     }
 
     /// Whether an id that is unknown may have been known before.
@@ -145,7 +151,7 @@ impl Producers {
                 let known = Known { epoch: producer.epoch, last_append: now, appends, ended: None };
                 self.known.insert(producer.id, known);
             }
-            Some(known) if producer.epoch < known.epoch || known.has_ended(producer.epoch) => {
+            Some(known) if known.is_over(producer.epoch) => {
                 return BatchOutcome::ProducerFenced { current: known.epoch };
             }
             Some(known) if producer.epoch > known.epoch => {
@@ -185,7 +191,7 @@ impl Producers {
         let known = self.known.get(&producer.id)?;
         let last = producer.sequence.advance(count.checked_sub(1)?);
         let append = Remembered { first: producer.sequence, last, base: Offset::ZERO };
-        if known.epoch == producer.epoch && !known.has_ended(producer.epoch) { known.repeats(append) } else { None }
+        if known.epoch == producer.epoch && !known.is_over(producer.epoch) { known.repeats(append) } else { None }
     }
 
     /// What became of the append of `producer` that begins with its sequence, at
@@ -207,7 +213,9 @@ impl Producers {
             return resolved_of(&ended.appends, ended.next, sequence);
         }
         if epoch < known.epoch {
-            return Resolution::Forgotten;
+            // Between the epoch that is remembered and this one nothing landed.
+            let nothing_landed = known.ended.as_ref().is_none_or(|ended| epoch > ended.epoch);
+            return if nothing_landed { Resolution::Never } else { Resolution::Forgotten };
         }
         if epoch > known.epoch {
             // Nothing of that epoch has come, and nothing is to come.
@@ -295,19 +303,29 @@ impl Known {
 
     /// Where an append lies that this one repeats.
     fn repeats(&self, append: Remembered) -> Option<OffsetRange> {
+        // Most appends follow the last one, and need no look at the others:
+        // what is remembered is far less than what sequences wrap after.
+        if append.first == self.next() {
+            return None;
+        }
         let same = |earlier: &&Remembered| (earlier.first, earlier.last) == (append.first, append.last);
         let earlier = self.appends.iter().rev().find(same)?;
         quipu_protocol::point!("append-repeated");
         Some(earlier.range())
     }
 
-    /// Whether nothing of an epoch can land any more, though no newer one is known.
-    fn has_ended(&self, epoch: ProducerEpoch) -> bool {
-        self.ended.as_ref().is_some_and(|ended| ended.epoch == epoch)
+    /// Whether nothing of an epoch can land any more. The last epoch that there is
+    /// ends without a newer one.
+    fn is_over(&self, epoch: ProducerEpoch) -> bool {
+        epoch < self.epoch || self.ended.as_ref().is_some_and(|ended| ended.epoch == epoch)
     }
 
-    /// Remembers the epoch as ended, with its appends.
+    /// Remembers the epoch as ended, with its appends. One in which nothing has
+    /// landed leaves room for the one before, but the last one that there is.
     fn end_epoch(&mut self) {
+        if self.appends.is_empty() && self.ended.is_some() && self.epoch != ProducerEpoch::new(i16::MAX) {
+            return;
+        }
         let (next, appends) = (self.next(), std::mem::take(&mut self.appends));
         self.ended = Some(EndedEpoch { epoch: self.epoch, next, appends });
     }

@@ -116,10 +116,10 @@ pub(super) async fn enforce(
             continue;
         }
         let mut retention = settings.borrow().retention;
-        if retention.age.is_some() && ages.is_in_doubt() {
+        let (now, is_in_doubt) = ages.now();
+        if is_in_doubt {
             retention.age = None;
         }
-        let now = clock.wall();
         match group.view(|log| log.start_within(retention, now, &*kv, group.key())) {
             Ok(None) => {}
             Ok(Some(start)) => {

@@ -122,7 +122,7 @@ impl<M: Machine> Shared<M> {
     /// Applies the entries from the floor through `to` to the image there;
     /// `None` if that is as high already.
     async fn replay(&self, to: EntryId) -> io::Result<Option<Saved>> {
-        let mut machine = M::default();
+        let mut machine = self.state.read().expect(POISONED).machine.blank();
         let mut membership = StoredMembership::default();
         let mut next = Index::new(0);
         if let Some(floor) = load(&self.journal, self.key).await? {

@@ -33,9 +33,13 @@ pub use store::{MachineStore, SnapshotBuilder};
 /// # Invariant
 /// `apply` reads no clock, no randomness and no hash order: two replicas that
 /// applied the same commands have equal images.
-pub trait Machine: Default + Send + Sync + 'static {
+pub trait Machine: Sized + Send + Sync + 'static {
     /// Where this machine's snapshots stand.
     const FLOOR: Floor;
+
+    /// A machine that has applied nothing, of a group like this one's: what the
+    /// group was created with, and no image holds, is the same.
+    fn blank(&self) -> Self;
 
     /// Applies a committed command and answers its proposer.
     ///

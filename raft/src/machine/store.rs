@@ -380,6 +380,7 @@ impl<M: Machine> RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder<M> {
             // The log may be purged up to here next.
             self.shared.raise(types::entry_id(at)).await?;
         }
-        Ok(snapshot.unwrap_or_else(|| Snapshot { meta: SnapshotMeta::default(), snapshot: M::default().image() }))
+        let nothing = || self.shared.state.read().expect(POISONED).machine.blank().image();
+        Ok(snapshot.unwrap_or_else(|| Snapshot { meta: SnapshotMeta::default(), snapshot: nothing() }))
     }
 }

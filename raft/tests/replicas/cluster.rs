@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     nodes: BTreeMap<u64, Node>,
     founders: BTreeMap<ReplicaId, NodeId>,
     seed: u64,
+    /// Whether the log takes nothing without a writer epoch.
+    pub(crate) exclusive: bool,
     /// Where replicas that are added from now on tell what they do.
     pub(crate) spans: Option<Arc<dyn Spans>>,
 }
@@ -59,7 +61,7 @@ impl Cluster {
     /// A group of `count` founders, numbered from 1, that are yet to be added.
     pub(crate) fn founded_by(count: u64) -> Self {
         let founders = (1..=count).map(|n| (ReplicaId::new(n), NodeId::new(n))).collect();
-        Self { switch: Switch::default(), nodes: BTreeMap::new(), founders, seed: 1, spans: None }
+        Self { switch: Switch::default(), nodes: BTreeMap::new(), founders, seed: 1, exclusive: false, spans: None }
     }
 
     /// Adds a replica: a founder, or one that is nobody's member yet.
@@ -127,7 +129,7 @@ impl Cluster {
             &node.environment,
             self.switch.port(replica),
             GroupOptions { floor_step_bytes: 1, ..GroupOptions::default() },
-            LogOptions { staged_bytes: STAGED_BYTES, ..LogOptions::default() },
+            LogOptions { staged_bytes: STAGED_BYTES, exclusive: self.exclusive, ..LogOptions::default() },
         )
         .await?;
         self.switch.connect(replica, log.group().raft().clone());

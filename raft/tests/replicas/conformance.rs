@@ -37,6 +37,10 @@ pub(crate) struct Concatenation(Vec<u8>);
 impl Machine for Concatenation {
     const FLOOR: Floor = Floor::Applied;
 
+    fn blank(&self) -> Self {
+        Self::default()
+    }
+
     fn apply(&mut self, _id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
         self.0.extend_from_slice(command);
         Ok(Reply::None)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence};
-use quipu_raft::{Member, ReadError, next_producer_id};
+use quipu_raft::{AppendError, Member, ReadError, Terms, next_producer_id};
 use quipu_storage::{Batch, Kv, Space};
 
 use crate::cluster::{Cluster, batch};
@@ -163,6 +163,49 @@ async fn a_replica_that_crashes_while_its_floor_rises_loses_nothing() {
             cluster.leader().await;
             assert_eq!(cluster.values(1, round * 3 + 3).await, names(round * 3 - 1..round * 3 + 3), "round {round}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_exclusive_log_refused_is_refused_again_where_its_floor_is_raised() {
+    story(async {
+        let mut cluster = Cluster::founded_by(3);
+        cluster.exclusive = true;
+        for replica in 1..=3 {
+            cluster.add(replica).await;
+        }
+        cluster.log(1).group().campaign().await;
+        let leader = cluster.leader().await;
+        let log = cluster.log(leader);
+        let acquired = log.acquire_writer("db".to_owned(), Bytes::from_static(&[7; 16])).await.unwrap();
+        let under = Terms { writer_epoch: Some(acquired.epoch), expected_end: None };
+        log.append_for(batch(&["0", "1"], None), under, None).await.unwrap();
+        assert_eq!(log.append(batch(&["refused"], producer(0))).await, Err(AppendError::WriterRequired));
+        let appended = log.append_for(batch(&["2"], producer(0)), under, None).await.unwrap();
+        assert_eq!((appended.range, appended.duplicate), (range(2, 3), false));
+        log.append_for(batch(&["3"], None), under, None).await.unwrap();
+        let before = log.group().status().applied.unwrap().index.get();
+        // All of it has to be replayed for the floor.
+        assert_eq!(cluster.trim(4).await, range(4, 4));
+        for replica in [1, 2, 3] {
+            cluster.purged(replica, before).await;
+            assert_eq!(cluster.log(replica).range(), range(4, 4));
+        }
+        // A replica that has the image alone agrees with the others.
+        let follower = [1, 2, 3].into_iter().find(|replica| *replica != leader).unwrap();
+        cluster.crash(follower);
+        let mut everything = Batch::new();
+        for space in Space::ALL {
+            everything.delete_range(space, Bytes::new(), vec![0xff; 32]);
+        }
+        cluster.node(follower).kv.write(everything).unwrap();
+        cluster.restart(follower).await.unwrap();
+        let log = cluster.log(leader);
+        let appended = log.append_for(batch(&["4"], None), under, None).await.unwrap();
+        assert_eq!(appended.range, range(4, 5));
+        assert_eq!(cluster.values(follower, 5).await, ["4"]);
+        assert_eq!(cluster.image(follower), cluster.image(leader));
     })
     .await;
 }

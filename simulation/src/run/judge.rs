@@ -123,7 +123,10 @@ async fn append_until_taken(context: &Context, log: &str) {
     let exclusive = context.shared.logs.iter().any(|plan| plan.name == log && plan.exclusive);
     loop {
         let epoch = if exclusive {
-            let Some((epoch, _)) = fight::acquire(context, &name).await else { continue };
+            let Some((epoch, _)) = fight::acquire(context, &name).await else {
+                context.environment.clock.sleep(AGAIN).await;
+                continue;
+            };
             Some(epoch)
         } else {
             None
@@ -227,7 +230,12 @@ fn known<'a>(context: &Context, log: &str, held: impl Iterator<Item = &'a (u64, 
         }
     }
     for operation in operations.iter().filter(|operation| operation.log == log) {
-        if let (Call::Append { values, .. }, Outcome::Appended { start, .. }) = (&operation.call, &operation.outcome) {
+        let landed = match (&operation.call, &operation.outcome) {
+            (Call::Append { values, .. }, Outcome::Appended { start, .. })
+            | (Call::Resolve { values }, Outcome::Resolved { landed: Some((start, _)) }) => Some((values, start)),
+            _ => None,
+        };
+        if let Some((values, start)) = landed {
             (*start..).zip(values).for_each(|(offset, value)| learn(offset, *value));
         }
     }

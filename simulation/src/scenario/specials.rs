@@ -122,7 +122,12 @@ impl Scenario {
         }
         let log = self.logs.len();
         let plan = LogPlan::keeping_all("fought-over".to_owned(), super::replicas(&mut chance, self.nodes));
-        self.logs.push(LogPlan { exclusive: true, ..plan });
+        let retention_bytes = *[None, Some(2_000), Some(20_000)].choose(&mut chance).expect("not empty");
+        self.logs.push(LogPlan { exclusive: true, retention_bytes, ..plan });
+        if let Some(client) = self.clients.first_mut().filter(|_| retention_bytes.is_some()) {
+            client.jobs.push(Job::Remember { log, pause_ms: 50 });
+        }
+        self.settings.entry("log.floor_step_bytes".to_owned()).or_insert(1);
         for client in &mut self.clients {
             let pause_ms = *[20, 50, 200].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Fight { log, pause_ms });

@@ -15,6 +15,7 @@ use quipu_sdk::{AppendError, AppendId, LogName, Offset, Producer, ProducerConfig
 use super::{Context, record};
 use crate::environment::clock::now;
 use crate::history::{Call, Outcome, Terms};
+use crate::violation::Violation;
 
 /// After this time an append's outcome is unknown.
 const DELIVERY_TIMEOUT: Duration = Duration::from_millis(800);
@@ -56,6 +57,8 @@ struct Primary<'a> {
     /// Where the log ends as far as it knows.
     end: u64,
     producer: Producer,
+    /// One that claims no epoch.
+    careless: Producer,
     number: u64,
 }
 
@@ -66,8 +69,10 @@ impl<'a> Primary<'a> {
             delivery_timeout: DELIVERY_TIMEOUT,
             ..ProducerConfig::default()
         };
-        let producer = context.client.producer(log, config).expect("a good configuration");
-        Self { context, log, epoch, end, producer, number: context.shared.counters.producer() }
+        let careless = ProducerConfig { writer_epoch: None, ..config.clone() };
+        let producer = |config| context.client.producer(log, config).expect("a good configuration");
+        let (producer, careless) = (producer(config), producer(careless));
+        Self { context, log, epoch, end, producer, careless, number: context.shared.counters.producer() }
     }
 
     /// Appends until it is fenced, or has had its turn.
@@ -84,18 +89,23 @@ impl<'a> Primary<'a> {
     async fn append(&mut self) -> bool {
         let values = self.context.shared.counters.values(1 + self.context.below(3));
         let records = values.iter().map(|value| record(*value, 0)).collect();
+        // Now and then it forgets to claim its epoch, which such a log refuses.
+        let claims = self.context.below(12) > 0;
         // Now and then it is wrong about the end, or does not care.
         let expected_end = match self.context.below(8) {
             0 => None,
             1 => Some(self.end + self.context.below(3)),
             _ => Some(self.end),
         };
-        let terms = Terms { epoch: Some(self.epoch), expected_end };
-        let call = Call::Append { producer: self.number, values: values.clone(), terms };
+        let terms = Terms { epoch: claims.then_some(self.epoch), expected_end };
+        // Each of the two keeps an order of its own.
+        let by = if claims { self.number } else { self.context.shared.counters.producer() };
+        let call = Call::Append { producer: by, values: values.clone(), terms };
         let operation = self.context.invoke(self.log.as_str(), call);
+        let producer = if claims { &self.producer } else { &self.careless };
         let answer = match expected_end {
-            Some(expected) => self.producer.append_at(Offset::new(expected), records).await,
-            None => self.producer.append(records).await,
+            Some(expected) => producer.append_at(Offset::new(expected), records).await,
+            None => producer.append(records).await,
         };
         let unresolved = match &answer {
             Err(AppendError::OutcomeUnknown { append, .. }) => *append,
@@ -104,10 +114,17 @@ impl<'a> Primary<'a> {
         let outcome = outcome(answer);
         self.context.complete(operation, outcome.clone());
         match outcome {
+            Outcome::Appended { .. } if !claims => {
+                let details = format!("log {}: {values:?} landed without a writer epoch", self.log);
+                let violation = Violation::new("writer-is-required", details);
+                self.context.shared.recorder.violated(now(), violation, None);
+                false
+            }
             Outcome::Appended { end, .. } | Outcome::Mismatch { end } => {
                 self.end = end;
                 true
             }
+            Outcome::Failed { .. } if !claims => true,
             Outcome::Fenced { .. } => {
                 self.context.shared.recorder.mark(now(), "a-primary-was-fenced");
                 false

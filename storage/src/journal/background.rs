@@ -185,6 +185,8 @@ impl Shared {
                         replica.indexed(indexed.segment);
                     }
                 }
+                // What could not be told before may be known by now.
+                state.may_free = true;
                 // Reads that began before may still go by what the index said.
                 let barrier = state.next_read;
                 drop(state);

@@ -207,6 +207,13 @@ impl Shared {
         let state = self.lock();
         let Some(settled) = state.committer.settled() else {
             drop(state);
+            let mut background = self.background();
+            if background.manifest.segments.first().is_none_or(|oldest| oldest.id > through) {
+                // They went as others do.
+                background.cleaner.end_round();
+                return Ok(());
+            }
+            drop(background);
             self.mark();
             return Ok(());
         };

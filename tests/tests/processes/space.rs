@@ -49,8 +49,12 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
 
 /// Appends a portion to `log` if there is room for it.
 async fn takes(cluster: &Cluster, log: &str, number: u64) -> bool {
-    let append = cluster.quipu(["append", log, "--timeout", "3"]).input(portion(number)).run().await;
-    append.code() == Some(0)
+    let append = cluster.quipu(["append", log, "--timeout", "30"]).input(portion(number)).run().await;
+    if append.code() == Some(0) {
+        return true;
+    }
+    append.complains_of("storage.low_space_bytes");
+    false
 }
 
 /// Appends to two logs, one of three portions to the second one, until there is

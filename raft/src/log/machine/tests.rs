@@ -335,3 +335,20 @@ fn image_that_contradicts_itself_is_refused() {
     let image = stored::LogState { start: 5, end: 4, ..Default::default() }.encode_to_vec();
     LogMachine::new().install(&image.into()).unwrap_err();
 }
+
+#[test]
+fn fence_or_end_is_no_answer_to_a_producer_whose_epoch_is_over() {
+    let mut machine = LogMachine::new();
+    apply_under(&mut machine, 1, vec![batch(2, producer(0))], vec![terms(0, None, Some(0))]);
+    let resolve = stored::Resolve { producer_id: NOW << 20, producer_epoch: 0, sequence: 2 };
+    run(&mut machine, 2, stored::log_command::Command::Resolve(resolve));
+    // It had landed, and its epoch ended before it was sent again.
+    let outcomes = apply_under(&mut machine, 3, vec![batch(2, producer(0))], vec![terms(0, None, Some(0))]);
+    assert_eq!(outcomes, [BatchOutcome::ProducerFenced { current: ProducerEpoch::new(1) }]);
+}
+
+#[test]
+fn blank_machine_is_of_a_log_like_this_one() {
+    let mut blank = LogMachine::written_by(true).blank();
+    assert_eq!(apply(&mut blank, 1, NOW, vec![batch(1, None)]), [BatchOutcome::WriterRequired]);
+}

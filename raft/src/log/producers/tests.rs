@@ -303,3 +303,16 @@ fn image_of_ended_epochs_is_what_it_was_made_of() {
     later.iter_mut().filter_map(|producer| producer.ended.as_mut()).for_each(|ended| ended.epoch = 9);
     Producers::from_image(&later, ProducerId::new(0)).unwrap_err();
 }
+
+#[test]
+fn epochs_in_which_nothing_landed_are_resolved_and_leave_what_was_remembered() {
+    let mut producers = Producers::default();
+    accept(&mut producers, at(id(1), 1, 0), 1, 7, NOW);
+    assert_eq!(producers.resolve(at(id(1), 0, 0), NOW), Resolution::Never, "its first append never came");
+    accept(&mut producers, at(id(2), 0, 0), 2, 8, NOW);
+    assert_eq!(producers.resolve(at(id(2), 1, 0), NOW), Resolution::Never);
+    assert_eq!(producers.resolve(at(id(2), 0, 0), NOW), resolved(8, 2), "whatever was resolved before");
+    accept(&mut producers, at(id(2), 4, 0), 1, 10, NOW);
+    assert_eq!(producers.resolve(at(id(2), 3, 5), NOW), Resolution::Never);
+    assert_eq!(producers.resolve(at(id(2), 0, 0), NOW), resolved(8, 2));
+}

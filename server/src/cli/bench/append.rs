@@ -18,8 +18,8 @@ use clap::Args;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use quipu_sdk::{
-    Client, Compression, Consistency, Environment, LogConfig, LogName, NodeId, Offset, Producer, ProducerConfig,
-    Record, WriterEpoch,
+    Client, Compression, Consistency, CreateLogError, Environment, LogConfig, LogName, NodeId, Offset, Producer,
+    ProducerConfig, Record, WriterEpoch,
 };
 
 use super::latency::Latencies;
@@ -98,7 +98,11 @@ pub(crate) async fn run(
     environment: &Environment,
 ) -> Result<(), Failure> {
     let log: LogName = arguments.log.parse()?;
-    client.create_log(&log, LogConfig::default()).await?;
+    match client.create_log(&log, LogConfig::default()).await {
+        // However it is set up: that is what is measured.
+        Ok(_) | Err(CreateLogError::Exists { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let described = client.describe_log(&log).await?;
     let nodes: BTreeSet<NodeId> = described.replicas.iter().map(|replica| replica.node).collect();
     let mode = Mode::prepare(&arguments, &log, client).await?;

@@ -95,7 +95,10 @@ impl Replica {
     /// cannot be told before the next segment is indexed.
     pub(in crate::journal) fn needs(&self, frame: &FrameRef) -> Option<bool> {
         match self.wants(frame) {
-            None if self.cut.as_ref().is_none_or(|cut| frame.end() <= cut.lowest) => Some(false),
+            // Where something is damaged, the copy may be what is.
+            None if self.damage().is_none() && self.cut.as_ref().is_none_or(|cut| frame.end() <= cut.lowest) => {
+                Some(false)
+            }
             wanted => wanted,
         }
     }
@@ -108,8 +111,9 @@ impl Replica {
     /// The frame that begins with `first` was written again, and is on stable
     /// storage there.
     pub(in crate::journal) fn note_moved(&mut self, first: Index) {
-        if self.cut.as_ref().is_some_and(|cut| cut.lowest <= first) {
-            // It was truncated meanwhile: another one may begin there.
+        if self.cut.as_ref().is_some_and(|cut| cut.staged > 0 && cut.lowest <= first) {
+            // It is being truncated: another one may begin there. A truncation that
+            // is written has taken what it meant from the frames below.
             return;
         }
         let newest = self.file.relocated().iter().rev().find(|frame| frame.first == first);

@@ -339,6 +339,30 @@ fn a_truncated_frame_is_mended_with_what_is_left_of_it() {
 }
 
 #[test]
+fn what_rots_behind_a_truncation_that_is_not_indexed_yet_is_mended() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    journal.append(key(1), entries(1, 0..6, 900)).wait().unwrap();
+    journal.truncate(key(1), 4).wait().unwrap();
+    journal.append(key(1), entries(2, 4..8, 900)).wait().unwrap();
+    let byte = byte_of(&memory.disk, FIRST, &entry(2, 4, 900)).unwrap();
+    memory.disk.flip_bit(FIRST, byte, 1);
+    // A start finds it: the truncation lies in the segment that is open.
+    let memory = memory.kill(1);
+    let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
+    assert!(journal.0.damage(key(1)).is_some());
+    journal.mend_all(key(1), |index| entry(if index < 4 { 1 } else { 2 }, index, 900));
+    let expected = [entries(1, 0..4, 900), entries(2, 4..8, 900)].concat();
+    assert_eq!(journal.read_all(key(1)).unwrap(), expected);
+    journal.truncate(key(1), 6).wait().unwrap();
+    journal.append(key(1), entries(3, 6..9, 900)).wait().unwrap();
+    let expected = [entries(1, 0..4, 900), entries(2, 4..6, 900), entries(3, 6..9, 900)].concat();
+    assert_eq!(journal.read_all(key(1)).unwrap(), expected);
+    let (again, _) = copy(&memory, 1).open(tiny(SEGMENT_BYTES));
+    assert_eq!((again.0.damage(key(1)), again.read_all(key(1)).unwrap()), (None, expected));
+}
+
+#[test]
 fn what_is_written_anew_after_a_mending_is_what_counts() {
     let memory = Memory::new(1);
     let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
