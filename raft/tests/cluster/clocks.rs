@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record};
 use quipu_protocol::environment::{BoxFuture, Clock, Environment};
 use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, v1};
-use quipu_raft::{LogReplica, Skew};
+use quipu_raft::{AppendError, Appended, LogReplica, Skew};
 
 use crate::cluster::{Cluster, batch, log_name};
 
@@ -53,11 +53,22 @@ async fn log_that_keeps_little(cluster: &Cluster) -> (u64, LogReplica) {
     cluster.leader("orders").await
 }
 
+/// Appends at one that leads, or is about to.
+async fn append(cluster: &Cluster, log: &LogReplica, batch: Bytes) -> Appended {
+    cluster
+        .eventually("it is appended", async || match log.append(batch.clone()).await {
+            Ok(appended) => Some(appended),
+            Err(AppendError::NotLeader { .. }) => None,
+            Err(error) => panic!("the append failed: {error}"),
+        })
+        .await
+}
+
 /// Appends four batches more and waits until the start has followed: until what
 /// is kept was looked at. All that may be kept by its bytes has to be.
 async fn only_bytes_count(cluster: &Cluster, log: &LogReplica) {
     for _ in 0..4 {
-        log.append(batch(&[&[7; 100]])).await.expect("it is appended");
+        append(cluster, log, batch(&[&[7; 100]])).await;
     }
     let end = log.range().end().get();
     cluster.eventually("what is too much goes", async || (log.range().start().get() + 4 >= end).then_some(())).await;
@@ -66,10 +77,10 @@ async fn only_bytes_count(cluster: &Cluster, log: &LogReplica) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_young_goes_while_the_leaders_clock_is_an_hour_ahead_and_retention_goes_on_when_it_is_right() {
-    let cluster = Cluster::founded(3).await;
+    let cluster = Cluster::new(3).whose_leaders_stay().found().await;
     let (leader, log) = log_that_keeps_little(&cluster).await;
     for _ in 0..4 {
-        log.append(batch(&[&[7; 100]])).await.expect("it is appended");
+        append(&cluster, &log, batch(&[&[7; 100]])).await;
     }
     cluster.set_clock_off_by(leader, HOUR_MS);
     for _ in 0..3 {
@@ -102,7 +113,7 @@ async fn nothing_young_goes_while_the_leaders_clock_is_an_hour_ahead_and_retenti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_follower_with_a_wrong_clock_holds_nothing_up() {
-    let cluster = Cluster::founded(3).await;
+    let cluster = Cluster::new(3).whose_leaders_stay().found().await;
     let (leader, log) = log_that_keeps_little(&cluster).await;
     let follower = cluster.ids().into_iter().find(|id| *id != leader).expect("a follower");
     cluster.set_clock_off_by(follower, HOUR_MS);
@@ -115,21 +126,21 @@ async fn one_follower_with_a_wrong_clock_holds_nothing_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_producer_is_forgotten_for_a_leaders_clock_that_is_days_ahead() {
-    let cluster = Cluster::founded(3).await;
+    let cluster = Cluster::new(3).whose_leaders_stay().found().await;
     cluster.create(1, "orders", v1::LogConfig::default()).await;
     let (leader, log) = cluster.leader("orders").await;
     let id = cluster.node(1).allocate_producer().await.expect("an id is allotted").id;
-    log.append(numbered(id, 0)).await.expect("it is appended");
+    append(&cluster, &log, numbered(id, 0)).await;
     cluster.set_clock_off_by(leader, 72 * HOUR_MS);
     // Log time would have passed the expiry with the first of these.
-    log.append(batch(&[b"of nobody"])).await.expect("it is appended");
-    let next = log.append(numbered(id, 1)).await.expect("the producer is known");
+    append(&cluster, &log, batch(&[b"of nobody"])).await;
+    let next = append(&cluster, &log, numbered(id, 1)).await;
     assert_eq!((next.range.start(), next.duplicate), (Offset::new(2), false));
-    let again = log.append(numbered(id, 0)).await.expect("and its earlier appends are");
+    let again = append(&cluster, &log, numbered(id, 0)).await;
     assert_eq!((again.range.start(), again.duplicate), (Offset::new(0), true));
     // Nor later, when the clock is right again.
     cluster.set_clock_off_by(leader, 0);
-    log.append(numbered(id, 2)).await.expect("the producer is known");
+    append(&cluster, &log, numbered(id, 2)).await;
 }
 
 /// A producer's batch of one record.

@@ -11,7 +11,7 @@ use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::{LogName, NodeId, Offset, OffsetRange, ReplicaId, Timestamp, transport, v1};
 use quipu_raft::group::{GroupStatus, Role};
 use quipu_raft::node::NodeStartError;
-use quipu_raft::{LogReplica, NodeConfig, RaftNode};
+use quipu_raft::{GroupOptions, LogReplica, NodeConfig, RaftNode};
 use quipu_storage::journal::JournalConfig;
 use quipu_storage::{Disk, Kv, MemoryDisk, MemoryKv};
 
@@ -29,6 +29,7 @@ pub(crate) struct Cluster {
     nodes: BTreeMap<u64, Node>,
     segment_bytes: u64,
     scrub_interval: Duration,
+    group: GroupOptions,
 }
 
 struct Node {
@@ -62,6 +63,7 @@ impl Cluster {
             environment,
             segment_bytes: 4 << 20,
             scrub_interval: Duration::from_secs(3600),
+            group: GroupOptions::default(),
         }
     }
 
@@ -77,12 +79,23 @@ impl Cluster {
         self
     }
 
+    /// Leaders stay, however busy the machine is: for stories of one of them.
+    pub(crate) fn whose_leaders_stay(mut self) -> Self {
+        let (election_min, election_max) = (Duration::from_secs(10), Duration::from_secs(12));
+        self.group = GroupOptions { election_min, election_max, ..self.group };
+        self
+    }
+
+    /// Starts all nodes, until they are ready.
+    pub(crate) async fn found(mut self) -> Self {
+        self.start_all().await;
+        self.all_ready().await;
+        self
+    }
+
     /// A cluster whose nodes are all ready.
     pub(crate) async fn founded(nodes: u64) -> Self {
-        let mut cluster = Self::new(nodes);
-        cluster.start_all().await;
-        cluster.all_ready().await;
-        cluster
+        Self::new(nodes).found().await
     }
 
     pub(crate) async fn start_all(&mut self) {
@@ -113,6 +126,7 @@ impl Cluster {
         config.peers = self.nodes.keys().map(|id| (NodeId::new(*id), address(*id))).collect();
         config.journal = JournalConfig { segment_bytes: self.segment_bytes, ..JournalConfig::default() };
         config.scrub_interval = self.scrub_interval;
+        config.group = self.group.clone();
         let entry = &self.nodes[&id];
         let disk: Arc<dyn Disk> = Arc::clone(&entry.disk) as _;
         let kv = Stubborn { kv: Arc::clone(&entry.kv), keeps_states: Arc::clone(&entry.keeps_states) };
