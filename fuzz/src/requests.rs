@@ -1,7 +1,7 @@
 //! What clients send: any bytes as the message of any call of `quipu.v1`, put
 //! to a node that serves.
 //!
-//! Input: a byte (bit 7: batches are sealed; bits 0–3: which call), then the
+//! Input: a byte (bit 7: batches are sealed; bits 0–4: which call), then the
 //! message; a stream's messages have their length in two bytes each. The node
 //! has to answer every call, with a typed error if with one, and to go on.
 
@@ -34,7 +34,16 @@ const APPEND_ONE: usize = 0;
 const APPEND: &str = "/quipu.v1.Records/Append";
 const READ: &str = "/quipu.v1.Records/Read";
 /// What came later: the calls above keep their numbers.
-const MORE: [&str; 3] = ["/quipu.v1.Records/OffsetAt", "/quipu.v1.Cluster/AlterLog", "/quipu.v1.Cluster/DeleteLog"];
+const MORE: [&str; 8] = [
+    "/quipu.v1.Records/OffsetAt",
+    "/quipu.v1.Cluster/AlterLog",
+    "/quipu.v1.Cluster/DeleteLog",
+    "/quipu.v1.Records/Trim",
+    "/quipu.v1.Records/AcquireWriter",
+    "/quipu.v1.Records/DescribeWriter",
+    "/quipu.v1.Records/Resolve",
+    "/quipu.v1.Operator/ChangeLogFilter",
+];
 const FIRST_OF_MORE: usize = UNARY.len() + 2;
 
 /// A read gives so many messages at most before its client leaves.
@@ -63,7 +72,7 @@ pub fn run(input: &[u8]) {
 
 fn call(node: &Node, input: &[u8]) {
     let (how, message) = choice(input);
-    let (sealed, which) = (how & SEALED != 0, usize::from(how & 0xf) % (FIRST_OF_MORE + MORE.len()));
+    let (sealed, which) = (how & SEALED != 0, usize::from(how & 0x1f) % (FIRST_OF_MORE + MORE.len()));
     let message = Bytes::copy_from_slice(message);
     node.talk(async |channel| {
         let mut client = Grpc::new(channel);
@@ -181,6 +190,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         max_timestamp_after_ms: Some(1 << 40),
         ..v1::LogAlteration::default()
     };
+    let acquisition = v1::AcquireWriterRequest {
+        log: LOG.to_owned(),
+        holder: "primary".to_owned(),
+        request_id: vec![7; 16].into(),
+        log_id: 0,
+    };
     let appends: Vec<u8> = [Compression::None, Compression::Gzip]
         .map(append)
         .iter()
@@ -212,6 +227,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ),
         (10, v1::AlterLogRequest { name: LOG.to_owned(), change: Some(alteration) }.encode_to_vec()),
         (11, v1::DeleteLogRequest { name: "another".to_owned(), id: 0 }.encode_to_vec()),
+        (12, v1::TrimRequest { log: LOG.to_owned(), to: 3 }.encode_to_vec()),
+        (13, acquisition.encode_to_vec()),
+        (14, v1::DescribeWriterRequest { log: LOG.to_owned(), log_id: 0 }.encode_to_vec()),
+        (
+            15,
+            v1::ResolveRequest { log: LOG.to_owned(), producer_id: 1, ..v1::ResolveRequest::default() }.encode_to_vec(),
+        ),
+        (16, v1::ChangeLogFilterRequest { filter: "info,quipu_raft=debug".to_owned() }.encode_to_vec()),
     ]);
     seeds.into_iter().map(|(how, message)| [&[how], &message[..]].concat()).collect()
 }

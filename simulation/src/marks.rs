@@ -54,6 +54,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("replica-started", "a node started a replica that it was given"),
     ("resolved-as-landed", "an append of unknown outcome was found to have landed"),
     ("resolved-as-never", "an append of unknown outcome was settled never to land"),
+    ("reserve-used", "a journal segment took of what the low-space mark keeps"),
     ("room-made", "a segment was let go of below the low-space mark, before any other was sealed"),
     ("room-round", "below the low-space mark it was worth it to write again what lived in old segments"),
     ("rot-found", "entries were found rotten while their journal was open"),
@@ -67,6 +68,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("segment-sealed", "a segment was full, and the next one begun"),
     ("snapshot-installed", "a replica took over another one's state"),
     ("snapshot-kept", "a state image from elsewhere was in the journal, before it was taken over"),
+    (
+        "snapshot-over-another-branch",
+        "a replica was sent a state image where it had entries of its own that were never committed",
+    ),
     ("space-back", "a disk that had been nearly full had room again"),
     ("space-low", "a disk was nearly full"),
     ("state-saved", "a group's state was saved"),

@@ -13,6 +13,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("applied-never-goes-back", "What a replica has applied never shrinks while its process lives."),
     ("applied-lies-within-the-log", "A replica applies nothing that its own log does not hold."),
     ("fsynced-survives", "What a replica had fsynced is there again after its process or its power ended."),
+    ("terms-go-up", "What a replica holds behind a state image that it took over is of no older term than that."),
     ("committed-never-changes", "An entry that was committed is the same on every replica, for ever."),
     ("leader-has-all-that-is-committed", "Whoever begins to lead has everything that was committed before."),
     ("committed-is-durable-on-a-majority", "What is committed is fsynced on a majority of its group's voters."),

@@ -239,6 +239,7 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_branches()
     }
 
     /// Whether what nodes send each other passes through relays.

@@ -33,7 +33,7 @@ use crate::log_store::LogStore;
 use crate::machine::{Floor, Machine, MachineStore, Shared};
 use crate::runtime::scope;
 use crate::traces::Traces;
-use crate::types::{Command, Raft, Reply, TypeConfig};
+use crate::types::{self, Command, Raft, Reply, TypeConfig};
 
 pub use errors::{BarrierError, ProposeError, StartError, StopReason};
 pub use founding::found;
@@ -189,6 +189,14 @@ impl<M: Machine> Group<M> {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();
         GroupStatus::of(&metrics, state.and_then(|state| state.last), durable, applied)
+    }
+
+    /// Whether this replica's own entry where a snapshot ends is another one than
+    /// what that reflects.
+    pub(crate) fn is_on_another_branch(&self, snapshot: Option<&types::LogId>) -> bool {
+        let Some(theirs) = snapshot.map(types::entry_id) else { return false };
+        let own = self.inner.journal.entry_id(self.inner.key, theirs.index);
+        own.is_ok_and(|own| own.is_some_and(|own| own != theirs))
     }
 
     /// Asks the others whether they would vote for this replica and campaigns

@@ -85,6 +85,9 @@ impl<M: Machine> Endpoint for Group<M> {
     }
 
     fn install(&self, vote: Vote, snapshot: RaftSnapshot) -> Answer<SnapshotResponse<TypeConfig>> {
+        if self.is_on_another_branch(snapshot.meta.last_log_id.as_ref()) {
+            quipu_protocol::point!("snapshot-over-another-branch");
+        }
         let raft = self.raft().clone();
         let installed = async move { raft.install_full_snapshot(vote, snapshot).await };
         Box::pin(self.scope(async move { installed.await.map_err(|error| error.to_string()) }))

@@ -28,6 +28,7 @@ pub(crate) struct Cluster {
     pub(crate) environment: Environment,
     nodes: BTreeMap<u64, Node>,
     segment_bytes: u64,
+    tail_cache_bytes: u64,
     scrub_interval: Duration,
     group: GroupOptions,
 }
@@ -62,6 +63,7 @@ impl Cluster {
             nodes: (1..=nodes).map(node).collect(),
             environment,
             segment_bytes: 4 << 20,
+            tail_cache_bytes: JournalConfig::default().tail_cache_bytes,
             scrub_interval: Duration::from_secs(3600),
             group: GroupOptions::default(),
         }
@@ -70,6 +72,12 @@ impl Cluster {
     /// Entries up to nearly this size fit into the journals.
     pub(crate) fn with_segments_of(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// What was appended is read from the disks again.
+    pub(crate) fn that_caches_nothing(mut self) -> Self {
+        self.tail_cache_bytes = 0;
         self
     }
 
@@ -124,7 +132,8 @@ impl Cluster {
         self.wires.mend(&address(id));
         let mut config = NodeConfig::new(NodeId::new(id), address(id));
         config.peers = self.nodes.keys().map(|id| (NodeId::new(*id), address(*id))).collect();
-        config.journal = JournalConfig { segment_bytes: self.segment_bytes, ..JournalConfig::default() };
+        let (segment_bytes, tail_cache_bytes) = (self.segment_bytes, self.tail_cache_bytes);
+        config.journal = JournalConfig { segment_bytes, tail_cache_bytes, ..JournalConfig::default() };
         config.scrub_interval = self.scrub_interval;
         config.group = self.group.clone();
         let entry = &self.nodes[&id];

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use quipu_protocol::{Offset, v1};
+use quipu_raft::group::StopReason;
 use quipu_storage::{Disk, MemoryDisk};
 
 use crate::cluster::{Cluster, log_name};
@@ -121,6 +122,33 @@ async fn a_leader_that_rots_hands_over_and_fetches_what_it_lost() {
     let (next, replica) = cluster.leader("orders").await;
     assert!(replica.group().status().term > term, "node {next} was elected since");
     assert_eq!(own_copy(&cluster, leader).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_meets_rot_in_what_it_sends_hands_over_before_it_stops() {
+    let mut cluster =
+        Cluster::new(3).with_segments_of(1 << 20).that_caches_nothing().whose_leaders_stay().found().await;
+    cluster.create(1, "orders", v1::LogConfig::default()).await;
+    for number in 0..VALUES {
+        cluster.append("orders", &value(number)).await;
+    }
+    let (leader, replica) = cluster.leader("orders").await;
+    // A node that lost its disk is sent everything.
+    let late = leader % 3 + 1;
+    cluster.wipe(late);
+    rot(&cluster.image(leader).0, 5);
+    let stopped = replica.group().stopped();
+    drop(replica);
+    cluster.start(late).await;
+    let reason = cluster.within("it stops", stopped).await;
+    assert!(matches!(reason, StopReason::Shutdown), "{reason}");
+    let (next, _) = cluster.leader("orders").await;
+    assert_ne!(next, leader, "another one leads by now");
+    refetched(&cluster, leader).await;
+    let all: Vec<String> = (0..VALUES).map(value).collect();
+    for node in [leader, late] {
+        assert_eq!(own_copy(&cluster, node).await, all, "node {node}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

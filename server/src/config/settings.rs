@@ -112,7 +112,7 @@ settings! {
     staged_bytes = "journal.staged_bytes", Bytes, 256 * MIB, 64 * KIB => 64 * GIB,
         "While so many bytes wait for this node's disk, its logs refuse appends as overloaded: a majority elsewhere may be faster than this disk.";
     low_space_bytes = "storage.low_space_bytes", Bytes, 268_435_456, 0 => 1024 * GIB,
-        "While the data directory's file system has fewer bytes left than these and a journal file's, the logs led here refuse appends and no journal file is prepared; reads and trims go on.";
+        "While the data directory's file system has fewer bytes left than these and a journal file's, the logs led here refuse appends and no journal file is prepared ahead; reads and trims go on, and what cannot wait may take three quarters of it.";
     scrub_bytes_per_second = "storage.scrub_bytes_per_second", Bytes, 8_388_608, 0 => 16 * GIB,
         "How many bytes of what is stored are read a second to find what rots before somebody needs it; 0 for none.";
     scrub_interval_ms = "storage.scrub_interval_ms", Milliseconds, 86_400_000, 1_000 => 31_536_000_000_u64,

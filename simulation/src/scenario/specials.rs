@@ -18,6 +18,9 @@ const ONE_IN_BRIEF: u32 = 4;
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
 
+/// Leaders are cut off with entries that others lack in one run of so many.
+const ONE_IN_BRANCHING: u32 = 8;
+
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
 /// Those of trims.
@@ -29,6 +32,8 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
+/// Those of branches.
+const OF_BRANCHES: u64 = 1 << 58;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -133,6 +138,46 @@ impl Scenario {
             client.jobs.push(Job::Fight { log, pause_ms });
         }
         self.with_copies_to_spare()
+    }
+
+    /// In some scenarios leaders are cut off again and again, for no longer than it
+    /// takes others to elect one, to commit a little and to trim it: a leader that
+    /// comes back is sent a state image where it has entries of its own.
+    pub(super) fn with_branches(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_BRANCHES);
+        if self.nodes < u64::from(SPARE) || chance.random_range(0..ONE_IN_BRANCHING) > 0 {
+            return self;
+        }
+        let log = self.logs.len();
+        self.logs.push(LogPlan::keeping_all("branching".to_owned(), SPARE));
+        self.settings.insert("log.floor_step_bytes".to_owned(), 1);
+        for client in &mut self.clients {
+            client.jobs.push(Job::Append {
+                log,
+                batch_records: 1,
+                value_bytes: 16,
+                in_flight: 16,
+                pause_ms: *[50, 200, 500].choose(&mut chance).expect("not empty"),
+                delivery_timeout_ms: 300,
+                idempotent: false,
+                compression: 0,
+            });
+            client.jobs.push(Job::Trim { log, keep: 0, pause_ms: 20 });
+        }
+        let election_ms = self.settings["raft.election_timeout_max_ms"];
+        let mut at_ms = 0;
+        loop {
+            at_ms += election_ms + chance.random_range(200..=1_000);
+            if at_ms >= self.timing.chaos_ms {
+                break;
+            }
+            let lasts_ms = election_ms + chance.random_range(0..=1_000);
+            let number = self.faults.len() as u64;
+            self.faults.push(FaultPlan { number, at_ms, lasts_ms, kind: Kind::IsolatedLeader, draw: chance.random() });
+            at_ms += lasts_ms;
+        }
+        self.faults.sort_by_key(|fault| fault.at_ms);
+        self
     }
 
     /// Where disks have no room for more files, somebody appends so much that a

@@ -64,28 +64,42 @@ impl Shared {
         self.disk.submit(Lane::Background, operation, done);
     }
 
-    /// Whether another segment should be prepared now. After a failure only
-    /// when nothing can go on without one, or somebody was refused for it.
+    /// Whether another segment should be prepared now. After a failure, or where
+    /// there is little room, only when nothing can go on without one, or somebody
+    /// was refused for it.
     pub(super) fn wants_spare(&self, state: &State) -> bool {
         let wanted = state.committer.spares() < self.config.spare_segments;
-        let due = state.no_space.is_none() || state.committer.is_starved();
+        let is_tight = state.no_space.is_some() || state.low_space.is_some();
+        let due = !is_tight || state.committer.is_starved();
         let writing = state.committer.stopped().is_none() && !state.committer.is_closed();
         wanted && due && writing && !state.preparing
     }
 
     pub(super) fn prepare_spare(self: &Arc<Self>) {
-        if self.lock().committer.spares() >= self.config.spare_segments {
-            // A segment that was let go of has come first.
-            self.lock().preparing = false;
-            return self.drive();
-        }
-        match self.prepare_segment() {
-            Ok(file) => {
+        let state = self.lock();
+        let (spares, starved) = (state.committer.spares(), state.committer.is_starved());
+        drop(state);
+        // A segment that was let go of may have come first.
+        let wanted = spares < self.config.spare_segments;
+        let prepared = if wanted { self.has_room_for_segment(starved) } else { Ok(false) };
+        match prepared.and_then(|has_room| has_room.then(|| self.prepare_segment()).transpose()) {
+            Ok(Some(file)) => {
                 let mut state = self.lock();
                 state.preparing = false;
                 state.counters.prepared_bytes += file.segment.bytes;
+                let low = state.low_space.is_some();
                 drop(state);
                 self.spare_ready(file);
+                if low && let Err(error) = self.look_ahead() {
+                    tracing::warn!(%error, "cannot tell how much room the disk has left");
+                }
+            }
+            // There is one, or there would be if nothing could go on without.
+            Ok(None) => {
+                let mut state = self.lock();
+                (state.preparing, state.no_space) = (false, None);
+                drop(state);
+                self.drive();
             }
             Err(error) => self.no_spare(&error),
         }
@@ -104,7 +118,6 @@ impl Shared {
     }
 
     fn prepare_segment(&self) -> io::Result<SegmentFile> {
-        self.check_room_for_segment()?;
         let mut background = self.background();
         let manifest = &mut background.manifest;
         let segment = Segment {

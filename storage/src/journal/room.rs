@@ -8,14 +8,15 @@
 //!                                                            let go of (recycling)
 //! ```
 //!
-//! Takes nothing from the reserve: what is written again goes into segments
-//! that are there, and the open one is not sealed for it. Until it is, the rows
+//! What is written again goes into segments that are there, and the open one is
+//! not sealed for it; or into one more that takes of what the mark keeps, which
+//! comes back with the first that is let go of. Until a segment is sealed, the rows
 //! of the index name places that are gone: of what is purged, which nobody asks
 //! for, and of what was written again, which is known to have moved.
 //!
 //! # Invariants
-//! - Each round gains at least a quarter of a segment more than it writes, and
-//!   leaves an eighth of one to small writes.
+//! - Rounds that follow each other gain at least a quarter of a segment, and of
+//!   what they let go of, and leave an eighth of a segment to small writes.
 //! - What is let go of has nothing that a start after a crash would miss: all
 //!   that lived in it lies in a later segment, behind a mark.
 
@@ -32,6 +33,9 @@ use crate::kv::KvError;
 
 /// How many bytes of frames are looked at in one go.
 const LOOK_BYTES: u64 = 4 << 20;
+
+/// No more is written again than so many segments hold for what lies behind them.
+const REWRITTEN_SEGMENTS: u64 = 16;
 
 /// How far a round is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,7 @@ impl Shared {
         self.let_go();
         loop {
             let round = self.background().cleaner.round;
+            tracing::debug!(?round, "making room");
             match round {
                 Round::Idle => self.begin_round()?,
                 Round::Writing { .. } => {}
@@ -115,31 +120,39 @@ impl Shared {
         Ok(())
     }
 
-    /// Up to which segment it is worth it to write again what lives; none if
-    /// that would take more than there is, or nearly what it gives.
+    /// Up to which segment to write again what lives now: as much as there is room
+    /// for, if it is worth it to go on until something comes back.
     fn worth_rewriting(&self) -> Result<Option<u64>, KvError> {
         let segment_bytes = self.config.segment_bytes;
         let candidates = self.background().let_go_next();
         let state = self.lock();
-        let mut room = state.committer.room().saturating_sub(segment_bytes / 8);
-        let missing = state.low_space.map_or(0, |low| low.bound.saturating_sub(low.free));
+        let room = state.committer.room().saturating_sub(segment_bytes / 8);
+        let low = state.low_space;
+        let reserve = low.filter(|_| state.committer.spares() == 0).map_or(0, |low| self.reserve(low));
         let facts = state.facts();
         drop(state);
-        let enough = missing.saturating_add(segment_bytes);
-        let (mut gained, mut best) = (0, None);
+        let missing = low.map_or(0, |low| low.bound.saturating_sub(low.free));
+        let (mut written, mut freed) = (0, 0);
+        let (mut fitting, mut best) = (None, None);
         for segment in candidates {
             let facts = facts.get(&segment.id).copied().unwrap_or(0);
-            let Some(takes) = self.takes(segment.id, facts, room)? else { break };
-            room -= takes;
-            gained += segment.bytes.saturating_sub(takes);
-            if takes <= segment.bytes / 4 * 3 {
-                best = Some((gained, segment.id));
+            let left = (REWRITTEN_SEGMENTS * segment_bytes).saturating_sub(written);
+            let Some(takes) = self.takes(segment.id, facts, left)? else { break };
+            (written, freed) = (written + takes, freed + segment.bytes);
+            if written <= room + reserve {
+                fitting = Some(segment.id);
             }
-            if gained >= enough {
-                break;
+            let gained = freed.saturating_sub(written);
+            if gained >= segment_bytes / 4 && gained >= freed / 4 && takes <= segment.bytes / 4 * 3 {
+                best = Some(segment.id);
+                if gained >= missing.saturating_add(segment_bytes) {
+                    break;
+                }
             }
         }
-        Ok(best.filter(|(gained, _)| *gained >= segment_bytes / 4).map(|(_, through)| through))
+        let through = fitting.zip(best).map(|(fitting, best)| best.min(fitting));
+        tracing::debug!(room, reserve, written, freed, ?through, "what making room would give");
+        Ok(through)
     }
 
     /// How many bytes it takes to write again what lives in segment `id`, `facts`

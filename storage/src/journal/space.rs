@@ -3,8 +3,10 @@
 //!
 //! A file system that is full refuses whoever comes next: a segment, the
 //! metadata, a log of another program's. The journal stops growing before
-//! that, while what frees room (trims, rewriting, removed segments) goes on in
-//! the segments that are prepared already: see [`super::room`].
+//! that: no segment is prepared ahead, and who appends is refused. What was
+//! accepted by then, what another node's leader sends and what frees room go on
+//! in the segments that are there, and may take three quarters of what the mark
+//! keeps: a segment at a time, when nothing can go on without it.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use quipu_protocol::point;
 
 use super::driver::Shared;
+use super::format::FIRST_COMMIT;
 
 /// The file system has too little room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,7 @@ pub struct LowSpace {
 impl Shared {
     /// See [`Journal::check_space`](super::Journal::check_space).
     pub(super) fn check_space(self: &Arc<Self>) -> io::Result<()> {
+        self.look_ahead()?;
         let (free, bound) = (self.disk.free_bytes()?, self.space_bound());
         let mut state = self.lock();
         // There may be room, and no segment yet.
@@ -37,13 +41,12 @@ impl Shared {
             self.submit_task(Self::make_room, |shared, _| shared.lock().making_room = false);
         }
         match (before, low) {
-            (None, Some(_)) => {
-                point!("space-low");
-                tracing::error!(free, bound, "the file system is nearly full: appends are refused (low_space_bytes)");
-            }
+            (None, Some(low)) => tell_of(low),
             (Some(_), None) => {
                 point!("space-back");
                 tracing::info!(free, bound, "the file system has room again");
+                // No segment was prepared meanwhile.
+                self.drive();
             }
             _ => {}
         }
@@ -59,15 +62,59 @@ impl Shared {
         self.config.low_space_bytes.saturating_add(self.config.segment_bytes)
     }
 
-    /// Whether a segment may be prepared.
-    pub(super) fn check_room_for_segment(&self) -> io::Result<()> {
+    /// Whether a segment may be prepared; one that nothing can go on without may
+    /// take of what is kept.
+    pub(super) fn has_room_for_segment(&self, starved: bool) -> io::Result<bool> {
         let (free, bound) = (self.disk.free_bytes()?, self.space_bound());
         if free >= bound {
-            return Ok(());
+            return Ok(true);
         }
         // Whoever appends what can wait has to know before the next look.
-        self.lock().low_space.get_or_insert(LowSpace { free, bound });
-        let reason = format!("{free} bytes are free, and a segment takes {bound} with low_space_bytes");
+        let low = LowSpace { free, bound };
+        if self.lock().low_space.replace(low).is_none() {
+            tell_of(low);
+        }
+        self.check_reserve(free)?;
+        if starved {
+            point!("reserve-used");
+            tracing::warn!(free, bound, "a journal segment takes of what low_space_bytes keeps");
+        }
+        Ok(starved)
+    }
+
+    /// Whether a segment without which nothing can go on could be prepared.
+    fn check_reserve(&self, free: u64) -> io::Result<()> {
+        let least = self.reserve_bound();
+        if free >= least {
+            return Ok(());
+        }
+        let reason = format!("{free} bytes are free, and a segment takes {least} with a quarter of low_space_bytes");
         Err(io::Error::new(io::ErrorKind::StorageFull, reason))
     }
+
+    /// Has nothing more accepted than what fits into the segments that are there,
+    /// if there will be no other one.
+    pub(super) fn look_ahead(&self) -> io::Result<()> {
+        if let Err(error) = self.check_reserve(self.disk.free_bytes()?) {
+            self.lock().no_space.get_or_insert_with(|| error.to_string().into());
+        }
+        Ok(())
+    }
+
+    /// How many bytes have to be free for a segment without which nothing can go on.
+    fn reserve_bound(&self) -> u64 {
+        (self.config.low_space_bytes / 4).saturating_add(self.config.segment_bytes)
+    }
+
+    /// How many bytes a segment would give that what makes room may take of what
+    /// is kept: not the last one.
+    pub(super) fn reserve(&self, low: LowSpace) -> u64 {
+        let least = (self.config.low_space_bytes / 2).saturating_add(self.config.segment_bytes);
+        if low.free >= least { self.config.segment_bytes - FIRST_COMMIT } else { 0 }
+    }
+}
+
+fn tell_of(LowSpace { free, bound }: LowSpace) {
+    point!("space-low");
+    tracing::error!(free, bound, "the file system is nearly full: appends are refused (low_space_bytes)");
 }

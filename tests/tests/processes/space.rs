@@ -49,7 +49,7 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
 
 /// Appends a portion to `log` if there is room for it.
 async fn takes(cluster: &Cluster, log: &str, number: u64) -> bool {
-    let append = cluster.quipu(["append", log, "--timeout", "30"]).input(portion(number)).run().await;
+    let append = cluster.quipu(["append", log, "--timeout", "10"]).input(portion(number)).run().await;
     if append.code() == Some(0) {
         return true;
     }

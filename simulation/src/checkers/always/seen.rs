@@ -23,6 +23,9 @@ impl Seen {
         // A replica that takes a snapshot over has its state image on the disk
         // first, and drops the entries below it next.
         let image = (look.dropped)(key).image;
+        if let Some(image) = image {
+            terms_go_up(key, image, look, &mut violated);
+        }
         let before = self.replicas.remove(&key.replica);
         let before = before.as_ref();
         let recoveries = (look.recoveries)(key);
@@ -185,6 +188,15 @@ impl Seen {
             .collect();
         let details = format!("group {group}: {at} is committed; fsynced is {}", each.join(", "));
         Some(Violation::new("committed-is-durable-on-a-majority", details))
+    }
+}
+
+/// What a replica holds behind its state image came after what that reflects.
+fn terms_go_up(key: ReplicaKey, image: EntryId, look: &Look<'_>, violated: &mut impl FnMut(&str, String)) {
+    if let Ok(Some(next)) = (look.entries)(key, image.index.next())
+        && next.term < image.term
+    {
+        violated("terms-go-up", format!("its entry {next} lies behind its state image, which is of {image}"));
     }
 }
 

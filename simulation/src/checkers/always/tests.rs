@@ -20,6 +20,7 @@ type Logs = BTreeMap<(u64, u64), u64>;
 struct Group {
     always: Always,
     logs: Logs,
+    image: Option<EntryId>,
     footprint: Vec<Gauge>,
     tasks: Tasks,
     broken: Vec<String>,
@@ -45,7 +46,7 @@ impl Group {
         in_doubt: bool,
         failed: Vec<FailedReplica>,
     ) -> &mut Self {
-        let logs = self.logs.clone();
+        let (logs, image) = (self.logs.clone(), self.image);
         let look = Look {
             node,
             boot,
@@ -59,7 +60,7 @@ impl Group {
                 Ok(term.map(|term| EntryId { term: Term::new(*term), index }))
             },
             recoveries: &|_| 0,
-            dropped: &|_| super::Dropped::default(),
+            dropped: &|_| super::Dropped { purged: None, image },
         };
         let (violations, _) = self.always.observe(&look);
         self.broken.extend(violations.into_iter().map(|violation| violation.promise));
@@ -90,6 +91,14 @@ fn group_whose_log_was_deleted_is_not_judged_any_more() {
     group.always.forget(&BTreeSet::from([GROUP]));
     group.sees(1, 1, follower(2, at(1, 1))).keeps_all();
     assert!(group.always.is_gone(GROUP) && group.always.groups().next().is_none());
+}
+
+#[test]
+fn terms_go_up() {
+    let mut group = Group { image: at(3, 2), ..Group::default() };
+    group.holds(1, &[1, 3, 3, 3]).sees(1, 1, follower(3, at(3, 4))).keeps_all();
+    // Entry 2 was another one here, and what followed it is still there.
+    group.holds(2, &[1, 3, 2, 2]).sees(2, 1, follower(3, at(3, 2))).breaks("terms-go-up");
 }
 
 fn at(term: u64, index: u64) -> Option<EntryId> {

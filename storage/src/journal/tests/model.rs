@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::rig::{Memory, Promise, Talk, entries, entry, id, key, vote};
+use super::rig::{LOW_SPACE_BYTES, Memory, Promise, Talk, entries, entry, id, key, vote};
 use crate::disk::Lane;
 use crate::journal::{Entry, EntryId, JournalError, ReplicaKey, Vote};
 
@@ -279,9 +279,9 @@ impl Script {
     }
 }
 
-/// Lets the journal look at the room while there is next to none.
+/// Lets the journal look at the room while there is little.
 fn find_little_room(journal: &Talk, memory: &Memory) {
-    memory.disk.limit_bytes(Some(memory.disk.size()));
+    memory.disk.limit_bytes(Some(memory.disk.size() + LOW_SPACE_BYTES));
     // Fails with the disk.
     let _ = journal.0.check_space();
     memory.disk.limit_bytes(None);

@@ -43,10 +43,13 @@ pub(super) fn tiny(segment_bytes: u64) -> JournalConfig {
     JournalConfig { segment_bytes, tail_cache_bytes: 0, rewrite_bytes: 8 * 1024, ..JournalConfig::default() }
 }
 
+/// What [`low`] keeps.
+pub(super) const LOW_SPACE_BYTES: u64 = 1 << 30;
+
 /// As [`tiny`], with a low-space mark that disks of little room are below of, and
 /// portions that fit a segment.
 pub(super) fn low(segment_bytes: u64) -> JournalConfig {
-    JournalConfig { low_space_bytes: 1 << 30, rewrite_bytes: segment_bytes, ..tiny(segment_bytes) }
+    JournalConfig { low_space_bytes: LOW_SPACE_BYTES, rewrite_bytes: segment_bytes, ..tiny(segment_bytes) }
 }
 
 pub(super) fn key(group: u64) -> ReplicaKey {

@@ -27,20 +27,40 @@ fn second(of_two: u64) -> u64 {
 }
 
 #[test]
-fn below_its_low_space_mark_the_journal_prepares_nothing_and_says_so() {
+fn below_its_low_space_mark_the_journal_prepares_nothing_ahead_and_says_so() {
     let memory = Memory::new(1);
-    let config = JournalConfig { low_space_bytes: 300_000, ..tiny(SEGMENT_BYTES) };
+    let config = JournalConfig { low_space_bytes: LOW_SPACE_BYTES, ..tiny(SEGMENT_BYTES) };
     let (journal, _) = memory.open(config);
     journal.0.check_space().unwrap();
     assert_eq!(journal.0.low_space(), None);
     let used = memory.disk.size();
-    memory.disk.limit_bytes(Some(memory.disk.size() + 300_000 + SEGMENT_BYTES - 1));
+    memory.disk.limit_bytes(Some(used + LOW_SPACE_BYTES + SEGMENT_BYTES - 1));
     journal.0.check_space().unwrap();
     let low = journal.0.low_space().unwrap();
-    assert_eq!((low.free, low.bound), (300_000 + SEGMENT_BYTES - 1, 300_000 + SEGMENT_BYTES));
-    let refused = (0..100).find_map(|index| journal.append(key(1), vec![entry(1, index, 3000)]).wait().err());
+    assert_eq!((low.free, low.bound), (LOW_SPACE_BYTES + SEGMENT_BYTES - 1, LOW_SPACE_BYTES + SEGMENT_BYTES));
+    // The open segment and the one that was prepared are filled.
+    for index in 0..12 {
+        journal.append(key(1), vec![entry(1, index, 3000)]).wait().unwrap();
+    }
+    assert_eq!(memory.disk.size(), used, "it left the room alone");
+    memory.disk.limit_bytes(None);
+    journal.0.check_space().unwrap();
+    assert_eq!(journal.0.low_space(), None);
+    assert_eq!(memory.disk.size(), used + SEGMENT_BYTES, "the next segment is prepared again");
+}
+
+#[test]
+fn what_cannot_wait_takes_three_quarters_of_what_the_low_space_mark_keeps_and_no_more() {
+    let memory = Memory::new(1);
+    let config = JournalConfig { low_space_bytes: LOW_SPACE_BYTES, ..tiny(SEGMENT_BYTES) };
+    let (journal, _) = memory.open(config);
+    let used = memory.disk.size();
+    memory.disk.limit_bytes(Some(used + LOW_SPACE_BYTES + SEGMENT_BYTES - 1));
+    let refused = (0..200).find_map(|index| journal.append(key(1), vec![entry(1, index, 3000)]).wait().err());
     assert!(matches!(refused, Some(JournalError::NoSpace { .. })), "{refused:?}");
-    assert!(memory.disk.size() <= used + 2 * SEGMENT_BYTES, "it left the room alone");
+    let taken = memory.disk.size() - used;
+    let most = LOW_SPACE_BYTES / 4 * 3 + SEGMENT_BYTES;
+    assert!((most - SEGMENT_BYTES..=most).contains(&taken), "{taken} bytes were taken");
     let last = journal.0.replica(key(1)).unwrap().last.unwrap().index;
     memory.disk.limit_bytes(None);
     // Room alone is not enough: there has to be a segment, too.
@@ -147,13 +167,58 @@ fn a_trim_gives_room_back_though_other_logs_have_something_in_every_segment() {
         let filled = filled(&memory, &journal, of_two);
         journal.purge(key(1), id(1, ENTRIES - second(of_two) - 1)).wait().unwrap();
         let most = look(&memory, &journal);
-        assert!(most <= filled, "{of_two} of ten: nothing was taken from the reserve");
+        assert!(most <= filled + SHARED_BYTES, "{of_two} of ten: {} bytes of the reserve", most - filled);
         let freed = filled - memory.disk.size();
         assert!(freed >= SHARED_BYTES, "{of_two} of ten: {freed} bytes came back");
         assert_eq!(journal.0.low_space(), None, "{of_two} of ten");
         journal.append(key(5), entries(1, 0..4, 3000)).wait().unwrap();
         holds(&memory, &journal, of_two);
     }
+}
+
+#[test]
+fn a_trim_gives_room_back_however_full_the_open_segment_is() {
+    let mut used_reserve = 0;
+    for more in 0..40 {
+        let memory = Memory::new(3);
+        let (journal, _) = memory.open(config());
+        filled(&memory, &journal, 3);
+        for index in 0..more {
+            journal.append(key(4), vec![entry(1, index, ENTRY_BYTES)]).wait().unwrap();
+        }
+        let filled = memory.disk.size();
+        journal.purge(key(1), id(1, ENTRIES - second(3) - 1)).wait().unwrap();
+        let most = look(&memory, &journal);
+        assert!(most <= filled + SHARED_BYTES, "{more} more: {} bytes of the reserve", most - filled);
+        used_reserve += u32::from(most > filled);
+        assert_eq!(journal.0.low_space(), None, "{more} more: {} bytes came back", filled - memory.disk.size());
+        journal.append(key(5), entries(1, 0..4, 3000)).wait().unwrap();
+        holds_the_quiet_log(&journal);
+        assert_eq!(journal.read_all(key(2)).unwrap(), entries(1, 0..second(3), ENTRY_BYTES));
+    }
+    assert!(used_reserve > 0, "room was made without the reserve, however full the segment was");
+}
+
+#[test]
+fn a_trim_gives_room_back_behind_segments_in_which_everything_lives() {
+    let memory = Memory::new(3);
+    let (journal, _) = memory.open(config());
+    // Log 2 has the oldest segments for itself, many more than there is room for.
+    for index in 0..120 {
+        journal.append(key(2), vec![entry(1, index, ENTRY_BYTES)]).wait().unwrap();
+    }
+    for index in 0..120 {
+        journal.append(key(1), vec![entry(1, index, ENTRY_BYTES)]).wait().unwrap();
+    }
+    let filled = memory.disk.size();
+    memory.disk.limit_bytes(Some(filled + LOW_SPACE_BYTES + SHARED_BYTES - 1));
+    journal.0.check_space().unwrap();
+    assert_ne!(journal.0.low_space(), None);
+    journal.purge(key(1), id(1, 118)).wait().unwrap();
+    let most = look(&memory, &journal);
+    assert!(most <= filled + SHARED_BYTES, "{} bytes of the reserve", most - filled);
+    assert_eq!(journal.0.low_space(), None, "{} bytes came back", filled - memory.disk.size());
+    assert_eq!(journal.read_all(key(2)).unwrap(), entries(1, 0..120, ENTRY_BYTES));
 }
 
 #[test]
