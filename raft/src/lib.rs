@@ -26,6 +26,7 @@ pub mod machine;
 pub mod node;
 mod peers;
 mod reconcile;
+pub mod registrar;
 pub mod runtime;
 mod traces;
 pub mod types;

@@ -83,6 +83,8 @@ pub enum Reply {
     Resolved(Resolution),
     /// The catalog's answer, encoded as the catalog chooses.
     Catalog(Bytes),
+    /// A registrar's answer.
+    Registrar(crate::registrar::Answer),
 }
 
 /// A log's writer epoch, acquired.

@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "quipu/v1/records.proto",
             "quipu/v1/cluster.proto",
             "quipu/v1/operator.proto",
+            "quipu/v1/reader_groups.proto",
             "quipu/peer/v1/peer.proto",
             "quipu/stored/v1/stored.proto",
         ],

@@ -8,7 +8,7 @@ use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, WriterEpoch, v1};
+use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, WriterEpoch, v1};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::wire::{Meaning, Plain};
@@ -18,6 +18,7 @@ use crate::{
     LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, Resolution, TrimError,
     WriterDescription, WriterError,
 };
+use crate::{GroupDescription, GroupError, GroupSummary, Positions, ReaderGroup, groups};
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
 /// connections and what is known of leaders.
@@ -218,6 +219,28 @@ impl Client {
     /// A reader of a log. Whether the log exists shows at the first record.
     pub fn reader(&self, log: &LogName, config: ReaderConfig) -> Result<Reader, ConfigError> {
         Ok(Reader::new(Arc::clone(&self.cluster), log.clone(), config))
+    }
+
+    /// A reader group, to be joined: its members share the logs whose names match
+    /// `pattern`, those that are created later as well. `positions` keeps where
+    /// they have come to.
+    pub fn reader_group(
+        &self,
+        group: &ReaderGroupName,
+        pattern: &LogPattern,
+        positions: Arc<dyn Positions>,
+    ) -> ReaderGroup {
+        ReaderGroup::new(Arc::clone(&self.cluster), group.clone(), pattern.clone(), positions)
+    }
+
+    /// A reader group, its members and what each of them has.
+    pub async fn describe_reader_group(&self, group: &ReaderGroupName) -> Result<GroupDescription, GroupError> {
+        groups::describe(&self.cluster, group).await
+    }
+
+    /// All reader groups, by name.
+    pub async fn reader_groups(&self) -> Result<Vec<GroupSummary>, GroupError> {
+        groups::list(&self.cluster).await
     }
 }
 

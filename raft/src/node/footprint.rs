@@ -2,7 +2,7 @@
 //!
 //! Only looks, and takes each lock for the time of a few counts.
 
-use super::{LogState, RaftNode};
+use super::RaftNode;
 use crate::log::{LogMachine, LogOptions, LogReplica, MAX_PRODUCERS, QueueFootprint};
 use crate::peers::bounds::MAX_APPEND_BYTES_IN_FLIGHT;
 
@@ -37,7 +37,10 @@ impl RaftNode {
     /// worst of each kind.
     pub fn footprint(&self) -> Vec<Gauge> {
         let inner = self.inner();
-        let logs: Vec<LogReplica> = inner.logs().borrow().values().filter_map(running).collect();
+        let (logs, groups): (Vec<LogReplica>, usize) = {
+            let here = inner.logs().borrow();
+            (here.values().filter_map(|here| here.state.log().cloned()).collect(), here.len())
+        };
         let queues: Vec<(QueueFootprint, &LogOptions)> = logs.iter().map(LogReplica::footprint).collect();
         let of = |name, measure: fn(&QueueFootprint, &LogOptions) -> (u64, u64)| {
             Gauge::worst(name, queues.iter().map(|(queue, options)| measure(queue, options)))
@@ -52,25 +55,25 @@ impl RaftNode {
             Gauge::worst("producers", logs.iter().map(|log| (producers(log), MAX_PRODUCERS as u64))),
         ];
         let mut gauges: Vec<Gauge> = queued.into_iter().flatten().collect();
-        gauges.extend(self.journal_gauges(logs.len() as u64));
+        gauges.extend(self.journal_gauges(groups as u64));
         gauges.extend(inner.peers().footprint());
         gauges
     }
 
-    fn journal_gauges(&self, logs: u64) -> [Gauge; 2] {
+    fn journal_gauges(&self, groups: u64) -> [Gauge; 2] {
         let inner = self.inner();
         let held = inner.journal().footprint();
         let options = &inner.config().log;
         // A leader looks before it proposes, and a follower takes what its
-        // leader may have under way: so much comes on top, for each log and
-        // for the catalog.
+        // leader may have under way: so much comes on top, for each log, each
+        // registrar and for the catalog.
         let entry = options.entry_bytes.max(options.max_batch_bytes);
         let more = (MAX_APPEND_BYTES_IN_FLIGHT as u64).max(entry * options.entries_in_flight as u64);
         [
             Gauge {
                 name: "staged-bytes",
                 value: held.staged_bytes,
-                bound: options.staged_bytes.saturating_add(more.saturating_mul(logs + 1)),
+                bound: options.staged_bytes.saturating_add(more.saturating_mul(groups + 1)),
             },
             Gauge {
                 name: "tail-cache-bytes",
@@ -78,13 +81,6 @@ impl RaftNode {
                 bound: inner.config().journal.tail_cache_bytes.saturating_add(held.tail_cache_staged_bytes),
             },
         ]
-    }
-}
-
-fn running(here: &super::LogHere) -> Option<LogReplica> {
-    match &here.state {
-        LogState::Running(replica) => Some(replica.clone()),
-        LogState::Failed { .. } => None,
     }
 }
 

@@ -21,6 +21,7 @@ mod inside;
 mod leaders;
 mod life;
 mod mending;
+mod readers;
 mod reports;
 mod scrub;
 
@@ -43,6 +44,7 @@ pub use errors::{
 pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
 pub use inside::{FailedReplica, RunningLog};
+pub use readers::RegistrarLookupError;
 
 /// A running node. Clones are handles to the same one. When the last is
 /// dropped without a [`shutdown`](Self::shutdown), the node ends as in a crash.

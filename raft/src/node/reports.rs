@@ -73,10 +73,7 @@ impl Inner {
     fn replica_report(&self, group: LogId) -> Option<ReplicaReport> {
         if let Some(local) = self.peers.registry().get(group) {
             let status = local.endpoint.status();
-            let log = self.logs.borrow().get(&group).and_then(|here| match &here.state {
-                LogState::Running(replica) => Some(replica.clone()),
-                LogState::Failed { .. } => None,
-            });
+            let log = self.logs.borrow().get(&group).and_then(|here| here.state.log().cloned());
             let casualty = self.casualty(ReplicaKey { group, replica: local.replica });
             return Some(ReplicaReport {
                 damaged_since: casualty.since.map_or(0, Timestamp::get),
@@ -88,7 +85,7 @@ impl Inner {
         let state = match here.state {
             LogState::Failed { damaged: true, .. } => State::Damaged,
             LogState::Failed { .. } => State::Failed,
-            LogState::Running(_) => State::Starting,
+            LogState::Running(_) | LogState::Registrar(_) => State::Starting,
         };
         let casualty = self.casualty(ReplicaKey { group, replica: here.replica });
         Some(ReplicaReport {
@@ -121,7 +118,7 @@ impl Inner {
 
     /// The cluster as this node sees it.
     pub(super) async fn cluster_status(&self) -> v1::StatusResponse {
-        let (nodes, logs) = self.view(|catalog| (catalog.peers(), catalog.logs().len())).unwrap_or_default();
+        let (nodes, logs) = self.view(|catalog| (catalog.peers(), catalog.count())).unwrap_or_default();
         let asked = nodes.into_iter().map(|peer| async move {
             let report = self.report_of(NodeId::new(peer.node), &[], REPORT_DEADLINE).await;
             node_status(peer, report)

@@ -28,7 +28,7 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 /// The gRPC code of a kind.
 const fn code(kind: Option<&Kind>) -> Code {
     match kind {
-        Some(Kind::UnknownLog(_)) => Code::NotFound,
+        Some(Kind::UnknownLog(_) | Kind::UnknownReaderGroup(_)) => Code::NotFound,
         Some(Kind::LogExists(_)) => Code::AlreadyExists,
         Some(Kind::InvalidArgument(_) | Kind::BadBatch(_) | Kind::TooLarge(_) | Kind::NotTaken(_)) => {
             Code::InvalidArgument
@@ -42,12 +42,18 @@ const fn code(kind: Option<&Kind>) -> Code {
             | Kind::TooFewNodes(_)
             | Kind::UnknownProducer(_)
             | Kind::EpochAhead(_)
-            | Kind::WriterRequired(_),
+            | Kind::WriterRequired(_)
+            | Kind::OtherPattern(_)
+            | Kind::NoMatchingLogs(_),
         ) => Code::FailedPrecondition,
         // A sequencer said no, as google.rpc.Code has it.
-        Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_) | Kind::Fenced(_) | Kind::OffsetMismatch(_)) => {
-            Code::Aborted
-        }
+        Some(
+            Kind::ProducerFenced(_)
+            | Kind::OutOfSequence(_)
+            | Kind::Fenced(_)
+            | Kind::OffsetMismatch(_)
+            | Kind::UnknownReaderMember(_),
+        ) => Code::Aborted,
         Some(Kind::Overloaded(_) | Kind::NoSpace(_)) => Code::ResourceExhausted,
         Some(Kind::Unavailable(_)) => Code::Unavailable,
         Some(Kind::Damaged(_)) => Code::DataLoss,
@@ -215,6 +221,33 @@ impl v1::Error {
         Self::new(message, Kind::OffsetMismatch(v1::OffsetMismatch { end: end.get() }))
     }
 
+    /// There is no reader group of that name.
+    pub fn unknown_reader_group(name: &str) -> Self {
+        let kind = Kind::UnknownReaderGroup(v1::UnknownReaderGroup { name: name.to_owned() });
+        Self::new(format!("there is no reader group {name:?}: joining creates it"), kind)
+    }
+
+    /// The reader group has no such member (any more).
+    pub fn unknown_reader_member(group: &str, member: u64) -> Self {
+        let message = format!("reader group {group:?} has no member {member} (any more): join anew");
+        Self::new(message, Kind::UnknownReaderMember(v1::UnknownReaderMember { group: group.to_owned(), member }))
+    }
+
+    /// The reader group shares the logs of another pattern.
+    pub fn other_pattern(group: &str, pattern: &str) -> Self {
+        let message = format!(
+            "reader group {group:?} shares the logs of {pattern:?}: join with that pattern, or with another one once \
+             the group has no members"
+        );
+        Self::new(message, Kind::OtherPattern(v1::OtherPattern { pattern: pattern.to_owned() }))
+    }
+
+    /// No log matches the reader group's pattern.
+    pub fn no_matching_logs(pattern: &str) -> Self {
+        let message = format!("no log matches {pattern:?}: create one, or join and wait for logs");
+        Self::new(message, Kind::NoMatchingLogs(v1::NoMatchingLogs { pattern: pattern.to_owned() }))
+    }
+
     /// The append may or may not have landed; `why` says what happened to it.
     pub fn outcome_unknown(why: impl ToString) -> Self {
         Self::new(why, Kind::OutcomeUnknown(v1::OutcomeUnknown {}))
@@ -288,6 +321,10 @@ mod tests {
             (v1::Error::writer_required(), Code::FailedPrecondition),
             (v1::Error::offset_mismatch(Offset::new(9)), Code::Aborted),
             (v1::Error::outcome_unknown("the leader was lost"), Code::Unknown),
+            (v1::Error::unknown_reader_group("billing"), Code::NotFound),
+            (v1::Error::unknown_reader_member("billing", 3), Code::Aborted),
+            (v1::Error::other_pattern("billing", "orders/*"), Code::FailedPrecondition),
+            (v1::Error::no_matching_logs("orders/*"), Code::FailedPrecondition),
             (v1::Error::unavailable("no leader"), Code::Unavailable),
             (v1::Error::damaged(NodeId::new(1), "entry 7 fails its checksum"), Code::DataLoss),
             (v1::Error::no_such_replica(NodeId::new(4), vec![peer(1)]), Code::FailedPrecondition),
@@ -345,7 +382,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..21, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..25, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

@@ -10,6 +10,7 @@ mod cluster;
 mod follow;
 mod operator;
 mod read;
+mod reader_groups;
 mod records;
 mod refusals;
 mod tallies;
@@ -30,6 +31,7 @@ use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
 pub(crate) use operator::OperatorService;
+pub(crate) use reader_groups::ReaderGroupsService;
 pub(crate) use records::RecordsService;
 pub(crate) use tallies::{REASONS, Tallies};
 pub(crate) use windows::Windows;

@@ -156,7 +156,14 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::EpochAhead(_)) => 19,
         Some(Kind::WriterRequired(_)) => 20,
         Some(Kind::OffsetMismatch(_)) => 21,
-        None => 22,
+        // Neither appends nor reads are refused for reader groups.
+        Some(
+            Kind::UnknownReaderGroup(_)
+            | Kind::UnknownReaderMember(_)
+            | Kind::OtherPattern(_)
+            | Kind::NoMatchingLogs(_),
+        )
+        | None => 22,
     }
 }
 

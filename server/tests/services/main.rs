@@ -8,6 +8,7 @@ mod life;
 mod network;
 mod node;
 mod operator;
+mod reader_groups;
 mod reads;
 mod refusals;
 mod traces;
