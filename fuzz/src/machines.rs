@@ -73,7 +73,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         sequence: Sequence::new(sequence),
     };
     let append = |stamp, batches: Vec<Bytes>| {
-        let command = Some(stored::log_command::Command::Append(stored::AppendBatches { batches, terms: Vec::new() }));
+        let command = Some(stored::log_command::Command::Append(stored::AppendBatches {
+            batches,
+            ..stored::AppendBatches::default()
+        }));
         Bytes::from(stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec())
     };
     let appends = [

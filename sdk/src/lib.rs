@@ -41,6 +41,7 @@
 mod client;
 mod cluster;
 mod config;
+mod cursors;
 mod errors;
 mod listing;
 mod logs;
@@ -53,9 +54,10 @@ mod writers;
 
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
+pub use cursors::{Cursor, CursorCommit, CursorDescription, CursorRefusal};
 pub use errors::{
-    AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
-    SendError, TrimError, WriterError,
+    AlterLogError, AppendError, CreateLogError, CursorError, DeleteLogError, FailedAttempt, LogError, ReadError,
+    RequestError, SendError, TrimError, WriterError,
 };
 pub use listing::Logs;
 pub use logs::{
@@ -71,6 +73,6 @@ pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
 pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{
-    LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
-    WriterEpoch,
+    CursorName, CursorNameError, LogId, LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch,
+    ProducerId, Sequence, Timestamp, WriterEpoch,
 };

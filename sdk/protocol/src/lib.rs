@@ -13,6 +13,7 @@ compile_error!(
 );
 
 pub mod batch;
+mod cursor_name;
 pub mod environment;
 pub mod errors;
 mod identifiers;
@@ -22,6 +23,7 @@ mod offset;
 pub mod trace;
 pub mod transport;
 
+pub use cursor_name::{CursorName, CursorNameError};
 pub use identifiers::{
     BootCount, ClusterId, Incarnation, Index, LogId, NodeId, ProducerEpoch, ProducerId, ReplicaId, Sequence, Term,
     Timestamp, WriterEpoch,

@@ -6,11 +6,13 @@
 //! it certain that nothing was changed?
 
 mod append;
+mod cursors;
 mod logs;
 mod read;
 mod request;
 
 pub use append::{AppendError, SendError};
+pub use cursors::CursorError;
 pub use logs::{AlterLogError, CreateLogError, DeleteLogError, LogError, TrimError, WriterError};
 pub use read::ReadError;
 pub use request::{FailedAttempt, RequestError};

@@ -10,6 +10,7 @@ mod bench;
 mod completions;
 mod config;
 mod connection;
+mod cursor;
 mod demo;
 mod failure;
 mod lines;
@@ -72,6 +73,8 @@ enum Command {
     Append(append::AppendArguments),
     Read(read::ReadArguments),
     Tail(tail::TailArguments),
+    #[command(subcommand)]
+    Cursor(cursor::CursorCommand),
     #[command(subcommand)]
     Writer(writer::WriterCommand),
     Status(status::StatusArguments),
@@ -168,6 +171,7 @@ async fn as_client(
         Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
         Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
+        Command::Cursor(command) => command.run(&client).await,
         Command::Writer(command) => command.run(&client).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,

@@ -7,6 +7,7 @@
 
 mod append;
 mod cluster;
+mod cursors;
 mod follow;
 mod operator;
 mod read;
@@ -29,6 +30,7 @@ use crate::config::Settings;
 use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use cursors::CursorsService;
 pub(crate) use operator::OperatorService;
 pub(crate) use records::RecordsService;
 pub(crate) use tallies::{REASONS, Tallies};
