@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(
         [
             "quipu/v1/error.proto",
+            "quipu/v1/cursors.proto",
             "quipu/v1/records.proto",
             "quipu/v1/cluster.proto",
             "quipu/v1/operator.proto",

@@ -41,6 +41,7 @@
 mod client;
 mod cluster;
 mod config;
+mod cursors;
 mod errors;
 mod groups;
 mod listing;
@@ -54,9 +55,10 @@ mod writers;
 
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
+pub use cursors::{Cursor, CursorCommit, CursorDescription, CursorRefusal};
 pub use errors::{
-    AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, GroupError, LogError, ReadError,
-    RequestError, SendError, TrimError, WriterError,
+    AlterLogError, AppendError, CreateLogError, CursorError, DeleteLogError, FailedAttempt, GroupError, LogError,
+    ReadError, RequestError, SendError, TrimError, WriterError,
 };
 pub use groups::{
     Committed, GroupConfig, GroupDescription, GroupMember, GroupReader, GroupRecords, GroupShare, GroupSummary,
@@ -76,6 +78,6 @@ pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
 pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{
-    Generation, LogId, LogName, LogNameError, LogPattern, MemberId, NodeId, Offset, OffsetRange, ProducerEpoch,
-    ProducerId, ReaderGroupName, ReaderGroupNameError, Sequence, Timestamp, WriterEpoch,
+    CursorName, CursorNameError, Generation, LogId, LogName, LogNameError, LogPattern, MemberId, NodeId, Offset,
+    OffsetRange, ProducerEpoch, ProducerId, ReaderGroupName, ReaderGroupNameError, Sequence, Timestamp, WriterEpoch,
 };

@@ -24,6 +24,7 @@ use quipu_protocol::NodeId;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
 use quipu_protocol::transport::AddressError;
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::cursors_server::CursorsServer;
 use quipu_protocol::v1::operator_server::OperatorServer;
 use quipu_protocol::v1::reader_groups_server::ReaderGroupsServer;
 use quipu_protocol::v1::records_server::RecordsServer;
@@ -41,7 +42,8 @@ use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
 use crate::reflection;
 use crate::services::{
-    ClusterService, MAX_MESSAGE_BYTES, OperatorService, ReaderGroupsService, RecordsService, Shared, Tallies,
+    ClusterService, CursorsService, MAX_MESSAGE_BYTES, OperatorService, ReaderGroupsService, RecordsService, Shared,
+    Tallies,
 };
 use crate::telemetry::LogFilter;
 
@@ -172,6 +174,7 @@ impl Server {
             .add_service(records.max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(cluster)
             .add_service(ReaderGroupsServer::new(ReaderGroupsService::new(Arc::clone(&shared))))
+            .add_service(CursorsServer::new(CursorsService::new(Arc::clone(&shared))))
             .add_service(OperatorServer::new(OperatorService::new(log_filter)))
             .add_optional_service((shared.settings.reflection == 1).then(reflection::service))
             .add_service(shared.node.peers_service())
@@ -371,6 +374,7 @@ fn log_options(settings: &Settings) -> LogOptions {
         append_queue_bytes: settings.append_queue_bytes,
         staged_bytes: settings.staged_bytes,
         max_batch_bytes: settings.largest_max_batch_bytes,
+        cursor_commit_interval: Duration::from_millis(settings.cursor_commit_interval_ms),
         ..LogOptions::default()
     }
 }

@@ -320,6 +320,7 @@ fn altered(config: &v1::LogConfig, change: &v1::LogAlteration) -> v1::LogConfig 
         max_batch_bytes: change.max_batch_bytes.unwrap_or(config.max_batch_bytes),
         retention_bytes: change.retention_bytes.unwrap_or(config.retention_bytes),
         retention_ms: change.retention_ms.unwrap_or(config.retention_ms),
+        cursor_expiry_ms: change.cursor_expiry_ms.or(config.cursor_expiry_ms),
         codecs: change.codecs.unwrap_or(config.codecs),
         max_timestamp_before_ms: change.max_timestamp_before_ms.unwrap_or(config.max_timestamp_before_ms),
         max_timestamp_after_ms: change.max_timestamp_after_ms.unwrap_or(config.max_timestamp_after_ms),

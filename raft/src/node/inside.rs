@@ -12,6 +12,7 @@ use super::{LogState, RaftNode};
 use crate::catalog::Catalog;
 use crate::clocks::Skew;
 use crate::group::{Group, GroupStatus};
+use crate::log::LogReplica;
 use crate::machine::Machine;
 
 /// A log's replica that should run on a node and does not.
@@ -65,6 +66,14 @@ impl RaftNode {
             range: replica.range(),
         });
         figures.collect()
+    }
+
+    /// The replica of a log that runs here.
+    pub(super) fn running_log(&self, log: LogId) -> Option<LogReplica> {
+        match &self.inner().logs().borrow().get(&log)?.state {
+            LogState::Running(replica) => Some(replica.clone()),
+            LogState::Registrar(_) | LogState::Failed { .. } => None,
+        }
     }
 
     /// How the node's wall clock compares with its peers', and whether nothing is

@@ -14,6 +14,7 @@
 
 mod asking;
 mod config;
+mod cursor_lags;
 mod errors;
 mod footprint;
 mod inner;
@@ -38,6 +39,7 @@ use crate::log::LogReplica;
 use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
+pub use cursor_lags::CursorLag;
 pub use errors::{
     AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, Fatal, LogLookupError, NodeStartError,
 };

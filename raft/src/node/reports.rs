@@ -187,6 +187,9 @@ impl Inner {
             replicas: log.wanted.iter().map(describe).collect(),
             bytes: foremost.map_or(0, |it| it.bytes),
             entries: foremost.map_or(0, |it| it.entries),
+            cursors: foremost.map_or(0, |it| it.cursors),
+            cursor_bytes: foremost.map_or(0, |it| it.cursor_bytes),
+            cursor_entry_bytes: foremost.map_or(0, |it| it.cursor_entry_bytes),
             age_retention_held: log.config.retention_ms > 0 && leader.is_some_and(|(node, _)| holding.contains(&node)),
         }
     }
@@ -212,6 +215,7 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
     let range = log.map(LogReplica::range);
     // Rows that cannot be read stop the replica soon; until then it says less.
     let retained = log.and_then(|log| log.retained().ok()).unwrap_or_default();
+    let cursors = log.map(|log| log.local_cursors(|cursors| cursors.totals())).unwrap_or_default();
     let role = match status.role {
         group::Role::Leader => Role::Leader,
         group::Role::Follower => Role::Follower,
@@ -232,6 +236,9 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
         end: range.map_or(0, |range| range.end().get()),
         bytes: retained.bytes,
         entries: retained.entries,
+        cursors: cursors.count,
+        cursor_bytes: cursors.bytes,
+        cursor_entry_bytes: cursors.entry_bytes,
         ..ReplicaReport::default()
     }
 }

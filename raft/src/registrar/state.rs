@@ -178,6 +178,12 @@ impl Registrar {
             let name = group.name.clone();
             let parsed = name.parse().map_err(|error| bad(format!("{name:?}: {error}")))?;
             let group = ReaderGroup::from_stored(group).map_err(|why| bad(format!("{name:?}: {why}")))?;
+            let newest = group.members.keys().max().map_or(0, |member| member.get());
+            let given = group.shares.values().filter_map(|share| share.held.map(|held| held.generation));
+            let last = given.chain([group.generation]).max().unwrap_or_default();
+            if newest >= image.next_member || last.get() > image.generation {
+                return Err(bad(format!("{name:?} has a member or a generation that there never was")));
+            }
             groups.insert(parsed, group);
         }
         Ok(Self {

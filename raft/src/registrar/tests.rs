@@ -222,6 +222,7 @@ fn too_many_are_refused_by_the_name_of_the_bound() {
         prost::Message::decode(story.registrar.image()).expect("its own image");
     image.clone_from(&stored);
     let last = image.groups[0].members.last().expect("a member").clone();
+    image.next_member = 100 + MAX_MEMBERS as u64;
     for id in 100..100 + MAX_MEMBERS as u64 - 3 {
         image.groups[0].members.push(quipu_protocol::stored::ReaderMember { id, ..last.clone() });
     }
@@ -248,13 +249,22 @@ fn command_of_a_newer_version_stops_the_replica() {
 }
 
 #[test]
-fn an_image_that_gives_logs_to_strangers_is_refused() {
+fn an_image_that_no_registrar_comes_to_is_refused() {
     let mut story = Story::of_logs(1..=2);
     story.joins("billing");
     let mut image: quipu_protocol::stored::Registrar =
         prost::Message::decode(story.registrar.image()).expect("its own image");
+    let refuses = |image: &quipu_protocol::stored::Registrar| {
+        let image = prost::Message::encode_to_vec(image).into();
+        Registrar::default().install(&image).expect_err("no registrar comes to that");
+    };
+    let counted = quipu_protocol::stored::Registrar { next_member: 1, ..image.clone() };
+    refuses(&counted);
+    let earlier = quipu_protocol::stored::Registrar { generation: 0, ..image.clone() };
+    refuses(&earlier);
+    refuses(&quipu_protocol::stored::Registrar { generation: u64::MAX, ..image.clone() });
     image.groups[0].members.clear();
-    Registrar::default().install(&prost::Message::encode_to_vec(&image).into()).expect_err("nobody has joined");
+    refuses(&image);
 }
 
 /// What may happen to a group.

@@ -17,7 +17,9 @@ use tonic::{Code, Status};
 
 use crate::batch::BatchError;
 use crate::v1::error::Kind;
-use crate::{LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, WriterEpoch, v1};
+use crate::{
+    CursorNameError, LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, WriterEpoch, v1,
+};
 
 const TYPE_URL: &str = "type.googleapis.com/quipu.v1.Error";
 
@@ -27,6 +29,7 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The gRPC code of a kind.
 const fn code(kind: Option<&Kind>) -> Code {
+    use v1::cursor_refused::Reason;
     match kind {
         Some(Kind::UnknownLog(_) | Kind::UnknownReaderGroup(_)) => Code::NotFound,
         Some(Kind::LogExists(_)) => Code::AlreadyExists,
@@ -34,6 +37,11 @@ const fn code(kind: Option<&Kind>) -> Code {
             Code::InvalidArgument
         }
         Some(Kind::OutOfRange(_)) => Code::OutOfRange,
+        Some(Kind::CursorRefused(v1::CursorRefused { reason, .. })) => match reason {
+            Some(Reason::BeyondEnd(_)) => Code::OutOfRange,
+            Some(Reason::TooMany(_)) => Code::ResourceExhausted,
+            Some(Reason::Fenced(_) | Reason::Mismatch(_)) | None => Code::Aborted,
+        },
         // The same node would refuse the same request again, until something
         // else has been done first.
         Some(
@@ -83,6 +91,12 @@ impl From<BatchError> for v1::Error {
             }
         };
         Self::new(error, kind)
+    }
+}
+
+impl From<CursorNameError> for v1::Error {
+    fn from(error: CursorNameError) -> Self {
+        Self::invalid_argument("cursor", error)
     }
 }
 
@@ -248,6 +262,27 @@ impl v1::Error {
         Self::new(message, Kind::NoMatchingLogs(v1::NoMatchingLogs { pattern: pattern.to_owned() }))
     }
 
+    /// The cursor does not take what was asked of it.
+    pub fn cursor_refused(cursor: &str, reason: v1::cursor_refused::Reason) -> Self {
+        use v1::cursor_refused::Reason;
+        let why = match &reason {
+            Reason::Fenced(fenced) => format!("it was claimed under generation {}, which is higher", fenced.generation),
+            Reason::Mismatch(v1::CursorMismatch { position: Some(position), of: 0 }) => {
+                format!("it is at {position}, and not where it was expected to be")
+            }
+            Reason::Mismatch(v1::CursorMismatch { position: Some(position), of }) => {
+                format!("it is at {position} of log {of}, and not where it was expected to be")
+            }
+            Reason::Mismatch(v1::CursorMismatch { position: None, .. }) => {
+                "it has no position, and was expected to have one".to_owned()
+            }
+            Reason::BeyondEnd(beyond) => format!("the position lies beyond the log's end, which is {}", beyond.end),
+            Reason::TooMany(many) => format!("the log has no room for another one: max_cursors is {}", many.limit),
+        };
+        let kind = v1::CursorRefused { cursor: cursor.to_owned(), reason: Some(reason) };
+        Self::new(format!("cursor {cursor:?}: {why}"), Kind::CursorRefused(kind))
+    }
+
     /// The append may or may not have landed; `why` says what happened to it.
     pub fn outcome_unknown(why: impl ToString) -> Self {
         Self::new(why, Kind::OutcomeUnknown(v1::OutcomeUnknown {}))
@@ -295,6 +330,7 @@ mod tests {
     }
 
     fn one_of_each_kind() -> Vec<(v1::Error, Code)> {
+        use v1::cursor_refused::Reason;
         let range = OffsetRange::new(Offset::new(5), Offset::new(9));
         vec![
             (v1::Error::not_leader(Some(peer(2)), vec![peer(1), peer(2)]), Code::FailedPrecondition),
@@ -320,6 +356,10 @@ mod tests {
             (v1::Error::epoch_ahead(WriterEpoch::new(3)), Code::FailedPrecondition),
             (v1::Error::writer_required(), Code::FailedPrecondition),
             (v1::Error::offset_mismatch(Offset::new(9)), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::Fenced(v1::CursorFenced { generation: 4 })), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::Mismatch(v1::CursorMismatch::default())), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::BeyondEnd(v1::CursorBeyondEnd { end: 4 })), Code::OutOfRange),
+            (v1::Error::cursor_refused("c", Reason::TooMany(v1::TooManyCursors { limit: 4 })), Code::ResourceExhausted),
             (v1::Error::outcome_unknown("the leader was lost"), Code::Unknown),
             (v1::Error::unknown_reader_group("billing"), Code::NotFound),
             (v1::Error::unknown_reader_member("billing", 3), Code::Aborted),
@@ -382,7 +422,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..25, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..29, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

@@ -13,6 +13,7 @@ compile_error!(
 );
 
 pub mod batch;
+mod cursor_name;
 pub mod environment;
 pub mod errors;
 mod identifiers;
@@ -23,6 +24,7 @@ mod reader_group_name;
 pub mod trace;
 pub mod transport;
 
+pub use cursor_name::{CursorName, CursorNameError};
 pub use identifiers::{
     BootCount, ClusterId, Generation, Incarnation, Index, LogId, MemberId, NodeId, ProducerEpoch, ProducerId,
     ReplicaId, Sequence, Term, Timestamp, WriterEpoch,

@@ -110,7 +110,8 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::UnknownReaderGroup(_)
             | Kind::UnknownReaderMember(_)
             | Kind::OtherPattern(_)
-            | Kind::NoMatchingLogs(_),
+            | Kind::NoMatchingLogs(_)
+            | Kind::CursorRefused(_),
         )
         | None => Verdict::Final(refusal(error)),
     };

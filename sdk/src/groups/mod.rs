@@ -36,6 +36,7 @@ use session::Session;
 
 pub use listing::{GroupDescription, GroupMember, GroupShare, GroupSummary};
 pub(crate) use listing::{describe, list};
+pub(crate) use positions::CursorPositions;
 pub use positions::{PositionError, Positions};
 
 /// The most records that are delivered at once.
@@ -85,18 +86,21 @@ pub struct ReaderGroup {
 }
 
 impl ReaderGroup {
-    pub(crate) fn new(
-        cluster: Arc<Cluster>,
-        name: ReaderGroupName,
-        pattern: LogPattern,
-        positions: Arc<dyn Positions>,
-    ) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, name: ReaderGroupName, pattern: LogPattern) -> Self {
+        let positions = Arc::new(CursorPositions::new(Arc::clone(&cluster), &name));
         Self { cluster, name, pattern, positions, config: GroupConfig::default() }
     }
 
     /// Reads as `config` says.
     pub fn config(self, config: GroupConfig) -> Self {
         Self { config, ..self }
+    }
+
+    /// Keeps its positions elsewhere than in cursors of the logs: beside what is made
+    /// of the records, say, so that both change in one step. All members have to do
+    /// alike.
+    pub fn positions(self, positions: Arc<dyn Positions>) -> Self {
+        Self { positions, ..self }
     }
 
     /// Becomes a member. Starts a task that says that it lives, so that it needs

@@ -168,8 +168,11 @@ impl Membership {
                 }
                 Ok(Beat::Missed) => {
                     self.lose_all();
-                    if let Err(error) = self.join().await {
-                        return self.end(error);
+                    match self.join().await {
+                        Ok(()) => {}
+                        // Asked again, it is told again that it is missed.
+                        Err(error) if error.is_retryable() => self.pause().await,
+                        Err(error) => return self.end(error),
                     }
                     heard = self.cluster.now();
                 }

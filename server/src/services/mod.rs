@@ -7,6 +7,7 @@
 
 mod append;
 mod cluster;
+mod cursors;
 mod follow;
 mod operator;
 mod read;
@@ -30,6 +31,7 @@ use crate::config::Settings;
 use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use cursors::CursorsService;
 pub(crate) use operator::OperatorService;
 pub(crate) use reader_groups::ReaderGroupsService;
 pub(crate) use records::RecordsService;

@@ -17,6 +17,10 @@ use tonic::transport::Channel;
 
 use crate::node::{Node, kind, within};
 
+#[path = "../../../sdk/examples/reader_group.rs"]
+#[allow(dead_code, reason = "its own `main` is not called")]
+mod example;
+
 const GROUP: &str = "billing";
 
 impl Node {
@@ -184,6 +188,35 @@ async fn bad_input_is_refused_by_the_name_of_the_field_or_the_bound() {
     }
 }
 
+#[tokio::test]
+async fn workers_of_the_example_bill_every_order_and_go_on_where_another_one_stopped() {
+    let node = with_logs(2).await;
+    let client = node.client();
+    let mut producers = Vec::new();
+    for number in 0..2 {
+        let log: LogName = format!("orders/{number}").parse().expect("a name");
+        producers.push(client.producer(&log, ProducerConfig::default()).expect("a good configuration"));
+    }
+    let mut billed = BTreeSet::new();
+    for (worker, order) in [("worker-1", "tea"), ("worker-2", "coffee")] {
+        for producer in &producers {
+            within(producer.append(vec![producer.record(order)])).await.expect("appended");
+        }
+        let mut reader = within(example::join(&client, worker)).await.expect("joined");
+        let before = billed.len();
+        while billed.len() < before + 2 {
+            let mut bill = |log: &str, records: &quipu_sdk::GroupRecords| {
+                for record in &records.records {
+                    assert!(billed.insert((log.to_owned(), record.offset.get())), "what was committed comes once");
+                }
+            };
+            within(example::work(&mut reader, &mut bill)).await.expect("works");
+        }
+        within(reader.leave()).await.expect("left");
+    }
+    assert_eq!(billed.len(), 4);
+}
+
 /// Positions in memory, held to their contract.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<BTreeMap<LogId, (Generation, Option<Offset>)>>>);
@@ -222,7 +255,7 @@ impl Positions for Kept {
 async fn member(client: &Client, positions: &Kept, session: Duration) -> Result<GroupReader, GroupError> {
     let (group, pattern) = (GROUP.parse().expect("a name"), "orders/*".parse().expect("a pattern"));
     let config = GroupConfig { session, ..GroupConfig::default() };
-    client.reader_group(&group, &pattern, Arc::new(positions.clone())).config(config).join().await
+    client.reader_group(&group, &pattern).positions(Arc::new(positions.clone())).config(config).join().await
 }
 
 /// Reads and commits until it has delivered `count` records.

@@ -7,6 +7,7 @@
 mod administration;
 mod command_line;
 mod configuration;
+mod cursors;
 mod damage;
 mod data_directory;
 mod disk_loss;

@@ -35,7 +35,7 @@ fn take(outbox: &mut Outbox, records: u32, expected_end: Option<u64>) -> Outcome
     }
     let (waiter, outcome) = oneshot::channel();
     let batch = builder.finish(None).expect("not empty");
-    outbox.take_batch((batch, records), expected_end.map(Offset::new), 1, waiter, NOW);
+    outbox.take_batch((batch, records), (expected_end.map(Offset::new), Vec::new()), 1, waiter, NOW);
     outcome
 }
 
@@ -43,7 +43,7 @@ fn take(outbox: &mut Outbox, records: u32, expected_end: Option<u64>) -> Outcome
 /// expected end of each.
 fn sent(outbox: &mut Outbox) -> Vec<(u64, i16, i32, Option<u64>)> {
     let next = || match outbox.next(NOW) {
-        Next::Request { request, batch, expected_end } => {
+        Next::Request { request, batch, expected_end, .. } => {
             let producer = BatchHeader::parse(&batch).expect("sound").producer;
             let stamp = producer.map_or((0, 0), |producer| (producer.epoch.get(), producer.sequence.get()));
             Some((request, stamp.0, stamp.1, expected_end.map(Offset::get)))
