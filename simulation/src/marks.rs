@@ -7,6 +7,15 @@
 /// Every mark with what it means.
 pub const ALL: &[(&str, &str)] = &[
     ("a-copy-was-answered-as-a-duplicate", "a repeated append was told where the first one had landed"),
+    (
+        "a-group-member-lost-a-log",
+        "a member of a reader group lost a log of which it had been delivered more than it committed",
+    ),
+    ("a-group-member-vanished", "a member of a reader group was gone and nobody was told"),
+    (
+        "a-group-member-was-fenced",
+        "a member of a reader group was refused a position in a log that another one had claimed",
+    ),
     ("a-paused-leader-came-back", "a leader that was paused went on when another one led already"),
     ("a-primary-was-fenced", "an append was refused because another client had acquired the writer epoch"),
     ("a-replaced-disk-was-resynced", "a node whose disk was replaced has everything again"),
@@ -50,6 +59,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("power-lost-with-disk-operations-under-way", "power went in the middle of what a disk was doing"),
     ("producer-epoch-raised", "a resolution ended a producer's epoch"),
     ("read-below-start-refused", "a read below a trimmed log's start was told where that is"),
+    ("reader-expired", "a registrar dropped members of a reader group that were not heard of"),
+    ("reader-joined", "a registrar took a member into a reader group"),
+    ("reader-shares-returned", "a member of a reader group had let go of logs that it was asked for"),
+    ("reader-shares-taken", "a registrar took logs from a member that had not let go of them in time"),
     ("refetched", "a peer gave the entries that had rotted"),
     ("replica-started", "a node started a replica that it was given"),
     ("resolved-as-landed", "an append of unknown outcome was found to have landed"),

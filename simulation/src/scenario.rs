@@ -166,6 +166,13 @@ pub enum Job {
         /// Pauses between two appends are drawn up to this.
         pause_ms: u64,
     },
+    /// Reads as a member of a reader group, and leaves, vanishes or sleeps.
+    Group {
+        /// Of this group, by its number.
+        group: usize,
+        /// Pauses between two reads are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates a log, uses it a little, deletes it, and begins again under the
     /// same name.
     Recreate {
@@ -239,6 +246,7 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_reader_groups()
     }
 
     /// Whether what nodes send each other passes through relays.

@@ -115,7 +115,7 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::Remember { log, .. }
         | Job::Fight { log, .. }
         | Job::Repeat { log, .. } => Some(log),
-        Job::Create { .. } | Job::Recreate { .. } => None,
+        Job::Create { .. } | Job::Recreate { .. } | Job::Group { .. } => None,
     }
 }
 

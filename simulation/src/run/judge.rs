@@ -18,7 +18,7 @@ use crate::environment::clock::now;
 use crate::history::{Call, Copies, Outcome, Terms, UNSEEN};
 use crate::scenario::LogPlan;
 use crate::violation::Violation;
-use crate::workloads::{Context, Shared, create, fight, read, record};
+use crate::workloads::{Context, Shared, create, fight, groups, read, record};
 
 /// The judge's number among the clients.
 const NUMBER: u64 = 0;
@@ -36,6 +36,8 @@ pub(super) enum Question {
     Create(Vec<LogPlan>),
     /// Append to each of these logs until it takes it.
     Append(Vec<String>),
+    /// Have every reader group read all of its logs.
+    ReadTheRest,
     /// What each replica of every log holds.
     Copies,
 }
@@ -111,6 +113,10 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
         }
         Question::Append(logs) => {
             join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
+            Verdict::Done
+        }
+        Question::ReadTheRest => {
+            groups::read_the_rest(context).await;
             Verdict::Done
         }
         Question::Copies => Verdict::Copies(all_copies(context).await),

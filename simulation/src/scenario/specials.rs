@@ -7,6 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::{FaultPlan, Job, LogPlan, Scenario};
 use crate::faults::Kind;
+use crate::workloads::groups::{GROUPS, SHARED};
 
 /// Disks rot in one run of so many.
 const ONE_IN_ROTTING: u32 = 4;
@@ -17,6 +18,9 @@ const ONE_IN_BRIEF: u32 = 4;
 
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
+
+/// Groups of readers share logs in one run of so many.
+const ONE_IN_GROUPED: u32 = 4;
 
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
@@ -29,6 +33,9 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
+
+/// Those of reader groups.
+const OF_READER_GROUPS: u64 = 1 << 58;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -131,6 +138,37 @@ impl Scenario {
         for client in &mut self.clients {
             let pause_ms = *[20, 50, 200].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Fight { log, pause_ms });
+        }
+        self.with_copies_to_spare()
+    }
+
+    /// In some scenarios two groups of readers share logs of their own.
+    pub(super) fn with_reader_groups(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_READER_GROUPS);
+        if chance.random_range(0..ONE_IN_GROUPED) > 0 {
+            return self;
+        }
+        let first = self.logs.len();
+        for number in 0..chance.random_range(1..=4) {
+            let replicas = super::replicas(&mut chance, self.nodes);
+            self.logs.push(LogPlan::keeping_all(format!("{SHARED}{number}"), replicas));
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            client.jobs.push(Job::Append {
+                log: chance.random_range(first..logs),
+                batch_records: *[1, 3, 10].choose(&mut chance).expect("not empty"),
+                value_bytes: 16,
+                in_flight: 1,
+                pause_ms: *[50, 200].choose(&mut chance).expect("not empty"),
+                delivery_timeout_ms: 3_000,
+                idempotent: true,
+                compression: 0,
+            });
+            for group in 0..GROUPS.len() {
+                let pause_ms = *[5, 50, 200].choose(&mut chance).expect("not empty");
+                client.jobs.push(Job::Group { group, pause_ms });
+            }
         }
         self.with_copies_to_spare()
     }

@@ -8,6 +8,7 @@
 mod append;
 pub(crate) mod create;
 pub(crate) mod fight;
+pub(crate) mod groups;
 pub(crate) mod read;
 pub(crate) mod recreate;
 mod remember;
@@ -31,6 +32,7 @@ use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome, Terms};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
+use groups::Shelves;
 use recreate::Brief;
 use trim::Trimmed;
 
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) trimmed: Arc<Mutex<BTreeMap<String, Trimmed>>>,
     /// What became of logs that are deleted and created anew.
     pub(crate) brief: Arc<Mutex<Brief>>,
+    /// What reader groups were delivered and committed.
+    pub(crate) shelves: Arc<Mutex<Shelves>>,
 }
 
 /// What clients are to do.
@@ -144,7 +148,7 @@ impl Context {
     /// and each from the tick's beginning to its end, so that within a tick
     /// their clocks do not tell what was first: calls of one tick count as made
     /// at the same time.
-    fn tick_began(&self) -> Duration {
+    pub(crate) fn tick_began(&self) -> Duration {
         let tick = self.shared.tick.as_micros().max(1);
         let micros = now().as_micros() / tick * tick;
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
@@ -218,6 +222,7 @@ async fn do_job(context: Context, job: Job) {
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,
         Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
+        Job::Group { group, pause_ms } => groups::run(context, group, pause_ms).await,
         Job::Recreate { replicas, pause_ms } => recreate::run(context, replicas, pause_ms).await,
         Job::Repeat { log, pause_ms } => repeat::run(context, log, pause_ms).await,
         Job::Create { logs, replicas, pause_ms } => create::run(context, logs, replicas, pause_ms).await,
