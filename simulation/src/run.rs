@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::checkers::always::Always;
+use crate::checkers::groups::Groups;
 use crate::cluster::Cluster;
 use crate::event::{Phase, Stop, What};
 use crate::faults::{Active, Custody};
@@ -33,7 +34,6 @@ use crate::points;
 use crate::recorder::{Record, Recorder};
 use crate::scenario::{FaultPlan, Job, Scenario};
 use crate::violation::Violation;
-use crate::workloads::groups::{self, Shelves};
 use crate::workloads::recreate::{self, Brief};
 use crate::workloads::{self, Shared, Stage};
 pub(crate) use ends::Armed;
@@ -97,7 +97,7 @@ pub(crate) struct Run<'a> {
     stage: watch::Sender<Stage>,
     finished: Arc<Mutex<BTreeSet<u64>>>,
     brief: Arc<Mutex<Brief>>,
-    shelves: Arc<Mutex<Shelves>>,
+    groups: Arc<Mutex<Groups>>,
     verdicts: Judge,
     looked_at: Duration,
     durable_at: Duration,
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
             finished: Arc::default(),
             trimmed: Arc::default(),
             brief: Arc::default(),
-            shelves: Arc::default(),
+            groups: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
             stage,
             finished: Arc::clone(&shared.finished),
             brief: Arc::clone(&shared.brief),
-            shelves: Arc::clone(&shared.shelves),
+            groups: Arc::clone(&shared.groups),
             verdicts,
             looked_at: Duration::ZERO,
             durable_at: Duration::ZERO,
@@ -298,7 +298,7 @@ impl<'a> Run<'a> {
 
     fn judge_copies(&mut self, copies: &Copies) {
         let operations = self.history.snapshot();
-        let delivered = groups::judge(&self.shelves.lock().unwrap_or_else(PoisonError::into_inner), copies);
+        let delivered = self.groups.lock().unwrap_or_else(PoisonError::into_inner).judge(copies);
         for violation in crate::checkers::judge(&operations, copies).into_iter().chain(delivered) {
             self.recorder.violated(self.now(), violation, None);
         }

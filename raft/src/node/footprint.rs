@@ -5,6 +5,7 @@
 use super::RaftNode;
 use crate::log::{LogMachine, LogOptions, LogReplica, MAX_PRODUCERS, QueueFootprint};
 use crate::peers::bounds::MAX_APPEND_BYTES_IN_FLIGHT;
+use crate::registrar::{self, RegistrarFootprint as Held, RegistrarReplica};
 
 /// How much of something there is, and how much there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,26 @@ impl RaftNode {
             Gauge::worst("producers", logs.iter().map(|log| (producers(log), MAX_PRODUCERS as u64))),
         ];
         let mut gauges: Vec<Gauge> = queued.into_iter().flatten().collect();
+        gauges.extend(self.registrar_gauges());
         gauges.extend(self.journal_gauges(groups as u64));
         gauges.extend(inner.peers().footprint());
         gauges
+    }
+
+    /// None until there is a reader group.
+    fn registrar_gauges(&self) -> Vec<Gauge> {
+        let here = self.inner().logs().borrow();
+        let held: Vec<Held> =
+            here.values().filter_map(|here| here.state.registrar().map(RegistrarReplica::held)).collect();
+        let of = |name, bound: usize, measure: fn(&Held) -> usize| {
+            Gauge::worst(name, held.iter().map(|held| (measure(held) as u64, bound as u64)))
+        };
+        let gauges = [
+            of("reader-groups", registrar::MAX_GROUPS, |held| held.groups),
+            of("reader-members", registrar::MAX_MEMBERS_IN_ALL, |held| held.members),
+            of("reader-logs", registrar::MAX_SHARES_IN_ALL, |held| held.shares),
+        ];
+        gauges.into_iter().flatten().collect()
     }
 
     fn journal_gauges(&self, groups: u64) -> [Gauge; 2] {

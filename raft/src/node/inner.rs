@@ -82,6 +82,14 @@ impl LogState {
         }
     }
 
+    /// The registrar's replica, if it is one that runs.
+    pub(crate) fn registrar(&self) -> Option<&RegistrarReplica> {
+        match self {
+            Self::Registrar(replica) => Some(replica),
+            Self::Running(_) | Self::Failed { .. } => None,
+        }
+    }
+
     /// Writes the state of a replica that runs to Kv, as far as it may be.
     pub(crate) fn checkpoint(&self) -> Option<Result<(), KvError>> {
         match self {

@@ -14,7 +14,6 @@ use quipu_storage::journal::EntryId;
 use super::{
     Answer, EMPTY_GROUP_EXPIRY_MS, FLOOR, MAX_CLIENT_BYTES, MAX_GROUPS, MAX_MEMBERS, MAX_MEMBERS_IN_ALL,
     MAX_SESSION_MS, MAX_SHARES, MAX_SHARES_IN_ALL, MIN_SESSION_MS, Matched, Member, ReaderGroup, Refused, Registrar,
-    Share,
 };
 use crate::machine::{Floor, Machine, MachineError};
 use crate::types::Reply;
@@ -205,7 +204,7 @@ impl ReaderGroup {
         let gone = before - self.shares.len();
         let kept = self.shares.len();
         for log in logs {
-            self.shares.entry(log).or_insert_with(Share::default);
+            self.shares.entry(log).or_default();
         }
         gone + self.shares.len() - kept
     }

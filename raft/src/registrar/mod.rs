@@ -28,6 +28,7 @@ mod vigil;
 
 pub use assignment::plan;
 pub use commands::{Joining, Matched, encode};
+pub(crate) use replica::RegistrarFootprint;
 pub use replica::{Assignment, GroupDescription, GroupSummary, MemberDescription, ReadersError, RegistrarReplica};
 pub use state::{Answer, Held, Member, ReaderGroup, Refused, Registrar, Share};
 

@@ -142,6 +142,15 @@ impl RegistrarReplica {
         &self.inner.shared.group
     }
 
+    /// What it keeps.
+    pub(crate) fn held(&self) -> RegistrarFootprint {
+        self.group().view(|registrar| RegistrarFootprint {
+            groups: registrar.groups().len(),
+            members: registrar.groups().values().map(|group| group.members.len()).sum(),
+            shares: registrar.groups().values().map(|group| group.shares.len()).sum(),
+        })
+    }
+
     /// Makes somebody a member. The same request id gets the same answer.
     ///
     /// # Errors
@@ -276,6 +285,14 @@ impl RegistrarReplica {
     pub async fn shutdown(&self) {
         self.inner.shared.group.shutdown().await;
     }
+}
+
+/// What a registrar keeps, in numbers of things.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RegistrarFootprint {
+    pub(crate) groups: usize,
+    pub(crate) members: usize,
+    pub(crate) shares: usize,
 }
 
 /// A reader group in a listing.

@@ -71,7 +71,7 @@ impl GroupConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         crate::config::within("client", self.client.len(), 1, 256)?;
         crate::config::at_least("session", self.session, Duration::from_secs(1))?;
-        crate::config::at_most("session", self.session, Duration::from_mins(5))
+        crate::config::at_most("session", self.session, Duration::from_secs(300))
     }
 }
 
@@ -233,12 +233,14 @@ impl GroupReader {
     /// Has in hand what it was given, and nothing else.
     fn follow(&mut self) -> Result<(), GroupError> {
         let shares = self.session.look()?;
-        let lost = self
-            .hands
-            .extract_if(.., |id, hand| shares.get(id).is_none_or(|share| share.generation != hand.generation()));
-        for (_, mut hand) in lost {
-            self.lost.extend(hand.lose());
-        }
+        let is_mine = |id: &LogId, hand: &Hand| shares.get(id).is_some_and(|it| it.generation == hand.generation());
+        self.hands.retain(|id, hand| {
+            let stays = is_mine(id, hand);
+            if !stays {
+                self.lost.extend(hand.lose());
+            }
+            stays
+        });
         for (id, share) in shares {
             let hand = self.hands.entry(id).or_insert_with(|| {
                 Hand::new(Arc::clone(&self.cluster), Arc::clone(&self.positions), id, &share, self.on_trimmed)

@@ -12,7 +12,6 @@
 //! committed, is held against what a group promises, as it happens: no record is
 //! skipped, and who lost a log commits nothing there any more.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +21,8 @@ use quipu_sdk::{
 };
 
 use super::{Context, value_of};
+use crate::checkers::groups::{Commit, Groups};
 use crate::environment::clock::now;
-use crate::history::Copies;
 use crate::violation::Violation;
 
 /// What the logs' names begin with that groups read.
@@ -40,38 +39,9 @@ const AGAIN_MS: u64 = 200;
 /// A member reads up to so many times before it leaves, vanishes or sleeps.
 const MOST_TURNS: u64 = 30;
 
-/// What groups were delivered and committed.
-#[derive(Debug, Default)]
-pub(crate) struct Shelves {
-    shelves: BTreeMap<(String, String), Shelf>,
-    members: u64,
-}
-
-/// What a group was delivered and committed of a log.
-#[derive(Debug, Default)]
-struct Shelf {
-    /// The records, by offset.
-    delivered: BTreeMap<u64, u64>,
-    /// When the log's position was taken over, and under which generation.
-    claims: Vec<(Generation, Duration)>,
-    /// Who committed under a generation.
-    committers: BTreeMap<Generation, BTreeSet<u64>>,
-}
-
-impl Shelf {
-    /// The first offset that nobody was delivered.
-    fn reaches(&self) -> u64 {
-        (0..).find(|offset| !self.delivered.contains_key(offset)).unwrap_or(u64::MAX)
-    }
-}
-
 impl Context {
-    fn shelves<T>(&self, look: impl FnOnce(&mut Shelves) -> T) -> T {
-        look(&mut self.shared.shelves.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn shelf<T>(&self, group: &str, log: &str, look: impl FnOnce(&mut Shelf) -> T) -> T {
-        self.shelves(|shelves| look(shelves.shelves.entry((group.to_owned(), log.to_owned())).or_default()))
+    fn groups<T>(&self, look: impl FnOnce(&mut Groups) -> T) -> T {
+        look(&mut self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn broken(&self, violation: Violation) {
@@ -116,10 +86,7 @@ pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
 /// A member of the group.
 async fn join(context: &Context, group: &str, session_ms: u64) -> Option<GroupReader> {
     let name = group.parse().expect("a good name");
-    let member = context.shelves(|shelves| {
-        shelves.members += 1;
-        shelves.members
-    });
+    let member = context.groups(Groups::member);
     let config = GroupConfig {
         client: format!("client-{}", context.number),
         session: Duration::from_millis(session_ms),
@@ -165,10 +132,8 @@ fn take(context: &Context, group: &str, records: &GroupRecords) {
         }
         next = Some(offset + 1);
         let value = value_of(record.value.as_ref()).unwrap_or(u64::MAX);
-        let before = context.shelf(group, log, |shelf| shelf.delivered.insert(offset, value));
-        if before.is_some_and(|before| before != value) {
-            let details = format!("group {group}, log {log}, offset {offset}: {before:?} and {value} were delivered");
-            context.broken(Violation::new("members-read-what-the-log-holds", details));
+        if let Some(violation) = context.groups(|groups| groups.delivered(group, log, offset, value)) {
+            context.broken(violation);
         }
     }
 }
@@ -195,7 +160,7 @@ impl Positions for Watched {
             let claimed = claim.await;
             if claimed.is_ok() {
                 let at = context.tick_began() + context.shared.tick;
-                context.shelf(&group, &log_name, |shelf| shelf.claims.push((generation, at)));
+                context.groups(|groups| groups.claimed(&group, &log_name, generation.get(), at));
             }
             claimed
         })
@@ -212,31 +177,25 @@ impl Positions for Watched {
             (self.context.clone(), self.group.clone(), self.member, log.to_string());
         let commit = self.inner.commit(log, id, generation, position);
         Box::pin(async move {
-            let began = context.tick_began();
-            let what = format!("group {group}, log {log_name}, generation {generation}, member {member}");
-            let reaches = context.shelf(&group, &log_name, |shelf| shelf.reaches());
-            if position.get() > reaches {
-                let details = format!("{what}: {position} is committed, and {reaches} was never delivered");
-                context.broken(Violation::new("no-group-skips-a-record", details));
+            let asked = Commit {
+                group: &group,
+                log: &log_name,
+                generation: generation.get(),
+                member,
+                position: position.get(),
+                began: context.tick_began(),
+            };
+            if let Some(violation) = context.groups(|groups| groups.commits(asked)) {
+                context.broken(violation);
             }
             let committed = commit.await;
             if matches!(committed, Err(PositionError::Fenced)) {
                 context.shared.recorder.mark(now(), "a-group-member-was-fenced");
             }
-            if committed.is_ok() {
-                context.shelf(&group, &log_name, |shelf| {
-                    let newer = shelf.claims.iter().find(|(claimed, at)| *claimed > generation && *at <= began);
-                    if let Some((newer, at)) = newer {
-                        let details = format!("{what}: committed at {began:?}, after generation {newer} was at {at:?}");
-                        context.broken(Violation::new("a-fenced-member-commits-nothing", details));
-                    }
-                    let committers = shelf.committers.entry(generation).or_default();
-                    committers.insert(member);
-                    if committers.len() > 1 {
-                        let details = format!("{what}: {committers:?} committed under it");
-                        context.broken(Violation::new("one-member-a-generation", details));
-                    }
-                });
+            if committed.is_ok()
+                && let Some(violation) = context.groups(|groups| groups.committed(asked))
+            {
+                context.broken(violation);
             }
             committed
         })
@@ -245,12 +204,8 @@ impl Positions for Watched {
 
 /// Reads every log to its end, as the only member that each group has left.
 pub(crate) async fn read_the_rest(context: &Context) {
-    let logs: Vec<LogName> = context
-        .shared
-        .logs
-        .iter()
-        .filter_map(|plan| plan.name.starts_with(SHARED).then(|| plan.name.parse().expect("a good name")))
-        .collect();
+    let shared = context.shared.logs.iter().filter(|plan| plan.name.starts_with(SHARED));
+    let logs: Vec<LogName> = shared.map(|plan| plan.name.parse().expect("a good name")).collect();
     for group in GROUPS {
         let mut reader = loop {
             match join(context, group, SESSIONS_MS[0]).await {
@@ -268,27 +223,9 @@ pub(crate) async fn read_the_rest(context: &Context) {
 async fn has_all(context: &Context, group: &str, logs: &[LogName]) -> bool {
     for log in logs {
         let Ok(range) = context.client.offsets(log, Consistency::Linearizable).await else { return false };
-        if context.shelf(group, log.as_str(), |shelf| shelf.reaches()) < range.end().get() {
+        if context.groups(|groups| groups.reaches(group, log.as_str())) < range.end().get() {
             return false;
         }
     }
     true
-}
-
-/// What groups were delivered, held against what the logs hold.
-pub(crate) fn judge(shelves: &Shelves, copies: &Copies) -> Vec<Violation> {
-    let mut violations = Vec::new();
-    for ((group, log), shelf) in &shelves.shelves {
-        let Some(copy) = copies.get(log).and_then(|copies| copies.values().next()) else { continue };
-        let held: BTreeMap<u64, u64> = copy.iter().copied().collect();
-        let other = shelf.delivered.iter().find(|(offset, value)| held.get(offset) != Some(value));
-        if let Some((offset, value)) = other {
-            let details = format!(
-                "group {group}, log {log}, offset {offset}: {value} was delivered, {:?} is there",
-                held.get(offset)
-            );
-            violations.push(Violation::new("members-read-what-the-log-holds", details));
-        }
-    }
-    violations
 }

@@ -26,13 +26,13 @@ use quipu_protocol::{LogName, Timestamp};
 use quipu_sdk::{Client, ClientConfig};
 use tokio::sync::watch;
 
+use crate::checkers::groups::Groups;
 use crate::environment::Host;
 use crate::environment::clock::now;
 use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome, Terms};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
-use groups::Shelves;
 use recreate::Brief;
 use trim::Trimmed;
 
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     /// What became of logs that are deleted and created anew.
     pub(crate) brief: Arc<Mutex<Brief>>,
     /// What reader groups were delivered and committed.
-    pub(crate) shelves: Arc<Mutex<Shelves>>,
+    pub(crate) groups: Arc<Mutex<Groups>>,
 }
 
 /// What clients are to do.

@@ -13,6 +13,7 @@ mod data_directory;
 mod disk_loss;
 mod durability;
 mod failover;
+mod groups;
 mod network;
 mod power;
 mod refusals;
