@@ -51,6 +51,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("fenced-never-lands", "Nothing lands under an older writer epoch once a newer one was acknowledged."),
     ("resolve-never-lies", "What was resolved to have landed is there, and what was resolved never to land is not."),
     ("writer-is-required", "A log whose writers are exclusive takes nothing without a writer epoch."),
+    (
+        "a-cursor-is-what-was-committed",
+        "A cursor is where the last acknowledged commit left it, and nobody moves it under an older generation.",
+    ),
+    ("pipeline-once", "What pipelines carry from one log to another is there once and in order, whoever ran when."),
     ("start-is-what-was-asked", "A log starts where it was trimmed to, and nothing before that is read any more."),
     ("records-are-what-was-appended", "A reader gets the bytes that were appended."),
     ("readers-see-no-gap-and-no-damage", "A reader never meets a gap or damage."),

@@ -133,6 +133,7 @@ impl<'a> Run<'a> {
             finished: Arc::default(),
             trimmed: Arc::default(),
             brief: Arc::default(),
+            steps: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());

@@ -166,6 +166,23 @@ pub enum Job {
         /// Pauses between two appends are drawn up to this.
         pause_ms: u64,
     },
+    /// Moves a cursor of its own.
+    Cursors {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
+    /// Carries records of a log over to another one, each once, in competition with
+    /// others.
+    Pipeline {
+        /// From this log, by its position.
+        from: usize,
+        /// To this one.
+        log: usize,
+        /// Pauses between two appends are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates a log, uses it a little, deletes it, and begins again under the
     /// same name.
     Recreate {
@@ -239,6 +256,7 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_cursors()
     }
 
     /// Whether what nodes send each other passes through relays.

@@ -98,7 +98,6 @@ impl Cursors {
         while self.is_due(now, expiry_ms)
             && let Some((_, name)) = self.by_time.first().cloned()
         {
-            quipu_protocol::point!("cursor-expired");
             self.remove(&name);
         }
     }
