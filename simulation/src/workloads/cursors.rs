@@ -23,10 +23,11 @@ const ELSEWHERE: LogId = LogId::new(1 << 40);
 
 pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
     let log = context.log(log);
-    let name = format!("client-{}", context.number).parse().expect("a good name");
-    let cursor = context.client.cursor(&log, &name);
+    // A client that crashed comes back, and knows nothing of the cursor that it had.
+    let name = format!("own-{}", context.shared.counters.producer());
+    let cursor = context.client.cursor(&log, &name.parse().expect("a good name"));
     let known = Known { settled: BTreeSet::from([None]), ..Known::default() };
-    let mut owner = Owner { context: &context, log, cursor, generation: 0, known };
+    let mut owner = Owner { context: &context, log, name, cursor, generation: 0, known };
     while context.goes_on() {
         context.pause(pause_ms).await;
         owner.step().await;
@@ -70,6 +71,7 @@ impl Known {
 struct Owner<'a> {
     context: &'a Context,
     log: LogName,
+    name: String,
     cursor: Cursor,
     generation: u64,
     known: Known,
@@ -149,7 +151,7 @@ impl Owner<'_> {
         let batch = repeat::batch(&values, id, 0);
         let (position, _) = self.next();
         let commit = v1::CursorCommit {
-            cursor: format!("client-{}", self.context.number),
+            cursor: self.name.clone(),
             position,
             of: ELSEWHERE.get(),
             generation: self.generation,
@@ -212,7 +214,7 @@ impl Owner<'_> {
     }
 
     fn violated(&self, what: &str) {
-        let details = format!("log {}: cursor client-{} {what}", self.log, self.context.number);
+        let details = format!("log {}: cursor {} of client {} {what}", self.log, self.name, self.context.number);
         let violation = Violation::new("a-cursor-is-what-was-committed", details);
         self.context.shared.recorder.violated(now(), violation, None);
     }
