@@ -281,7 +281,7 @@ fn batch_goes_with_the_commits_that_it_carries_each_time() {
     outbox.take_batch((batch, 1), (None, vec![commit.clone()]), 1, waiter, NOW);
     for _ in 0..2 {
         let Next::Request { cursors, .. } = outbox.next(NOW) else { panic!("it is sent") };
-        assert_eq!(cursors, [commit.clone()]);
+        assert_eq!(cursors, std::slice::from_ref(&commit));
         outbox.stream_ended(NOW);
     }
 }
