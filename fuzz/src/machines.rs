@@ -81,7 +81,26 @@ pub fn seeds() -> Vec<Vec<u8>> {
         }));
         Bytes::from(stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec())
     };
+    let commit = |position| stored::CommitCursor { position, of: 9, request_id: position, ..Default::default() };
+    let cursors = {
+        use stored::cursor_command::Action;
+        let command = |cursor: &str, action| stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) };
+        let carried = stored::CarriedCommit { cursor: "c".to_owned(), commit: Some(commit(3)) };
+        let command = stored::AppendBatches {
+            batches: vec![batch(None)],
+            terms: vec![stored::Terms { cursors: vec![carried], ..stored::Terms::default() }],
+            cursors: vec![
+                command("a", Action::Commit(commit(1))),
+                command("b", Action::Claim(stored::ClaimCursor { generation: 2 })),
+                command("a", Action::Delete(stored::DeleteCursor {})),
+            ],
+            cursor_expiry_ms: 1,
+        };
+        let command = Some(stored::log_command::Command::Append(command));
+        Bytes::from(stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() }.encode_to_vec())
+    };
     let appends = [
+        cursors,
         append(NOW, vec![batch(None), batch(Some(producer(0)))]),
         append(NOW + 1, vec![batch(Some(producer(3))), batch(Some(producer(0))), batch(Some(producer(9)))]),
         append(NOW - 5, vec![Bytes::from_static(b"no batch")]),

@@ -7,6 +7,7 @@
 /// Every mark with what it means.
 pub const ALL: &[(&str, &str)] = &[
     ("a-copy-was-answered-as-a-duplicate", "a repeated append was told where the first one had landed"),
+    ("a-cursor-was-fenced", "a commit under a generation was refused after a higher one had claimed the cursor"),
     (
         "a-group-member-lost-a-log",
         "a member of a reader group lost a log of which it had been delivered more than it committed",
@@ -17,13 +18,22 @@ pub const ALL: &[(&str, &str)] = &[
         "a member of a reader group was refused a position in a log that another one had claimed",
     ),
     ("a-paused-leader-came-back", "a leader that was paused went on when another one led already"),
+    ("a-pipeline-gave-way", "an append was refused because another pipeline had moved the cursor that it carried"),
     ("a-primary-was-fenced", "an append was refused because another client had acquired the writer epoch"),
     ("a-replaced-disk-was-resynced", "a node whose disk was replaced has everything again"),
     ("all-nodes-down-at-once", "no node ran at all"),
+    (
+        "an-append-with-a-cursor-came-again",
+        "an append that carried a commit was repeated after the cursor had moved on",
+    ),
     ("append-repeated", "an append that had landed was applied again and changed nothing"),
     ("catalog-copy-lags", "a node was asked what its copy of the catalog could not tell yet"),
     ("cluster-founded", "a node founded the cluster"),
     ("cluster-joined", "a node joined a cluster that others had founded"),
+    ("cursor-carried", "an append landed with a commit that it carried"),
+    ("cursor-commit-repeated", "a commit of a cursor that had been made was repeated, and changed nothing"),
+    ("cursor-committed", "a cursor was moved"),
+    ("cursor-fenced", "a commit of a cursor under a lower generation was refused where it was applied"),
     ("damage-found", "recovery found an entry damaged that had been synced"),
     ("damaged-header-survived", "recovery went on behind a segment's damaged header"),
     ("damaged-replica-replaced", "a replica that lost what nobody can bring back was given up for a new one"),

@@ -51,6 +51,11 @@ pub const ALL: &[(&str, &str)] = &[
     ("fenced-never-lands", "Nothing lands under an older writer epoch once a newer one was acknowledged."),
     ("resolve-never-lies", "What was resolved to have landed is there, and what was resolved never to land is not."),
     ("writer-is-required", "A log whose writers are exclusive takes nothing without a writer epoch."),
+    (
+        "a-cursor-is-what-was-committed",
+        "A cursor is where the last acknowledged commit left it, and nobody moves it under an older generation.",
+    ),
+    ("pipeline-once", "What pipelines carry from one log to another is there once and in order, whoever ran when."),
     ("no-group-skips-a-record", "A reader group commits nothing that none of its members was delivered."),
     ("one-member-a-generation", "No two members of a reader group commit in a log under the same generation."),
     (

@@ -137,6 +137,7 @@ impl<'a> Run<'a> {
             finished: Arc::default(),
             trimmed: Arc::default(),
             brief: Arc::default(),
+            steps: Arc::default(),
             groups: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use quipu_protocol::stored::commit_cursor::Expected;
 use quipu_protocol::stored::cursor_command::Action;
-use quipu_protocol::{LogId, Offset, Timestamp, stored};
+use quipu_protocol::{CursorName, LogId, Offset, Timestamp, stored};
 
 use crate::machine::MachineError;
 use crate::types::{CursorAnswer, CursorRefusal};
@@ -40,11 +40,18 @@ pub const MAX_CURSOR_METADATA_BYTES: usize = 1_024;
 /// How many commits an append carries at most.
 pub const MAX_CARRIED_COMMITS: usize = 16;
 
+/// More bytes than the commits of an append take in an entry.
+pub(crate) const MAX_CARRIED_BYTES: u64 =
+    (MAX_CARRIED_COMMITS * (MAX_CURSOR_METADATA_BYTES + CursorName::MAX_BYTES + 128)) as u64;
+
 /// How many commits of a cursor are remembered, to know one that comes again.
 pub const REMEMBERED_COMMITS: usize = 8;
 
 /// What a cursor takes in the state beside its name and its metadata, in bytes.
 const FIXED_BYTES: u64 = 64;
+
+/// More bytes than commands to a log's cursors ever take.
+const MOST_BYTES_WRITTEN: u64 = 1 << 62;
 
 /// The cursors of one log.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -98,7 +105,6 @@ impl Cursors {
         while self.is_due(now, expiry_ms)
             && let Some((_, name)) = self.by_time.first().cloned()
         {
-            quipu_protocol::point!("cursor-expired");
             self.remove(&name);
         }
     }
@@ -295,6 +301,9 @@ impl Cursors {
         let refuse = |reason: String| MachineError::new("the cursors of a log's image", reason);
         if image.len() > MAX_CURSORS {
             return Err(refuse(format!("{} cursors", image.len())));
+        }
+        if written > MOST_BYTES_WRITTEN {
+            return Err(refuse(format!("{written} bytes of commands are more than there can be")));
         }
         let mut cursors = Self { written, ..Self::default() };
         for cursor in image {

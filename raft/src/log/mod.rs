@@ -41,6 +41,7 @@ use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartE
 use crate::traces::Traces;
 use crate::types::{Acquired, CursorAnswer, Reply, Resolution, TypeConfig};
 
+pub(crate) use cursors::MAX_CARRIED_BYTES;
 pub use cursors::{
     Cursor, CursorTotals, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, REMEMBERED_COMMITS,
 };

@@ -118,6 +118,18 @@ struct Waiting {
     answer: Answer,
 }
 
+impl Waiting {
+    /// What it takes in an entry.
+    fn bytes(&self) -> u64 {
+        self.batch.len() as u64 + carried_bytes(&self.terms)
+    }
+}
+
+/// What the commits take that an append carries.
+fn carried_bytes(terms: &Terms) -> u64 {
+    terms.cursors.iter().map(|one| one.encoded_len() as u64).sum()
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
@@ -140,6 +152,7 @@ pub(super) struct AppendQueue {
 /// What a log's appends hold of each of its [`LogOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueFootprint {
+    pub(crate) cursor_commands: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
     pub(crate) entries_in_flight: u64,
@@ -167,6 +180,7 @@ impl AppendQueue {
     pub(super) fn footprint(&self) -> QueueFootprint {
         let queue = self.lock();
         QueueFootprint {
+            cursor_commands: queue.cursors.len() as u64,
             batches: queue.waiting.len() as u64,
             bytes: queue.bytes,
             entries_in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
@@ -205,6 +219,7 @@ impl AppendQueue {
         if bytes > limit {
             return Err(AppendError::TooLarge { bound: "max_batch_bytes", limit, actual: bytes });
         }
+        let bytes = bytes + carried_bytes(&terms);
         let (answer, outcome) = oneshot::channel();
         {
             let mut queue = self.lock();
@@ -253,7 +268,7 @@ impl AppendQueue {
         let mut bytes = 0;
         let mut taken = Vec::new();
         while let Some(next) = queue.waiting.front() {
-            let size = next.batch.len() as u64;
+            let size = next.bytes();
             if !taken.is_empty() && bytes + size > self.options.entry_bytes {
                 break;
             }
@@ -295,7 +310,7 @@ impl AppendQueue {
 impl Queue {
     fn pop(&mut self) -> Waiting {
         let waiting = self.waiting.pop_front().expect("somebody waits");
-        self.bytes -= waiting.batch.len() as u64;
+        self.bytes -= waiting.bytes();
         waiting
     }
 }

@@ -15,6 +15,10 @@ use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::types::{CursorAnswer, Reply};
 
+/// The most bytes of commands in one entry, but for a single one: they come on top of
+/// a batch, which may be as large as an entry can be.
+const ENTRY_BYTES: u64 = 256 << 10;
+
 /// Whom to tell.
 pub(super) type CursorAnswers = Vec<oneshot::Sender<Result<CursorAnswer, CursorError>>>;
 
@@ -74,7 +78,7 @@ impl AppendQueue {
         let mut taken = Vec::new();
         while let Some(next) = queue.cursors.front() {
             bytes += prost::Message::encoded_len(&next.command) as u64;
-            if !taken.is_empty() && bytes > self.options().entry_bytes {
+            if !taken.is_empty() && bytes > ENTRY_BYTES {
                 break;
             }
             // Not proposed and nobody waits: as good as never called.
@@ -157,12 +161,17 @@ mod tests {
     const NOW: Duration = Duration::from_secs(100);
 
     fn command(cursor: &str) -> stored::CursorCommand {
-        let action = Action::Commit(stored::CommitCursor { position: 1, ..stored::CommitCursor::default() });
+        with_metadata(cursor, 0)
+    }
+
+    fn with_metadata(cursor: &str, bytes: u64) -> stored::CursorCommand {
+        let metadata = vec![0; usize::try_from(bytes).expect("small")].into();
+        let action = Action::Commit(stored::CommitCursor { position: 1, metadata, ..stored::CommitCursor::default() });
         stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) }
     }
 
-    fn queue(entry_bytes: u64) -> AppendQueue {
-        AppendQueue::new(LogOptions { cursor_queue_commands: 3, entry_bytes, ..LogOptions::default() })
+    fn queue() -> AppendQueue {
+        AppendQueue::new(LogOptions { cursor_queue_commands: 3, ..LogOptions::default() })
     }
 
     fn taken(queue: &AppendQueue) -> Vec<String> {
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn full_queue_refuses_and_names_the_bound_and_the_gone_make_room() {
-        let queue = queue(1_000);
+        let queue = queue();
         let _kept = [queue.try_push_cursor(command("a"), NOW), queue.try_push_cursor(command("b"), NOW)];
         drop(queue.try_push_cursor(command("c"), NOW));
         let _last = queue.try_push_cursor(command("d"), NOW).expect("c made room");
@@ -183,15 +192,17 @@ mod tests {
 
     #[test]
     fn entry_is_bounded_in_bytes_and_takes_at_least_one() {
-        let queue = queue(1);
-        let _kept = [queue.try_push_cursor(command("a"), NOW), queue.try_push_cursor(command("b"), NOW)];
+        let queue = queue();
+        let push = |command| queue.try_push_cursor(command, NOW).expect("there is room");
+        let _kept = [push(command("a")), push(with_metadata("b", ENTRY_BYTES)), push(command("c"))];
         assert_eq!(taken(&queue), ["a"]);
         assert_eq!(taken(&queue), ["b"]);
+        assert_eq!(taken(&queue), ["c"]);
     }
 
     #[test]
     fn command_that_waited_in_vain_or_is_too_late_was_never_proposed() {
-        let queue = queue(1_000);
+        let queue = queue();
         let mut old = queue.try_push_cursor(command("a"), NOW).unwrap();
         let mut young = queue.try_push_cursor(command("b"), NOW + Duration::from_secs(1)).unwrap();
         expire(&mut queue.lock().cursors, NOW + Duration::from_secs(1));

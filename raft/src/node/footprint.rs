@@ -3,7 +3,7 @@
 //! Only looks, and takes each lock for the time of a few counts.
 
 use super::RaftNode;
-use crate::log::{LogMachine, LogOptions, LogReplica, MAX_PRODUCERS, QueueFootprint};
+use crate::log::{LogMachine, LogOptions, LogReplica, MAX_CARRIED_BYTES, MAX_CURSORS, MAX_PRODUCERS, QueueFootprint};
 use crate::peers::bounds::MAX_APPEND_BYTES_IN_FLIGHT;
 use crate::registrar::{self, RegistrarFootprint as Held, RegistrarReplica};
 
@@ -50,9 +50,11 @@ impl RaftNode {
             of("append-queue-batches", |queue, options| (queue.batches, options.append_queue_batches as u64)),
             // One batch always has room.
             of("append-queue-bytes", |queue, options| {
-                (queue.bytes, options.append_queue_bytes.max(options.max_batch_bytes))
+                (queue.bytes, options.append_queue_bytes.max(options.max_batch_bytes + MAX_CARRIED_BYTES))
             }),
             of("entries-in-flight", |queue, options| (queue.entries_in_flight, options.entries_in_flight as u64)),
+            of("cursor-queue-commands", |queue, options| (queue.cursor_commands, options.cursor_queue_commands as u64)),
+            Gauge::worst("cursors", logs.iter().map(|log| (cursors(log), MAX_CURSORS as u64))),
             Gauge::worst("producers", logs.iter().map(|log| (producers(log), MAX_PRODUCERS as u64))),
         ];
         let mut gauges: Vec<Gauge> = queued.into_iter().flatten().collect();
@@ -100,6 +102,10 @@ impl RaftNode {
             },
         ]
     }
+}
+
+fn cursors(log: &LogReplica) -> u64 {
+    log.local_cursors(|cursors| cursors.totals().count)
 }
 
 fn producers(log: &LogReplica) -> u64 {

@@ -129,7 +129,8 @@ impl Producer {
         if count == 0 {
             return Err(SendError::Empty);
         }
-        let room = self.wait_for_room(records.iter().map(room_of).sum()).await?;
+        let carried: usize = cursors.iter().map(prost::Message::encoded_len).sum();
+        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + carried).await?;
         let (waiter, outcome) = oneshot::channel();
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();

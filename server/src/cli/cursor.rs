@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
-use quipu_sdk::{Client, CursorDescription, CursorName, LogId, LogName, Offset};
+use quipu_sdk::{Client, CursorCommit, CursorDescription, CursorName, LogId, LogName, Offset};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -128,7 +128,7 @@ async fn commit(arguments: CommitArguments, client: &Client) -> Result<(), Failu
     let commit = commit.with_metadata(arguments.metadata);
     let commit = arguments.of.into_iter().fold(commit, |commit, id| commit.of(LogId::new(id)));
     let expected = arguments.expect.map(|Expected(position)| position.map(Offset::new));
-    let commit = expected.into_iter().fold(commit, |commit, expected| commit.expecting(expected));
+    let commit = expected.into_iter().fold(commit, CursorCommit::expecting);
     cursor.commit_as(commit).await?;
     writeln!(std::io::stdout(), "{name} of {log} is at {}", arguments.position)?;
     Ok(())

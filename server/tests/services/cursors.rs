@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::batches::batch;
+use crate::http::metrics;
 use crate::node::{LOG, Node, config_with, kind, within};
 
 fn to(cursor: &str, position: u64) -> v1::CursorCommit {
@@ -228,6 +229,21 @@ async fn many_commits_take_few_entries_and_an_append_takes_what_waits_along() {
     let described = node.described().await;
     assert_eq!(described.cursors, 51);
     assert!(described.cursor_bytes > 51 * 64 && described.cursor_entry_bytes > 0, "{described:?}");
+}
+
+#[tokio::test]
+async fn metrics_tell_how_far_cursors_are_behind_for_so_many_of_them() {
+    let settings = [("log.cursor_commit_interval_ms", 0), ("server.metrics_cursors", 2)];
+    let node = Node::with_log_as(config_with(1, &settings)).await;
+    node.append(LOG, batch(&["a", "b", "c"])).await.expect("is appended");
+    // One of a log that has no replica here, and one more than is shown.
+    for commit in [to("a", 1), v1::CursorCommit { of: 99, ..to("b", 1) }, to("c", 3), to("d", 0)] {
+        node.commits(commit).await.expect("is committed");
+    }
+    let metrics = metrics(&node.environment).await;
+    let lag = |cursor| metrics.get(&format!("quipu_cursor_lag_records{{log=\"{LOG}\",cursor=\"{cursor}\"}}")).copied();
+    assert_eq!([lag("a"), lag("b"), lag("c"), lag("d")], [Some(2.0), None, Some(0.0), None], "{metrics:?}");
+    assert_eq!(metrics["quipu_cursors_not_shown"], 1.0);
 }
 
 #[tokio::test]

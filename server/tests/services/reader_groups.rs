@@ -217,9 +217,12 @@ async fn workers_of_the_example_bill_every_order_and_go_on_where_another_one_sto
     assert_eq!(billed.len(), 4);
 }
 
+/// The highest generation of a log, and where its readers have come to.
+type Position = (Generation, Option<Offset>);
+
 /// Positions in memory, held to their contract.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<BTreeMap<LogId, (Generation, Option<Offset>)>>>);
+struct Kept(Arc<Mutex<BTreeMap<LogId, Position>>>);
 
 impl Positions for Kept {
     fn claim(

@@ -8,6 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::{FaultPlan, Job, LogPlan, Scenario};
 use crate::faults::Kind;
 use crate::workloads::groups::{GROUPS, SHARED};
+use crate::workloads::pipeline::OUTPUT;
 
 /// Disks rot in one run of so many.
 const ONE_IN_ROTTING: u32 = 4;
@@ -18,6 +19,8 @@ const ONE_IN_BRIEF: u32 = 4;
 
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
+/// Clients move cursors, and pipelines compete, in one run of so many.
+const ONE_IN_CURSORS: u32 = 4;
 
 /// Groups of readers share logs in one run of so many.
 const ONE_IN_GROUPED: u32 = 4;
@@ -35,7 +38,10 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 const OF_PRIMARIES: u64 = 1 << 59;
 
 /// Those of reader groups.
-const OF_READER_GROUPS: u64 = 1 << 58;
+const OF_READER_GROUPS: u64 = 1 << 57;
+
+/// Those of cursors.
+const OF_CURSORS: u64 = 1 << 58;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -138,6 +144,29 @@ impl Scenario {
         for client in &mut self.clients {
             let pause_ms = *[20, 50, 200].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Fight { log, pause_ms });
+        }
+        self.with_copies_to_spare()
+    }
+
+    /// In some scenarios clients move cursors, and carry records over to a log of
+    /// their own.
+    pub(super) fn with_cursors(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_CURSORS);
+        if chance.random_range(0..ONE_IN_CURSORS) > 0 {
+            return self;
+        }
+        let shared: Vec<usize> = (0..self.logs.len()).filter(|log| !self.logs[*log].exclusive).collect();
+        let from = *shared.choose(&mut chance).expect("not all logs are fought over");
+        let log = self.logs.len();
+        let replicas = super::replicas(&mut chance, self.nodes);
+        self.logs.push(LogPlan::keeping_all(OUTPUT.to_owned(), replicas));
+        let interval = *[0, 20, 200, 1_000].choose(&mut chance).expect("not empty");
+        self.settings.insert("log.cursor_commit_interval_ms".to_owned(), interval);
+        for client in &mut self.clients {
+            let of = *shared.choose(&mut chance).expect("not all logs are fought over");
+            let mut pause_ms = || *[20, 50, 200].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Cursors { log: of, pause_ms: pause_ms() });
+            client.jobs.push(Job::Pipeline { from, log, pause_ms: pause_ms() });
         }
         self.with_copies_to_spare()
     }

@@ -7,8 +7,10 @@
 
 mod append;
 pub(crate) mod create;
+mod cursors;
 pub(crate) mod fight;
 pub(crate) mod groups;
+pub(crate) mod pipeline;
 pub(crate) mod read;
 pub(crate) mod recreate;
 mod remember;
@@ -33,6 +35,7 @@ use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome, Terms};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
+use pipeline::Steps;
 use recreate::Brief;
 use trim::Trimmed;
 
@@ -66,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) trimmed: Arc<Mutex<BTreeMap<String, Trimmed>>>,
     /// What became of logs that are deleted and created anew.
     pub(crate) brief: Arc<Mutex<Brief>>,
+    /// What pipelines have appended.
+    pub(crate) steps: Arc<Mutex<Steps>>,
     /// What reader groups were delivered and committed.
     pub(crate) groups: Arc<Mutex<Groups>>,
 }
@@ -181,6 +186,11 @@ impl Context {
         self.shared.logs.iter().any(|plan| plan.name == log && plan.forgets())
     }
 
+    /// Looks at what pipelines have appended, or adds to it.
+    pub(crate) fn steps<T>(&self, look: impl FnOnce(&mut Steps) -> T) -> T {
+        look(&mut self.shared.steps.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Starts a task of this client.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task {
         self.environment.tasks.spawn("workload", Box::pin(future))
@@ -220,6 +230,8 @@ async fn do_job(context: Context, job: Job) {
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
+        Job::Cursors { log, pause_ms } => cursors::run(context, log, pause_ms).await,
+        Job::Pipeline { from, log, pause_ms } => pipeline::run(context, from, log, pause_ms).await,
         Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,
         Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
         Job::Group { group, pause_ms } => groups::run(context, group, pause_ms).await,

@@ -201,6 +201,7 @@ fn image_holds_everything_and_a_wrong_one_is_refused() {
 
     Cursors::from_image(image.iter().rev().cloned().collect(), 0).unwrap_err();
     Cursors::from_image(vec![image[0].clone(), image[0].clone()], 0).unwrap_err();
+    Cursors::from_image(image.clone(), u64::MAX).unwrap_err();
     let mut many = image;
     many[0].recent = vec![1; REMEMBERED_COMMITS + 1];
     Cursors::from_image(many, 0).unwrap_err();
