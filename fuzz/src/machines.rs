@@ -1,7 +1,7 @@
 //! The state machines: images and commands, as a peer or a disk gives them.
 //!
-//! Input: a byte (bit 0: a log's or the catalog's; bit 1: an image comes
-//! first), then pieces, each with its length in two bytes. A machine that was
+//! Input: a byte (bit 0: a log's or the catalog's; bit 1: an image comes first; bit 2:
+//! a registrar's, whatever bit 0 says), then pieces, each with its length in two bytes. A machine that was
 //! installed from another's image goes on like it: same answers, same image.
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use quipu_protocol::{
     ClusterId, Index, LogName, NodeId, ProducerEpoch, ProducerId, Sequence, Term, Timestamp, peer, stored, v1,
 };
 use quipu_raft::catalog::{self, Catalog};
+use quipu_raft::registrar::{self, Registrar};
 use quipu_raft::{LogMachine, Machine};
 use quipu_storage::journal::EntryId;
 
@@ -22,7 +23,8 @@ use crate::image::Input;
 pub fn run(input: &[u8]) {
     let (how, pieces) = choice(input);
     let with_image = how & 2 != 0;
-    match how & 1 {
+    match how & 5 {
+        4 | 5 => drive::<Registrar>(pieces, with_image),
         0 => drive::<LogMachine>(pieces, with_image),
         _ => drive::<Catalog>(pieces, with_image),
     }
@@ -73,10 +75,32 @@ pub fn seeds() -> Vec<Vec<u8>> {
         sequence: Sequence::new(sequence),
     };
     let append = |stamp, batches: Vec<Bytes>| {
-        let command = Some(stored::log_command::Command::Append(stored::AppendBatches { batches, terms: Vec::new() }));
+        let command = Some(stored::log_command::Command::Append(stored::AppendBatches {
+            batches,
+            ..stored::AppendBatches::default()
+        }));
         Bytes::from(stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec())
     };
+    let commit = |position| stored::CommitCursor { position, of: 9, request_id: position, ..Default::default() };
+    let cursors = {
+        use stored::cursor_command::Action;
+        let command = |cursor: &str, action| stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) };
+        let carried = stored::CarriedCommit { cursor: "c".to_owned(), commit: Some(commit(3)) };
+        let command = stored::AppendBatches {
+            batches: vec![batch(None)],
+            terms: vec![stored::Terms { cursors: vec![carried], ..stored::Terms::default() }],
+            cursors: vec![
+                command("a", Action::Commit(commit(1))),
+                command("b", Action::Claim(stored::ClaimCursor { generation: 2 })),
+                command("a", Action::Delete(stored::DeleteCursor {})),
+            ],
+            cursor_expiry_ms: 1,
+        };
+        let command = Some(stored::log_command::Command::Append(command));
+        Bytes::from(stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() }.encode_to_vec())
+    };
     let appends = [
+        cursors,
         append(NOW, vec![batch(None), batch(Some(producer(0)))]),
         append(NOW + 1, vec![batch(Some(producer(3))), batch(Some(producer(0))), batch(Some(producer(9)))]),
         append(NOW - 5, vec![Bytes::from_static(b"no batch")]),
@@ -130,7 +154,38 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let image = if how == 0 { image_after::<LogMachine>(commands) } else { image_after::<Catalog>(commands) };
         seeds.push(input(how | 2, &[&[image], commands].concat()));
     }
+    let registrars = registrar_commands(NOW);
+    seeds.push(input(4, &registrars));
+    seeds.push(input(6, &[&[image_after::<Registrar>(&registrars)], &registrars[..]].concat()));
     seeds
+}
+
+/// Two members of a reader group: one comes, another one, one goes.
+fn registrar_commands(now: i64) -> Vec<Bytes> {
+    use stored::registrar_command::Command;
+    let matched = Some(stored::MatchedLogs { version: 1, logs: vec![1, 2, 5], left_out: 0 });
+    let join = |request: u8| {
+        Command::Join(stored::JoinReaders {
+            group: "billing".to_owned(),
+            pattern: "orders/*".to_owned(),
+            client: "worker".to_owned(),
+            session_ms: 6_000,
+            request_id: vec![request; 16].into(),
+            matched: matched.clone(),
+            may_wait: false,
+        })
+    };
+    let group = || "billing".to_owned();
+    let shares = || vec![stored::HeldShare { log: 5, generation: 1 }];
+    let commands = [
+        join(1),
+        join(2),
+        Command::ReturnShares(stored::ReturnShares { group: group(), member: 1, shares: shares() }),
+        Command::TakeShares(stored::TakeShares { group: group(), shares: shares() }),
+        Command::MatchLogs(stored::MatchLogs { group: group(), matched: matched.clone() }),
+        Command::DropMembers(stored::DropMembers { group: group(), members: vec![1] }),
+    ];
+    commands.into_iter().map(|command| registrar::encode(Timestamp::new(now), command)).collect()
 }
 
 fn image_after<M: Machine + Default>(commands: &[Bytes]) -> Bytes {

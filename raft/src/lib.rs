@@ -26,6 +26,7 @@ pub mod machine;
 pub mod node;
 mod peers;
 mod reconcile;
+pub mod registrar;
 pub mod runtime;
 mod traces;
 pub mod types;
@@ -33,11 +34,15 @@ pub mod types;
 pub use clocks::{NodeClock, Skew};
 pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, MAX_HOLDER_BYTES, NotTaken,
-    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus, next_producer_id,
+    AppendError, Appended, CURSOR_EXPIRY_MS, Cursor, CursorAction, CursorError, CursorTotals, CursorView, LogMachine,
+    LogOptions, LogReplica, LogSettings, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES,
+    NotTaken, REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus,
+    next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
-pub use types::{Acquired, BatchOutcome, Command, Member, Raft, Reply, Resolution, TypeConfig};
+pub use types::{
+    Acquired, BatchOutcome, Command, CursorAnswer, CursorRefusal, Member, Raft, Reply, Resolution, TypeConfig,
+};

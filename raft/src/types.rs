@@ -8,9 +8,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
-use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term, WriterEpoch};
+use quipu_protocol::{LogId as GroupId, NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term, WriterEpoch};
 use quipu_storage::journal::EntryId;
 
+use crate::log::Cursor;
 use crate::machine::MachineStore;
 use crate::runtime::Runtime;
 
@@ -75,6 +76,8 @@ pub enum Reply {
     None,
     /// A log's answer to each batch of the entry, in their order.
     Append(Vec<BatchOutcome>),
+    /// The same, and a log's answer to each command to its cursors.
+    AppendAndCursors(Vec<BatchOutcome>, Vec<Result<CursorAnswer, CursorRefusal>>),
     /// A log's readable range after a trim.
     Trim(OffsetRange),
     /// The writer epoch that was acquired.
@@ -83,6 +86,53 @@ pub enum Reply {
     Resolved(Resolution),
     /// The catalog's answer, encoded as the catalog chooses.
     Catalog(Bytes),
+    /// A registrar's answer.
+    Registrar(crate::registrar::Answer),
+}
+
+/// What became of a command to a cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorAnswer {
+    /// It was committed, by this command or by the one that this one repeats.
+    Committed,
+    /// It was claimed, and is this.
+    Claimed(Cursor),
+    /// It is not there any more.
+    Deleted {
+        /// Whether it was.
+        existed: bool,
+    },
+}
+
+/// Why a cursor does not take what was asked of it. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CursorRefusal {
+    /// It was claimed under a higher generation.
+    #[error("it was claimed under generation {generation}, which is higher")]
+    Fenced {
+        /// The cursor's generation.
+        generation: u64,
+    },
+    /// It is not where it was expected to be.
+    #[error("it is at {position:?}, and not where it was expected to be")]
+    Mismatch {
+        /// Where it is; `None` when it has no position or is not there.
+        position: Option<Offset>,
+        /// The log whose offset that is, if that is another one.
+        of: Option<GroupId>,
+    },
+    /// The position lies beyond the log's end.
+    #[error("the position lies beyond the log's end, which is {end}")]
+    BeyondEnd {
+        /// The end.
+        end: Offset,
+    },
+    /// The log has no room for another cursor.
+    #[error("the log has no room for another one: max_cursors is {limit}")]
+    TooMany {
+        /// How many there may be.
+        limit: u64,
+    },
 }
 
 /// A log's writer epoch, acquired.
@@ -131,6 +181,13 @@ pub enum BatchOutcome {
     OffsetMismatch {
         /// Where it ends.
         end: Offset,
+    },
+    /// A cursor does not take the commit that it carries.
+    CursorRefused {
+        /// The cursor's name.
+        cursor: String,
+        /// Why not.
+        refusal: CursorRefusal,
     },
     /// Its producer id is in use under a newer epoch.
     ProducerFenced {

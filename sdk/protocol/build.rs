@@ -10,9 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(
         [
             "quipu/v1/error.proto",
+            "quipu/v1/cursors.proto",
             "quipu/v1/records.proto",
             "quipu/v1/cluster.proto",
             "quipu/v1/operator.proto",
+            "quipu/v1/reader_groups.proto",
             "quipu/peer/v1/peer.proto",
             "quipu/stored/v1/stored.proto",
         ],

@@ -8,16 +8,20 @@ use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, WriterEpoch, v1};
+use quipu_protocol::{
+    CursorName, LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, WriterEpoch, v1,
+};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
+use crate::cursors;
 use crate::wire::{Meaning, Plain};
 use crate::{
     AcquiredWriter, AlterLogError, AlteredLog, AppendId, ClientConfig, ClusterStatus, ConfigError, Consistency,
-    CreateLogError, CreatedLog, DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange,
-    LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, Resolution, TrimError,
-    WriterDescription, WriterError,
+    CreateLogError, CreatedLog, Cursor, CursorDescription, CursorError, DeleteLogError, LogAlteration, LogConfig,
+    LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader,
+    ReaderConfig, RequestError, Resolution, TrimError, WriterDescription, WriterError,
 };
+use crate::{GroupDescription, GroupError, GroupSummary, Positions, ReaderGroup, groups};
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
 /// connections and what is known of leaders.
@@ -208,6 +212,17 @@ impl Client {
         understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
     }
 
+    /// A cursor of a log: a named position that the log keeps.
+    pub fn cursor(&self, log: &LogName, name: &CursorName) -> Cursor {
+        Cursor::new(Arc::clone(&self.cluster), log.clone(), name.clone())
+    }
+
+    /// The cursors of a log whose names begin with `prefix` (all of them if that is
+    /// empty), by name: at least what was acknowledged before.
+    pub async fn cursors(&self, log: &LogName, prefix: &str) -> Result<Vec<CursorDescription>, CursorError> {
+        cursors::list(&self.cluster, log, prefix).await
+    }
+
     /// A producer for a log. Whether the log exists shows at the first append.
     /// Starts a task, so that it needs the environment's runtime around it.
     pub fn producer(&self, log: &LogName, config: ProducerConfig) -> Result<Producer, ConfigError> {
@@ -218,6 +233,28 @@ impl Client {
     /// A reader of a log. Whether the log exists shows at the first record.
     pub fn reader(&self, log: &LogName, config: ReaderConfig) -> Result<Reader, ConfigError> {
         Ok(Reader::new(Arc::clone(&self.cluster), log.clone(), config))
+    }
+
+    /// A reader group, to be joined: its members share the logs whose names match
+    /// `pattern`, those that are created later as well.
+    pub fn reader_group(&self, group: &ReaderGroupName, pattern: &LogPattern) -> ReaderGroup {
+        ReaderGroup::new(Arc::clone(&self.cluster), group.clone(), pattern.clone())
+    }
+
+    /// Where a reader group's positions are unless it is told otherwise: in a cursor of
+    /// each log. For those who wrap them.
+    pub fn group_positions(&self, group: &ReaderGroupName) -> Arc<dyn Positions> {
+        Arc::new(groups::CursorPositions::new(Arc::clone(&self.cluster), group))
+    }
+
+    /// A reader group, its members and what each of them has.
+    pub async fn describe_reader_group(&self, group: &ReaderGroupName) -> Result<GroupDescription, GroupError> {
+        groups::describe(&self.cluster, group).await
+    }
+
+    /// All reader groups, by name.
+    pub async fn reader_groups(&self) -> Result<Vec<GroupSummary>, GroupError> {
+        groups::list(&self.cluster).await
     }
 }
 
@@ -342,14 +379,14 @@ fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
 
 /// As [`log_error`], of what changes something: a refusal says nothing of an
 /// attempt before it that may have been carried out.
-fn change_error(log: &LogName, error: PursuitError) -> LogError {
+pub(crate) fn change_error(log: &LogName, error: PursuitError) -> LogError {
     match error {
         unclear @ PursuitError::Refused { maybe_done: true, .. } => unclear.into_request_error().into(),
         clear => log_error(log, clear),
     }
 }
 
-fn log_error(log: &LogName, error: PursuitError) -> LogError {
+pub(crate) fn log_error(log: &LogName, error: PursuitError) -> LogError {
     match error {
         PursuitError::Refused {
             refusal: Refusal { error: v1::Error { kind: Some(Kind::UnknownLog(_)), .. }, .. },

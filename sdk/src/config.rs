@@ -238,6 +238,16 @@ pub enum ConfigError {
         /// The shortest that is accepted.
         least: Duration,
     },
+    /// A duration is too long.
+    #[error("{field} is {actual:?}; it has to be at most {most:?}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// What it was set to.
+        actual: Duration,
+        /// The longest that is accepted.
+        most: Duration,
+    },
     /// A number is out of its bounds.
     #[error("{field} is {actual}; it has to be from {least} to {most}")]
     OutOfBounds {
@@ -260,10 +270,14 @@ pub enum ConfigError {
     },
 }
 
-fn at_least(field: &'static str, actual: Duration, least: Duration) -> Result<(), ConfigError> {
+pub(crate) fn at_least(field: &'static str, actual: Duration, least: Duration) -> Result<(), ConfigError> {
     if actual < least { Err(ConfigError::TooShort { field, actual, least }) } else { Ok(()) }
 }
 
-fn within(field: &'static str, actual: usize, least: usize, most: usize) -> Result<(), ConfigError> {
+pub(crate) fn at_most(field: &'static str, actual: Duration, most: Duration) -> Result<(), ConfigError> {
+    if actual > most { Err(ConfigError::TooLong { field, actual, most }) } else { Ok(()) }
+}
+
+pub(crate) fn within(field: &'static str, actual: usize, least: usize, most: usize) -> Result<(), ConfigError> {
     if (least..=most).contains(&actual) { Ok(()) } else { Err(ConfigError::OutOfBounds { field, actual, least, most }) }
 }

@@ -41,7 +41,9 @@
 mod client;
 mod cluster;
 mod config;
+mod cursors;
 mod errors;
+mod groups;
 mod listing;
 mod logs;
 mod nodes;
@@ -53,9 +55,14 @@ mod writers;
 
 pub use client::Client;
 pub use config::{ClientConfig, ConfigError, Consistency, From, OnTrimmed, ProducerConfig, ReaderConfig};
+pub use cursors::{Cursor, CursorCommit, CursorDescription, CursorRefusal};
 pub use errors::{
-    AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
-    SendError, TrimError, WriterError,
+    AlterLogError, AppendError, CreateLogError, CursorError, DeleteLogError, FailedAttempt, GroupError, LogError,
+    ReadError, RequestError, SendError, TrimError, WriterError,
+};
+pub use groups::{
+    Committed, GroupConfig, GroupDescription, GroupMember, GroupReader, GroupRecords, GroupShare, GroupSummary,
+    PositionError, Positions, ReaderGroup,
 };
 pub use listing::Logs;
 pub use logs::{
@@ -71,6 +78,6 @@ pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
 pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{
-    LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
-    WriterEpoch,
+    CursorName, CursorNameError, Generation, LogId, LogName, LogNameError, LogPattern, MemberId, NodeId, Offset,
+    OffsetRange, ProducerEpoch, ProducerId, ReaderGroupName, ReaderGroupNameError, Sequence, Timestamp, WriterEpoch,
 };

@@ -32,6 +32,9 @@ pub struct LogConfig {
     pub max_timestamp_after_ms: Option<u64>,
     /// Who may append. Stays as the log was created.
     pub writers: Writers,
+    /// How long after its last commit a cursor is kept, in milliseconds by the log's
+    /// time; 0 keeps it for ever, `None` on create takes 7 days.
+    pub cursor_expiry_ms: Option<u64>,
 }
 
 /// Who may append to a log.
@@ -60,6 +63,8 @@ pub struct LogAlteration {
     pub max_timestamp_before_ms: Option<Option<u64>>,
     /// See [`LogConfig::max_timestamp_after_ms`].
     pub max_timestamp_after_ms: Option<Option<u64>>,
+    /// See [`LogConfig::cursor_expiry_ms`].
+    pub cursor_expiry_ms: Option<u64>,
 }
 
 /// The answer to an alteration.
@@ -84,6 +89,7 @@ impl fmt::Display for LogConfig {
             ("retention_ms", self.retention_ms),
             ("max_timestamp_before_ms", self.max_timestamp_before_ms),
             ("max_timestamp_after_ms", self.max_timestamp_after_ms),
+            ("cursor_expiry_ms", self.cursor_expiry_ms),
         ];
         for (name, bound) in bounds {
             if let Some(bound) = bound {
@@ -146,6 +152,12 @@ pub struct LogDescription {
     /// too far from that node's peers': see
     /// [`NodeStatus::age_retention_held`](crate::NodeStatus::age_retention_held).
     pub age_retention_held: bool,
+    /// How many cursors it has.
+    pub cursors: u64,
+    /// Bytes that they take in its state, on each replica.
+    pub cursor_bytes: u64,
+    /// Bytes that commits and other commands to them took in all entries so far.
+    pub cursor_entry_bytes: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaDescription>,
 }

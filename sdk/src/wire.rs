@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use quipu_protocol::v1::node_status::State as WireNodeState;
 use quipu_protocol::v1::replica_description::{Role, State as WireReplicaState};
-use quipu_protocol::{ClusterId, LogId, LogNameError, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp, v1};
+use quipu_protocol::{
+    ClusterId, CursorNameError, LogId, LogNameError, NodeId, Offset, OffsetRange, ReplicaId, Term, Timestamp, v1,
+};
 
 use crate::{
     AlteredLog, ClusterStatus, Codecs, CreatedLog, JournalCounters, LogAlteration, LogConfig, LogDescription,
@@ -32,6 +34,8 @@ pub(crate) enum Malformed {
     NoOutcome,
     #[error("the answer names a log whose name is none: {0}")]
     LogName(#[from] LogNameError),
+    #[error("the answer names a cursor whose name is none: {0}")]
+    CursorName(#[from] CursorNameError),
     #[error("the log starts at {start} and ends at {end}")]
     Range { start: u64, end: u64 },
 }
@@ -46,6 +50,7 @@ impl LogConfig {
             codecs: self.codecs.bits(),
             max_timestamp_before_ms: self.max_timestamp_before_ms.unwrap_or(0),
             max_timestamp_after_ms: self.max_timestamp_after_ms.unwrap_or(0),
+            cursor_expiry_ms: self.cursor_expiry_ms,
             writers: match self.writers {
                 Writers::Shared => v1::Writers::Shared,
                 Writers::Exclusive => v1::Writers::Exclusive,
@@ -65,6 +70,7 @@ impl LogAlteration {
             codecs: self.codecs.map(Codecs::bits),
             max_timestamp_before_ms: absent_as_zero(self.max_timestamp_before_ms),
             max_timestamp_after_ms: absent_as_zero(self.max_timestamp_after_ms),
+            cursor_expiry_ms: self.cursor_expiry_ms,
         }
     }
 }
@@ -88,6 +94,7 @@ impl Plain<v1::LogConfig> for LogConfig {
             codecs: Codecs::from_bits(config.codecs).unwrap_or_default(),
             max_timestamp_before_ms: long(config.max_timestamp_before_ms),
             max_timestamp_after_ms: long(config.max_timestamp_after_ms),
+            cursor_expiry_ms: config.cursor_expiry_ms,
             writers: match config.writers() {
                 v1::Writers::Shared => Writers::Shared,
                 v1::Writers::Exclusive => Writers::Exclusive,
@@ -123,6 +130,9 @@ impl Meaning<v1::DescribeLogResponse> for LogDescription {
             term: Term::new(answer.term),
             bytes: answer.bytes,
             entries: answer.entries,
+            cursors: answer.cursors,
+            cursor_bytes: answer.cursor_bytes,
+            cursor_entry_bytes: answer.cursor_entry_bytes,
             age_retention_held: answer.age_retention_held,
             replicas,
         })

@@ -3,6 +3,7 @@
 
 use quipu_protocol::peer::peers_server::PeersServer;
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::cursors_server::CursorsServer;
 use quipu_protocol::v1::operator_server::OperatorServer;
 use quipu_protocol::v1::records_server::RecordsServer;
 use tokio::sync::watch;
@@ -12,7 +13,8 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthReporter;
 
 /// What the health service answers for, beside the node as a whole.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
+    <CursorsServer<()> as NamedService>::NAME,
     <RecordsServer<()> as NamedService>::NAME,
     <ClusterServer<()> as NamedService>::NAME,
     <OperatorServer<()> as NamedService>::NAME,

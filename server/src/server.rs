@@ -24,7 +24,9 @@ use quipu_protocol::NodeId;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
 use quipu_protocol::transport::AddressError;
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::cursors_server::CursorsServer;
 use quipu_protocol::v1::operator_server::OperatorServer;
+use quipu_protocol::v1::reader_groups_server::ReaderGroupsServer;
 use quipu_protocol::v1::records_server::RecordsServer;
 use quipu_raft::node::{Fatal, Gauge, NodeStartError};
 use quipu_raft::{GroupOptions, LogOptions, NodeConfig, RaftNode};
@@ -39,7 +41,10 @@ use crate::health::Health;
 use crate::http::{self, About, Http};
 use crate::listener::{self, Permits};
 use crate::reflection;
-use crate::services::{ClusterService, MAX_MESSAGE_BYTES, OperatorService, RecordsService, Shared, Tallies};
+use crate::services::{
+    ClusterService, CursorsService, MAX_MESSAGE_BYTES, OperatorService, ReaderGroupsService, RecordsService, Shared,
+    Tallies,
+};
 use crate::telemetry::LogFilter;
 
 /// HTTP/2 flow-control windows, bytes: of one stream, and of a connection's
@@ -168,6 +173,8 @@ impl Server {
             .add_service(health_service)
             .add_service(records.max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(cluster)
+            .add_service(ReaderGroupsServer::new(ReaderGroupsService::new(Arc::clone(&shared))))
+            .add_service(CursorsServer::new(CursorsService::new(Arc::clone(&shared))))
             .add_service(OperatorServer::new(OperatorService::new(log_filter)))
             .add_optional_service((shared.settings.reflection == 1).then(reflection::service))
             .add_service(shared.node.peers_service())
@@ -367,6 +374,7 @@ fn log_options(settings: &Settings) -> LogOptions {
         append_queue_bytes: settings.append_queue_bytes,
         staged_bytes: settings.staged_bytes,
         max_batch_bytes: settings.largest_max_batch_bytes,
+        cursor_commit_interval: Duration::from_millis(settings.cursor_commit_interval_ms),
         ..LogOptions::default()
     }
 }

@@ -25,13 +25,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::checkers::always::Always;
+use crate::checkers::groups::Groups;
 use crate::cluster::Cluster;
 use crate::event::{Phase, Stop, What};
 use crate::faults::{Active, Custody};
 use crate::history::{Copies, History, Operation};
 use crate::points;
 use crate::recorder::{Record, Recorder};
-use crate::scenario::{FaultPlan, Scenario};
+use crate::scenario::{FaultPlan, Job, Scenario};
 use crate::violation::Violation;
 use crate::workloads::recreate::{self, Brief};
 use crate::workloads::{self, Shared, Stage};
@@ -47,6 +48,8 @@ const LIVENESS_TIMEOUTS: u32 = 10;
 const FINISHING_LIMIT: Duration = Duration::from_secs(40);
 /// How long it may take until all replicas have everything again.
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
+/// How long it may take until every reader group has read all of its logs.
+const GROUPS_LIMIT: Duration = Duration::from_secs(60);
 /// How long reading all copies may take: answers of 2 kB on the slowest disk.
 const READING_LIMIT: Duration = Duration::from_secs(300);
 /// For so many election timeouts leaders are watched when nothing is wrong.
@@ -94,6 +97,7 @@ pub(crate) struct Run<'a> {
     stage: watch::Sender<Stage>,
     finished: Arc<Mutex<BTreeSet<u64>>>,
     brief: Arc<Mutex<Brief>>,
+    groups: Arc<Mutex<Groups>>,
     verdicts: Judge,
     looked_at: Duration,
     durable_at: Duration,
@@ -133,6 +137,8 @@ impl<'a> Run<'a> {
             finished: Arc::default(),
             trimmed: Arc::default(),
             brief: Arc::default(),
+            steps: Arc::default(),
+            groups: Arc::default(),
         };
         for (number, plan) in (1..).zip(&scenario.clients) {
             let (plan, shared, addresses) = (plan.clone(), shared.clone(), cluster.addresses());
@@ -160,6 +166,7 @@ impl<'a> Run<'a> {
             stage,
             finished: Arc::clone(&shared.finished),
             brief: Arc::clone(&shared.brief),
+            groups: Arc::clone(&shared.groups),
             verdicts,
             looked_at: Duration::ZERO,
             durable_at: Duration::ZERO,
@@ -274,6 +281,13 @@ impl<'a> Run<'a> {
 
     fn judge_all(&mut self) {
         let limit = READING_LIMIT;
+        let mut jobs = self.scenario.clients.iter().flat_map(|client| &client.jobs);
+        if jobs.any(|job| matches!(job, Job::Group { .. })) {
+            match self.ask(Question::ReadTheRest, GROUPS_LIMIT) {
+                Some(Verdict::Done) => {}
+                other => self.violated("groups-read-everything", format!("not within {GROUPS_LIMIT:?}: {other:?}")),
+            }
+        }
         let Some(Verdict::Copies(copies)) = self.ask(Question::Copies, limit) else {
             return self.violated("every-copy-can-be-read", format!("not within {limit:?}"));
         };
@@ -285,7 +299,8 @@ impl<'a> Run<'a> {
 
     fn judge_copies(&mut self, copies: &Copies) {
         let operations = self.history.snapshot();
-        for violation in crate::checkers::judge(&operations, copies) {
+        let delivered = self.groups.lock().unwrap_or_else(PoisonError::into_inner).judge(copies);
+        for violation in crate::checkers::judge(&operations, copies).into_iter().chain(delivered) {
             self.recorder.violated(self.now(), violation, None);
         }
     }

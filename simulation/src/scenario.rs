@@ -166,6 +166,30 @@ pub enum Job {
         /// Pauses between two appends are drawn up to this.
         pause_ms: u64,
     },
+    /// Moves a cursor of its own.
+    Cursors {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
+    /// Carries records of a log over to another one, each once, in competition with
+    /// others.
+    Pipeline {
+        /// From this log, by its position.
+        from: usize,
+        /// To this one.
+        log: usize,
+        /// Pauses between two appends are drawn up to this.
+        pause_ms: u64,
+    },
+    /// Reads as a member of a reader group, and leaves, vanishes or sleeps.
+    Group {
+        /// Of this group, by its number.
+        group: usize,
+        /// Pauses between two reads are drawn up to this.
+        pause_ms: u64,
+    },
     /// Creates a log, uses it a little, deletes it, and begins again under the
     /// same name.
     Recreate {
@@ -239,6 +263,8 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_cursors()
+            .with_reader_groups()
             .with_branches()
     }
 

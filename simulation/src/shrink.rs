@@ -93,19 +93,19 @@ fn without<T: Clone>(all: &[T], at: usize) -> Vec<T> {
 fn without_log(scenario: &Scenario, gone: usize) -> Scenario {
     let mut smaller = Scenario { logs: without(&scenario.logs, gone), ..scenario.clone() };
     for client in &mut smaller.clients {
-        client.jobs.retain_mut(|job| match log_of(job) {
-            Some(log) if *log == gone => false,
-            Some(log) => {
+        client.jobs.retain_mut(|job| {
+            logs_of(job).into_iter().flatten().all(|log| {
+                let stays = *log != gone;
                 *log -= usize::from(*log > gone);
-                true
-            }
-            None => true,
+                stays
+            })
         });
     }
     smaller
 }
 
-fn log_of(job: &mut Job) -> Option<&mut usize> {
+/// The logs that a job is for, by their positions.
+fn logs_of(job: &mut Job) -> [Option<&mut usize>; 2] {
     match job {
         Job::Append { log, .. }
         | Job::Read { log, .. }
@@ -114,8 +114,10 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }
         | Job::Fight { log, .. }
-        | Job::Repeat { log, .. } => Some(log),
-        Job::Create { .. } | Job::Recreate { .. } => None,
+        | Job::Cursors { log, .. }
+        | Job::Repeat { log, .. } => [Some(log), None],
+        Job::Pipeline { from, log, .. } => [Some(from), Some(log)],
+        Job::Create { .. } | Job::Recreate { .. } | Job::Group { .. } => [None, None],
     }
 }
 
@@ -212,8 +214,8 @@ mod tests {
             for smaller in Part::ALL.iter().flat_map(|part| part.lessened(&scenario)) {
                 assert_ne!(smaller, scenario);
                 for job in smaller.clients.clone().iter_mut().flat_map(|client| &mut client.jobs) {
-                    let log = log_of(job).map(|log| *log);
-                    assert!(log.is_none_or(|log| log < smaller.logs.len()), "seed {seed}: {job:?} has its log");
+                    let all = logs_of(job).into_iter().flatten().all(|log| *log < smaller.logs.len());
+                    assert!(all, "seed {seed}: {job:?} has its logs");
                 }
                 let most = smaller.logs.iter().map(|log| u64::from(log.replicas)).max();
                 assert!(most <= Some(smaller.nodes), "seed {seed}: every replica has its node");

@@ -18,11 +18,12 @@ use quipu_protocol::{
 use quipu_storage::journal::EntryId;
 
 use super::{
-    Catalog, CatalogLog, CatalogNode, DEFAULT_REPLICAS, FIRST_ALLOTTED_REPLICA, FLOOR, MAX_BATCH_BYTES, MAX_LOGS,
-    MAX_NODES, MAX_PRODUCER_BLOCK, MIN_BATCH_BYTES, Place, catalog_voters,
+    Catalog, CatalogLog, CatalogNode, DEFAULT_REPLICAS, FIRST_ALLOTTED_REPLICA, FLOOR, Keeps, MAX_BATCH_BYTES,
+    MAX_LOGS, MAX_NODES, MAX_PRODUCER_BLOCK, MIN_BATCH_BYTES, Place, catalog_voters,
 };
 use crate::log::next_producer_id;
 use crate::machine::{Floor, Machine, MachineError};
+use crate::registrar::REGISTRARS;
 use crate::types::Reply;
 
 impl Machine for Catalog {
@@ -45,6 +46,7 @@ impl Machine for Catalog {
             Some(Command::DeleteLog(deletion)) => self.delete_log(&deletion),
             Some(Command::AllocateProducers(request)) => self.allocate_producers(request),
             Some(Command::ReplaceReplica(damaged)) => self.replace_replica(&damaged),
+            Some(Command::CreateRegistrars(creation)) => self.create_registrars(&creation),
             None => return Err(unreadable(format!("entry {id:?} holds a command of a newer version"))),
         };
         let reply = CatalogReply { version: self.version, outcome: Some(outcome) };
@@ -183,7 +185,7 @@ impl Catalog {
             return Err(v1::Error::too_few_nodes(replicas, nodes));
         }
         within_bounds(&asked)?;
-        if self.logs.len() as u64 >= MAX_LOGS {
+        if self.count() as u64 >= MAX_LOGS {
             return Err(v1::Error::too_large("max_logs", MAX_LOGS, MAX_LOGS + 1));
         }
         Ok(v1::LogConfig { replicas, ..asked })
@@ -191,7 +193,8 @@ impl Catalog {
 
     fn alter_log(&mut self, alteration: &stored::AlterLog) -> Outcome {
         let id = LogId::new(alteration.log);
-        let Some(log) = self.logs.get_mut(&id) else {
+        let log = self.logs.get_mut(&id).filter(|log| log.keeps == Keeps::Records);
+        let Some(log) = log else {
             return Outcome::Error(v1::Error::unknown_log(&format!("with id {id}")));
         };
         let config = altered(&log.config, &alteration.change.unwrap_or_default());
@@ -208,7 +211,8 @@ impl Catalog {
         if self.is_deleted(id) {
             return Outcome::LogDeleted(LogDeleted { deleted: false });
         }
-        match self.logs.get(&id).filter(|log| log.name.as_str() == deletion.name) {
+        let is_meant = |log: &&CatalogLog| log.keeps == Keeps::Records && log.name.as_str() == deletion.name;
+        match self.logs.get(&id).filter(is_meant) {
             None => Outcome::Error(v1::Error::unknown_log(&deletion.name)),
             Some(log) => {
                 self.names.remove(&log.name);
@@ -221,17 +225,40 @@ impl Catalog {
     }
 
     fn add_log(&mut self, name: LogName, config: v1::LogConfig, reachable: &[u64]) -> Outcome {
+        let id = self.add_group(Keeps::Records, name.clone(), config, reachable);
+        self.names.insert(name, id);
+        self.version += 1;
+        Outcome::LogCreated(LogCreated { log: self.summary(id), created: true })
+    }
+
+    fn add_group(&mut self, keeps: Keeps, name: LogName, config: v1::LogConfig, reachable: &[u64]) -> LogId {
         let reachable = reachable.iter().copied().map(NodeId::new).collect();
         let nodes = self.place(config.replicas as usize, &reachable);
         let founders: Vec<Place> = nodes.into_iter().map(|node| Place { replica: self.next_replica(), node }).collect();
         let id = LogId::new(self.next_log);
         self.next_log += 1;
-        self.names.insert(name.clone(), id);
-        let log = CatalogLog { name, config, wanted: founders.clone(), founders };
+        let log = CatalogLog { keeps, name, config, wanted: founders.clone(), founders };
         self.loads.add(&log);
         self.logs.insert(id, log);
-        self.version += 1;
-        Outcome::LogCreated(LogCreated { log: self.summary(id), created: true })
+        id
+    }
+
+    /// How many there are never changes: a reader group is found by it.
+    fn create_registrars(&mut self, creation: &stored::CreateRegistrars) -> Outcome {
+        let nodes = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        if nodes == 0 {
+            return Outcome::Error(v1::Error::too_few_nodes(1, nodes));
+        }
+        if self.registrars().is_empty() {
+            let replicas = DEFAULT_REPLICAS.min(nodes);
+            let config = v1::LogConfig { replicas, max_batch_bytes: MIN_BATCH_BYTES, ..v1::LogConfig::default() };
+            for number in 0..REGISTRARS {
+                let name = format!("registrar-{number}").parse().expect("it is made of a log name's characters");
+                self.add_group(Keeps::ReaderGroups, name, config, &creation.reachable);
+            }
+            self.version += 1;
+        }
+        Outcome::Done(true)
     }
 
     fn allocate_producers(&mut self, request: stored::AllocateProducers) -> Outcome {
@@ -293,6 +320,7 @@ fn altered(config: &v1::LogConfig, change: &v1::LogAlteration) -> v1::LogConfig 
         max_batch_bytes: change.max_batch_bytes.unwrap_or(config.max_batch_bytes),
         retention_bytes: change.retention_bytes.unwrap_or(config.retention_bytes),
         retention_ms: change.retention_ms.unwrap_or(config.retention_ms),
+        cursor_expiry_ms: change.cursor_expiry_ms.or(config.cursor_expiry_ms),
         codecs: change.codecs.unwrap_or(config.codecs),
         max_timestamp_before_ms: change.max_timestamp_before_ms.unwrap_or(config.max_timestamp_before_ms),
         max_timestamp_after_ms: change.max_timestamp_after_ms.unwrap_or(config.max_timestamp_after_ms),

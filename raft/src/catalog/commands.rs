@@ -51,6 +51,13 @@ pub fn replace_replica(log: LogId, replica: ReplicaId) -> Command {
     Command::ReplaceReplica(stored::ReplaceReplica { log: log.get(), replica: replica.get() })
 }
 
+/// Creates the groups that keep reader groups, unless there are any; rather on
+/// nodes that are `reachable`.
+pub fn create_registrars(reachable: impl IntoIterator<Item = NodeId>) -> Command {
+    let reachable = reachable.into_iter().map(NodeId::get).collect();
+    Command::CreateRegistrars(stored::CreateRegistrars { reachable })
+}
+
 /// A command as it is proposed, stamped with the proposing leader's clock.
 pub fn encode(stamp: Timestamp, command: Command) -> Bytes {
     stored::CatalogCommand { stamp: stamp.get(), command: Some(command) }.encode_to_vec().into()

@@ -8,6 +8,7 @@
 //!   CreateLog ──▶ logs: founders, wanted   AllocateProducers ──▶ ids
 //!   AlterLog ───▶  │  configuration
 //!   DeleteLog ──▶  └ gone; its id stays taken
+//!   CreateRegistrars ──▶ groups that keep reader groups, with the logs
 //! ```
 //!
 //! It says what should be. What is, each group knows of itself; the reconciler
@@ -23,8 +24,10 @@ mod placement;
 mod state;
 
 pub(crate) use apply::founding_nodes;
-pub use commands::{allocate_producers, alter_log, create_log, delete_log, encode, found, register, replace_replica};
-pub use state::{Catalog, CatalogLog, CatalogNode, Place};
+pub use commands::{
+    allocate_producers, alter_log, create_log, create_registrars, delete_log, encode, found, register, replace_replica,
+};
+pub use state::{Catalog, CatalogLog, CatalogNode, Keeps, Place};
 
 use crate::machine::Floor;
 

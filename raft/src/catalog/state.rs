@@ -24,7 +24,7 @@ pub struct Catalog {
     pub(super) cluster: ClusterId,
     pub(super) nodes: BTreeMap<NodeId, CatalogNode>,
     pub(super) logs: BTreeMap<LogId, CatalogLog>,
-    /// The logs by name; follows from `logs`.
+    /// The logs by name, registrars not among them; follows from `logs`.
     pub(super) names: BTreeMap<LogName, LogId>,
     /// What each node has to do; follows from `logs`.
     pub(super) loads: Loads,
@@ -54,9 +54,20 @@ pub struct CatalogNode {
     pub retired: BTreeSet<Incarnation>,
 }
 
-/// A log, as it should be.
+/// What a group keeps that the catalog creates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// Records: it is a log.
+    Records,
+    /// Reader groups: it is a registrar, which nobody finds by its name.
+    ReaderGroups,
+}
+
+/// A log, or a registrar, as it should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatalogLog {
+    /// What it keeps.
+    pub keeps: Keeps,
     /// Its name.
     pub name: LogName,
     /// Its configuration; nothing in it is left to a default.
@@ -124,7 +135,7 @@ impl Catalog {
         self.nodes.get(&node).is_some_and(|it| it.incarnation == incarnation)
     }
 
-    /// The logs.
+    /// The logs and the registrars.
     pub fn logs(&self) -> &BTreeMap<LogId, CatalogLog> {
         &self.logs
     }
@@ -145,6 +156,30 @@ impl Catalog {
     pub fn log_named(&self, name: &LogName) -> Option<(LogId, &CatalogLog)> {
         let id = *self.names.get(name)?;
         Some((id, self.logs.get(&id)?))
+    }
+
+    /// The logs whose names match `pattern`, by id: the first `limit` of them, and
+    /// how many there are besides.
+    pub fn logs_matching(&self, pattern: &LogPattern, limit: usize) -> (Vec<LogId>, u64) {
+        let prefix = pattern.prefix();
+        let later = self.names.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let later = later.take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let mut logs: Vec<LogId> = later.filter(|(name, _)| pattern.matches(name)).map(|(_, id)| *id).collect();
+        logs.sort_unstable();
+        let left_out = logs.len().saturating_sub(limit);
+        logs.truncate(limit);
+        (logs, left_out as u64)
+    }
+
+    /// The registrars, in their order; none until the first reader group.
+    pub fn registrars(&self) -> Vec<LogId> {
+        let registrars = self.logs.iter().filter(|(_, log)| log.keeps == Keeps::ReaderGroups);
+        registrars.map(|(id, _)| *id).collect()
+    }
+
+    /// How many logs there are.
+    pub fn count(&self) -> usize {
+        self.names.len()
     }
 
     /// At most `limit` logs whose names come after `after` and match `pattern`,
@@ -216,7 +251,9 @@ impl Catalog {
         for log in image.logs {
             let id = LogId::new(log.id);
             let log = CatalogLog::from_stored(log).map_err(bad)?;
-            catalog.names.insert(log.name.clone(), id);
+            if log.keeps == Keeps::Records {
+                catalog.names.insert(log.name.clone(), id);
+            }
             catalog.loads.add(&log);
             catalog.logs.insert(id, log);
         }
@@ -265,17 +302,36 @@ impl CatalogLog {
             config: Some(self.config),
             founders: members(&self.founders),
             wanted: members(&self.wanted),
+            kind: self.keeps.to_stored().into(),
         }
     }
 
     fn from_stored(log: stored::Log) -> Result<Self, String> {
         let places = |members: Vec<stored::Member>| members.iter().map(Place::from_stored).collect();
+        let keeps = Keeps::from_stored(log.kind);
         Ok(Self {
+            keeps: keeps.ok_or_else(|| format!("log {} is of an unknown kind, {}", log.id, log.kind))?,
             name: log.name.parse().map_err(|error| format!("log {}: {error}", log.id))?,
             config: log.config.ok_or_else(|| format!("log {} has no configuration", log.id))?,
             founders: places(log.founders),
             wanted: places(log.wanted),
         })
+    }
+}
+
+impl Keeps {
+    fn to_stored(self) -> stored::LogKind {
+        match self {
+            Self::Records => stored::LogKind::Records,
+            Self::ReaderGroups => stored::LogKind::Registrar,
+        }
+    }
+
+    fn from_stored(kind: i32) -> Option<Self> {
+        match stored::LogKind::try_from(kind).ok()? {
+            stored::LogKind::Records => Some(Self::Records),
+            stored::LogKind::Registrar => Some(Self::ReaderGroups),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, ReplicaId, Sequence, WriterEpoch};
 
 use crate::group::StopReason;
+use crate::types::CursorRefusal;
 
 /// A batch was not appended, or perhaps was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,15 @@ pub enum AppendError {
         /// Where.
         end: Offset,
     },
+    /// A cursor does not take the commit that the append carries. Nothing was
+    /// changed.
+    #[error("cursor {cursor:?}: {refusal}")]
+    CursorRefused {
+        /// The cursor's name.
+        cursor: String,
+        /// Why not.
+        refusal: CursorRefusal,
+    },
     /// Its producer id is in use under a newer epoch. Nothing was changed.
     #[error("the producer is fenced by epoch {current}")]
     ProducerFenced {
@@ -103,6 +113,38 @@ impl AppendError {
     pub fn has_no_side_effects(&self) -> bool {
         !matches!(self, Self::OutcomeUnknown)
     }
+}
+
+/// A cursor was not changed, or perhaps was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// It does not take what was asked of it. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] CursorRefusal),
+    /// Another replica has to be asked. Nothing was changed.
+    #[error("another replica leads: {leader:?}")]
+    NotLeader {
+        /// Which, as far as this one knows.
+        leader: Option<(ReplicaId, NodeId)>,
+    },
+    /// Too many commands wait. Nothing was changed.
+    #[error("too much waits: {bound} is {limit}")]
+    Overloaded {
+        /// Which bound.
+        bound: &'static str,
+        /// What it is, in its unit.
+        limit: u64,
+    },
+    /// It waited in vain for a majority, and was never proposed. Nothing was
+    /// changed.
+    #[error("no majority answers")]
+    Unavailable,
+    /// It was proposed, and it is not known whether it was applied or will be.
+    #[error("what became of the cursor is not known")]
+    OutcomeUnknown,
+    /// The replica has stopped. Nothing was changed.
+    #[error("the replica stopped: {0}")]
+    Stopped(StopReason),
 }
 
 /// Records were not read.

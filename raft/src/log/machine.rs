@@ -4,7 +4,8 @@
 //! a repeat, is its writer fenced, does the log end where it expects, does it follow
 //! its producer's last one; only then is the end its base offset. A repeat gets its first answer
 //! whoever writes now, and a refusal for a fence or an end is never that of a
-//! repeat. No other place gives a record its offset.
+//! repeat. The cursors that a batch carries commits of are asked after its fence and
+//! its end, and committed if it lands. No other place gives a record its offset.
 //!
 //! # Invariants
 //! - Offsets are contiguous: every accepted batch starts at the end.
@@ -20,12 +21,13 @@ use quipu_protocol::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, T
 use quipu_storage::Kv;
 use quipu_storage::journal::{EntryId, ReplicaKey};
 
+use super::cursors::Cursors;
 use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
 use super::times::TimeIndex;
 use super::writer::{Writer, WriterStatus};
 use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
-use crate::types::{self, BatchOutcome, Reply};
+use crate::types::{self, BatchOutcome, CursorAnswer, CursorRefusal, Reply};
 
 /// The state of one log.
 #[derive(Debug, Default)]
@@ -35,6 +37,7 @@ pub struct LogMachine {
     time: Timestamp,
     producers: Producers,
     writer: Writer,
+    cursors: Cursors,
     /// Whether nothing is taken without a writer epoch. As the log was created,
     /// and so the same on every replica.
     exclusive: bool,
@@ -74,6 +77,11 @@ impl LogMachine {
     /// Who writes it.
     pub fn writer(&self) -> WriterStatus {
         self.writer.status()
+    }
+
+    /// Its cursors.
+    pub(crate) fn cursors(&self) -> &Cursors {
+        &self.cursors
     }
 
     /// The records that can be read here. Begins after the log's start only
@@ -128,16 +136,41 @@ impl LogMachine {
         row.ok_or_else(|| missing(format!("there is none for offset {offset}")))
     }
 
-    fn append(&mut self, id: EntryId, append: &stored::AppendBatches) -> Result<Vec<BatchOutcome>, MachineError> {
-        let batches = &append.batches;
-        let mut terms = append.terms.iter().peekable();
+    /// Carries out what an entry holds for the log's cursors.
+    fn run_cursors(
+        &mut self,
+        commands: Vec<stored::CursorCommand>,
+        expiry_ms: u64,
+    ) -> Result<Vec<Result<CursorAnswer, CursorRefusal>>, MachineError> {
+        self.cursors.expire(self.time, expiry_ms);
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            self.cursors.count(command.encoded_len());
+            let stored::CursorCommand { cursor, action } = command;
+            let action = action.ok_or_else(|| unknown("a command to a cursor"))?;
+            answers.push(self.cursors.run(cursor, action, self.end, self.time));
+        }
+        Ok(answers)
+    }
+
+    fn append(
+        &mut self,
+        id: EntryId,
+        batches: &[Bytes],
+        terms: Vec<stored::Terms>,
+    ) -> Result<Vec<BatchOutcome>, MachineError> {
+        let carried = terms.iter().flat_map(|terms| &terms.cursors);
+        if carried.clone().any(|one| one.commit.is_none()) {
+            return Err(unknown("a commit that an append carries"));
+        }
+        let mut terms = terms.into_iter().peekable();
         let (base, position) = (self.end, self.bytes);
         let mut newest = Timestamp::new(i64::MIN);
         let mut skipped = Vec::new();
         let mut outcomes = Vec::with_capacity(batches.len());
         for (ordinal, batch) in (0..).zip(batches) {
             let header = BatchHeader::parse(batch);
-            let terms = terms.next_if(|terms| terms.ordinal == ordinal).copied().unwrap_or_default();
+            let terms = terms.next_if(|terms| terms.ordinal == ordinal).unwrap_or_default();
             let outcome = header.as_ref().map_or(BatchOutcome::Malformed, |header| self.append_batch(header, terms));
             if let (BatchOutcome::Appended(range), Ok(header)) = (&outcome, header) {
                 assert_eq!(range.start(), self.end, "a batch starts at the end");
@@ -163,24 +196,29 @@ impl LogMachine {
 
     fn append_batch(&mut self, header: &BatchHeader, terms: stored::Terms) -> BatchOutcome {
         // Without any, a repeat is found with the sequence.
-        let has_terms = self.exclusive || terms.writer_epoch.is_some() || terms.expected_end.is_some();
-        if let Some(answer) = has_terms.then(|| self.answer_by_terms(header, terms)).flatten() {
+        let has_terms =
+            self.exclusive || terms.writer_epoch.is_some() || terms.expected_end.is_some() || !terms.cursors.is_empty();
+        if let Some(answer) = has_terms.then(|| self.answer_by_terms(header, &terms)).flatten() {
             return answer;
         }
         // Not in this universe, unless an image said so.
         if self.end.get() > LAST_OFFSET - u64::from(header.count) {
             return BatchOutcome::Malformed;
         }
-        match header.producer {
+        let outcome = match header.producer {
             Some(producer) => self.producers.append(producer, header.count, self.end, self.time),
             None => BatchOutcome::Appended(types::range(self.end, header.count.into())),
+        };
+        if matches!(outcome, BatchOutcome::Appended(_)) {
+            self.cursors.commit_carried(terms.cursors, self.time);
         }
+        outcome
     }
 
     /// What a batch is answered before its sequence is looked at. Of a producer
     /// that is forgotten, or whose epoch is over, nobody can tell any more whether
     /// it repeats one that had landed: a fence or an end would be no answer.
-    fn answer_by_terms(&self, header: &BatchHeader, terms: stored::Terms) -> Option<BatchOutcome> {
+    fn answer_by_terms(&self, header: &BatchHeader, terms: &stored::Terms) -> Option<BatchOutcome> {
         if let Some(producer) = header.producer {
             if let Some(unclear) = self.producers.cannot_tell(producer, self.time) {
                 return Some(unclear);
@@ -194,7 +232,16 @@ impl LogMachine {
         self.writer
             .refuses(claimed, self.exclusive)
             .or(is_elsewhere.then_some(BatchOutcome::OffsetMismatch { end: self.end }))
+            .or_else(|| {
+                let refused = self.cursors.refuses_carried(&terms.cursors, self.end.advance(header.count.into()));
+                refused.map(|(cursor, refusal)| BatchOutcome::CursorRefused { cursor, refusal })
+            })
     }
+}
+
+/// Something that this version does not know.
+fn unknown(what: &'static str) -> MachineError {
+    MachineError::new(what, "it is of a kind unknown to this version")
 }
 
 impl Machine for LogMachine {
@@ -211,7 +258,16 @@ impl Machine for LogMachine {
         self.time = self.time.max(Timestamp::new(command.stamp));
         self.producers.expire(self.time);
         match command.command {
-            Some(Command::Append(append)) => Ok(Reply::Append(self.append(id, &append)?)),
+            Some(Command::Append(append)) => {
+                // Before the batches: they waited longer.
+                let cursors = self.run_cursors(append.cursors, append.cursor_expiry_ms)?;
+                let outcomes = self.append(id, &append.batches, append.terms)?;
+                Ok(if cursors.is_empty() {
+                    Reply::Append(outcomes)
+                } else {
+                    Reply::AppendAndCursors(outcomes, cursors)
+                })
+            }
             Some(Command::Trim(trim)) => Ok(Reply::Trim(self.trim(Offset::new(trim.to)))),
             Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {
                 Ok(Reply::Acquired(self.writer.acquire(request_id, holder, self.end, self.time)))
@@ -239,6 +295,8 @@ impl Machine for LogMachine {
             forgotten_producer: self.producers.forgotten().get(),
             bytes: self.bytes,
             times: Some(self.times.image()),
+            cursors: self.cursors.image(),
+            cursor_bytes: self.cursors.totals().entry_bytes,
         }
         .encode_to_vec()
         .into()
@@ -262,6 +320,7 @@ impl Machine for LogMachine {
             time: Timestamp::new(state.time),
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
             writer: Writer::from_image(state.writer, Offset::new(state.end))?,
+            cursors: Cursors::from_image(state.cursors, state.cursor_bytes)?,
             exclusive: self.exclusive,
             bytes: state.bytes,
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,
@@ -308,5 +367,7 @@ impl Machine for LogMachine {
     }
 }
 
+#[cfg(test)]
+mod cursor_tests;
 #[cfg(test)]
 mod tests;

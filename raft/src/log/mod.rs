@@ -9,6 +9,7 @@
 //! Offsets are given where entries are applied, nowhere else; a read serves
 //! what this replica has applied.
 
+mod cursors;
 mod errors;
 mod machine;
 mod offsets;
@@ -20,6 +21,7 @@ mod retention;
 mod seek;
 mod settings;
 mod times;
+mod waiting_cursors;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,16 +32,20 @@ use openraft::network::NetSnapshot;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{Offset, OffsetRange, Timestamp};
+use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Acquired, Reply, Resolution, TypeConfig};
+use crate::types::{Acquired, CursorAnswer, Reply, Resolution, TypeConfig};
 
-pub use errors::{AppendError, ReadError};
+pub(crate) use cursors::MAX_CARRIED_BYTES;
+pub use cursors::{
+    Cursor, CursorTotals, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, REMEMBERED_COMMITS,
+};
+pub use errors::{AppendError, CursorError, ReadError};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
@@ -49,7 +55,7 @@ pub use read::ReadChunk;
 pub use retained::Retained;
 pub use retention::Retention;
 pub use seek::Sought;
-pub use settings::{LogSettings, NotTaken};
+pub use settings::{CURSOR_EXPIRY_MS, LogSettings, NotTaken};
 pub use writer::{MAX_HOLDER_BYTES, REMEMBERED_ACQUISITIONS, REQUEST_ID_BYTES, WriterStatus};
 
 /// What an acknowledged append got. A majority of the replicas has it on
@@ -60,6 +66,29 @@ pub struct Appended {
     pub range: OffsetRange,
     /// Whether it repeats an append that had landed before.
     pub duplicate: bool,
+}
+
+/// What is asked of a cursor.
+pub type CursorAction = stored::cursor_command::Action;
+
+/// A log's cursors, to be looked at.
+pub struct CursorView<'a>(&'a cursors::Cursors);
+
+impl<'a> CursorView<'a> {
+    /// The cursor of that name.
+    pub fn get(&self, name: &str) -> Option<&'a Cursor> {
+        self.0.get(name)
+    }
+
+    /// Those whose names begin with `prefix`, after `after`, in their order.
+    pub fn named(&self, prefix: &str, after: &str) -> impl Iterator<Item = (&'a str, &'a Cursor)> + use<'a> {
+        self.0.named(prefix, after)
+    }
+
+    /// How much there is of them.
+    pub fn totals(&self) -> CursorTotals {
+        self.0.totals()
+    }
 }
 
 /// A running replica of a log; clones are handles to the same one.
@@ -213,6 +242,34 @@ impl LogReplica {
     pub async fn writer(&self) -> Result<(WriterStatus, OffsetRange), BarrierError> {
         self.inner.group.barrier().await?;
         Ok(self.inner.group.view(|log| (log.writer(), log.range())))
+    }
+
+    /// Carries a command to a cursor out, with others that wait: without an append to
+    /// go with, a log gets one entry a second for them all.
+    ///
+    /// # Errors
+    /// What the cursor does not take changes nothing. A commit with a request id, a
+    /// claim and a deletion may be repeated, whatever became of the first attempt.
+    pub async fn run_cursor(&self, name: String, action: CursorAction) -> Result<CursorAnswer, CursorError> {
+        let status = self.inner.group.status();
+        if status.role != Role::Leader {
+            // Not only once its turn has come.
+            return Err(CursorError::NotLeader { leader: status.leader });
+        }
+        let command = stored::CursorCommand { cursor: name, action: Some(action) };
+        self.inner.queue.push_cursor(command, self.inner.environment.clock.monotonic()).await
+    }
+
+    /// What `look` makes of the log's cursors, and what the log holds: at least what
+    /// was acknowledged before the call. Only the leader can say.
+    pub async fn cursors<T>(&self, look: impl FnOnce(CursorView<'_>) -> T) -> Result<(T, OffsetRange), BarrierError> {
+        self.inner.group.barrier().await?;
+        Ok(self.inner.group.view(|log| (look(CursorView(log.cursors())), log.range())))
+    }
+
+    /// What `look` makes of the log's cursors, as far as this replica has applied.
+    pub fn local_cursors<T>(&self, look: impl FnOnce(CursorView<'_>) -> T) -> T {
+        self.inner.group.view(|log| look(CursorView(log.cursors())))
     }
 
     /// The most bytes that a batch may have here.

@@ -9,6 +9,10 @@
 //! pays no waiting. Entries are proposed in the order of the calls, several
 //! before the first is committed.
 //!
+//! Commands to cursors wait beside the appends (`waiting_cursors`): the next entry of
+//! appends takes them along, and without any they are proposed at most once in
+//! `cursor_commit_interval`, all that wait as one entry.
+//!
 //! # Invariant
 //! An append is told that it did not land only if it was never handed to
 //! openraft, or openraft refused it before appending.
@@ -30,6 +34,7 @@ use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
+use super::waiting_cursors::{self, CursorAnswers, WaitingCursor};
 use super::{AppendError, Appended, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
@@ -55,6 +60,10 @@ pub struct LogOptions {
     /// majority elsewhere commits and answers what this disk has not taken in
     /// yet, so that the entries in flight do not bound it.
     pub staged_bytes: u64,
+    /// How often an entry is proposed for the sake of cursors alone.
+    pub cursor_commit_interval: Duration,
+    /// The most commands to cursors that may wait.
+    pub cursor_queue_commands: usize,
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
@@ -76,6 +85,8 @@ impl Default for LogOptions {
             max_batch_bytes: 64 << 20,
             entries_in_flight: 4,
             staged_bytes: 256 << 20,
+            cursor_commit_interval: Duration::from_secs(1),
+            cursor_queue_commands: 4096,
             patience: Duration::from_secs(2),
             settings: LogSettings::default(),
             exclusive: false,
@@ -85,12 +96,15 @@ impl Default for LogOptions {
 }
 
 /// What has to hold for an append, besides its producer's sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     /// The log's writer epoch is this one.
     pub writer_epoch: Option<WriterEpoch>,
     /// The log ends here.
     pub expected_end: Option<Offset>,
+    /// Each of these can be made, and is made with it: at most
+    /// [`MAX_CARRIED_COMMITS`](super::MAX_CARRIED_COMMITS), of different cursors.
+    pub cursors: Vec<stored::CarriedCommit>,
 }
 
 /// Answers one append.
@@ -104,11 +118,24 @@ struct Waiting {
     answer: Answer,
 }
 
+impl Waiting {
+    /// What it takes in an entry.
+    fn bytes(&self) -> u64 {
+        self.batch.len() as u64 + carried_bytes(&self.terms)
+    }
+}
+
+/// What the commits take that an append carries.
+fn carried_bytes(terms: &Terms) -> u64 {
+    terms.cursors.iter().map(|one| one.encoded_len() as u64).sum()
+}
+
 #[derive(Default)]
-struct Queue {
+pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: u64,
-    closed: Option<StopReason>,
+    pub(super) cursors: VecDeque<WaitingCursor>,
+    pub(super) closed: Option<StopReason>,
 }
 
 /// Appends that wait to be proposed.
@@ -117,7 +144,7 @@ pub(super) struct AppendQueue {
     /// What the log takes and keeps now.
     settings: watch::Sender<LogSettings>,
     queue: Mutex<Queue>,
-    arrived: Notify,
+    pub(super) arrived: Notify,
     /// How many entries are proposed and not yet answered.
     in_flight: AtomicUsize,
 }
@@ -125,6 +152,7 @@ pub(super) struct AppendQueue {
 /// What a log's appends hold of each of its [`LogOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueFootprint {
+    pub(crate) cursor_commands: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
     pub(crate) entries_in_flight: u64,
@@ -152,6 +180,7 @@ impl AppendQueue {
     pub(super) fn footprint(&self) -> QueueFootprint {
         let queue = self.lock();
         QueueFootprint {
+            cursor_commands: queue.cursors.len() as u64,
             batches: queue.waiting.len() as u64,
             bytes: queue.bytes,
             entries_in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
@@ -190,6 +219,7 @@ impl AppendQueue {
         if bytes > limit {
             return Err(AppendError::TooLarge { bound: "max_batch_bytes", limit, actual: bytes });
         }
+        let bytes = bytes + carried_bytes(&terms);
         let (answer, outcome) = oneshot::channel();
         {
             let mut queue = self.lock();
@@ -211,10 +241,23 @@ impl AppendQueue {
         Ok(outcome)
     }
 
-    /// Waits until there is something to take.
-    async fn arrival(&self) {
-        while self.lock().waiting.is_empty() {
-            self.arrived.notified().await;
+    /// Waits until there is something to take: a batch, or commands to cursors once
+    /// the clock shows `cursors_at`.
+    async fn arrival(&self, clock: &dyn Clock, cursors_at: Duration) {
+        loop {
+            let (batches, cursors) = {
+                let queue = self.lock();
+                (!queue.waiting.is_empty(), !queue.cursors.is_empty())
+            };
+            let left = cursors_at.saturating_sub(clock.monotonic());
+            if batches || (cursors && left.is_zero()) {
+                return;
+            }
+            if cursors {
+                let _ = clock.timeout(left, self.arrived.notified()).await;
+            } else {
+                self.arrived.notified().await;
+            }
         }
     }
 
@@ -225,7 +268,7 @@ impl AppendQueue {
         let mut bytes = 0;
         let mut taken = Vec::new();
         while let Some(next) = queue.waiting.front() {
-            let size = next.batch.len() as u64;
+            let size = next.bytes();
             if !taken.is_empty() && bytes + size > self.options.entry_bytes {
                 break;
             }
@@ -245,6 +288,7 @@ impl AppendQueue {
         while queue.waiting.front().is_some_and(|waiting| waiting.since < since) {
             let _ = queue.pop().answer.send(Err(AppendError::Unavailable));
         }
+        waiting_cursors::expire(&mut queue.cursors, since);
     }
 
     /// Refuses who waits and whoever comes.
@@ -253,10 +297,11 @@ impl AppendQueue {
         while !queue.waiting.is_empty() {
             let _ = queue.pop().answer.send(Err(AppendError::Stopped(reason.clone())));
         }
+        waiting_cursors::close(&mut queue.cursors, &reason);
         queue.closed = Some(reason);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         // Every change under the lock is whole before anything can panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,7 +310,7 @@ impl AppendQueue {
 impl Queue {
     fn pop(&mut self) -> Waiting {
         let waiting = self.waiting.pop_front().expect("somebody waits");
-        self.bytes -= waiting.batch.len() as u64;
+        self.bytes -= waiting.bytes();
         waiting
     }
 }
@@ -282,6 +327,8 @@ pub(super) async fn propose(
     let mut in_flight = FuturesUnordered::new();
     let mut stopped = std::pin::pin!(group.stopped());
     let mut patience = clock.sleep(options.patience);
+    // When an entry may be proposed for cursors alone.
+    let mut cursors_at = clock.monotonic();
     loop {
         queue.in_flight.store(in_flight.len(), Ordering::Relaxed);
         let full = in_flight.len() >= options.entries_in_flight;
@@ -292,35 +339,49 @@ pub(super) async fn propose(
                 queue.close(reason);
                 break;
             }
-            () = queue.arrival(), if !full => {
+            () = queue.arrival(&*clock, cursors_at), if !full => {
                 let taken = queue.take();
                 let asked = || taken.iter().filter_map(|waiting| Some((waiting.trace?, waiting.since)));
                 let followed = traces.as_ref().and_then(|traces| traces.proposed(asked()));
                 let terms = terms_of(&taken);
                 let (batches, answers): (Vec<_>, Vec<_>) =
                     taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
-                if batches.is_empty() {
-                    continue;
-                }
-                if let Some(low) = journal.low_space() {
+                // Whoever had the last batch may have gone.
+                let has_batches = !batches.is_empty();
+                if let Some(low) = journal.low_space()
+                    && has_batches
+                {
                     refuse(answers, &AppendError::NoSpace { free: low.free, bound: low.bound });
                     continue;
                 }
                 if journal.staged_bytes() >= options.staged_bytes {
                     let limit = options.staged_bytes;
                     refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
+                    waiting_cursors::refuse(queue.take_cursors(), "staged_bytes", limit);
                     continue;
                 }
+                let now = clock.monotonic();
+                let waiting = if has_batches || cursors_at <= now { queue.take_cursors() } else { Vec::new() };
+                let (cursors, cursor_answers): (Vec<_>, Vec<_>) =
+                    waiting.into_iter().map(|waiting| (waiting.command, waiting.answer)).unzip();
+                if !has_batches && cursors.is_empty() {
+                    continue;
+                }
+                if !cursors.is_empty() {
+                    cursors_at = now + options.cursor_commit_interval;
+                }
+                let (stamp, expiry) = queue.cursor_expiry(&group, &stamps);
+                let append = stored::AppendBatches { batches, terms, cursors, cursor_expiry_ms: expiry };
                 let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
-                match group.submit(command(stamps.stamp(), batches, terms, trace)).await {
+                match group.submit(encode(stamp, Command::Append(append), trace)).await {
                     Ok(reply) => in_flight.push(async move {
                         let reply = reply.await;
                         if let Some(followed) = followed {
                             followed.answered(reply.as_ref().err().map(ToString::to_string));
                         }
-                        answer(answers, reply);
+                        answer(answers, cursor_answers, reply);
                     }),
-                    Err(error) => answer(answers, Err(error)),
+                    Err(error) => answer(answers, cursor_answers, Err(error)),
                 }
             }
             () = &mut patience, if full => {
@@ -331,10 +392,6 @@ pub(super) async fn propose(
     }
     // Each was proposed: its answer is known, or known to be unknown.
     while in_flight.next().await.is_some() {}
-}
-
-fn command(now: Timestamp, batches: Vec<Bytes>, terms: Vec<stored::Terms>, trace: Bytes) -> Bytes {
-    encode(now, Command::Append(stored::AppendBatches { batches, terms }), trace)
 }
 
 fn encode(now: Timestamp, command: Command, trace: Bytes) -> Bytes {
@@ -348,6 +405,7 @@ fn terms_of(taken: &[Waiting]) -> Vec<stored::Terms> {
         ordinal,
         writer_epoch: waiting.terms.writer_epoch.map(WriterEpoch::get),
         expected_end: waiting.terms.expected_end.map(Offset::get),
+        cursors: waiting.terms.cursors.clone(),
     };
     numbered.map(terms).collect()
 }
@@ -379,8 +437,9 @@ pub(super) fn resolve(now: Timestamp, append: Producer) -> Bytes {
     encode(now, Command::Resolve(resolve), Bytes::new())
 }
 
-/// Tells each append of an entry what became of it.
-fn answer(answers: Vec<Answer>, reply: Result<Reply, ProposeError>) {
+/// Tells each append of an entry, and each command to a cursor, what became of it.
+fn answer(answers: Vec<Answer>, cursors: CursorAnswers, reply: Result<Reply, ProposeError>) {
+    let reply = waiting_cursors::answer(cursors, reply);
     let outcomes = match reply {
         Ok(Reply::Append(outcomes)) => {
             assert_eq!(outcomes.len(), answers.len(), "every batch of an entry has an outcome");
@@ -405,6 +464,7 @@ fn outcome(outcome: BatchOutcome) -> Result<Appended, AppendError> {
         BatchOutcome::EpochAhead { current } => Err(AppendError::EpochAhead { current }),
         BatchOutcome::WriterRequired => Err(AppendError::WriterRequired),
         BatchOutcome::OffsetMismatch { end } => Err(AppendError::OffsetMismatch { end }),
+        BatchOutcome::CursorRefused { cursor, refusal } => Err(AppendError::CursorRefused { cursor, refusal }),
         BatchOutcome::ProducerFenced { current } => Err(AppendError::ProducerFenced { current }),
         BatchOutcome::OutOfSequence { expected } => Err(AppendError::OutOfSequence { expected }),
         BatchOutcome::UnknownProducer => Err(AppendError::UnknownProducer),

@@ -81,7 +81,10 @@ mod tests {
             apply(
                 &mut log,
                 index,
-                Command::Append(stored::AppendBatches { batches: vec![batch(records)], terms: Vec::new() }),
+                Command::Append(stored::AppendBatches {
+                    batches: vec![batch(records)],
+                    ..stored::AppendBatches::default()
+                }),
             );
         }
         let bytes = |records: &[usize]| records.iter().map(|records| batch(*records).len() as u64).sum::<u64>();

@@ -153,7 +153,7 @@ mod tests {
         let batch = builder.finish(None).unwrap();
         let mut log = LogMachine::new();
         for n in 1..=entries {
-            let append = stored::AppendBatches { batches: vec![batch.clone()], terms: Vec::new() };
+            let append = stored::AppendBatches { batches: vec![batch.clone()], ..stored::AppendBatches::default() };
             let command = Some(stored::log_command::Command::Append(append));
             let stamp = i64::try_from(n).unwrap() * 1000;
             let command = stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec();

@@ -24,7 +24,13 @@ pub struct LogSettings {
     pub timestamp_after: Option<Duration>,
     /// What is kept.
     pub retention: Retention,
+    /// How long after its last commit a cursor is kept, in milliseconds of log time;
+    /// 0 for ever.
+    pub cursor_expiry_ms: u64,
 }
+
+/// How long a cursor is kept unless the log says otherwise: 7 days, in milliseconds.
+pub const CURSOR_EXPIRY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 impl Default for LogSettings {
     /// Takes all and keeps all.
@@ -35,6 +41,7 @@ impl Default for LogSettings {
             timestamp_before: None,
             timestamp_after: None,
             retention: Retention::default(),
+            cursor_expiry_ms: 0,
         }
     }
 }
@@ -50,6 +57,7 @@ impl LogSettings {
             timestamp_before: set(config.max_timestamp_before_ms),
             timestamp_after: set(config.max_timestamp_after_ms),
             retention: Retention::of(config),
+            cursor_expiry_ms: config.cursor_expiry_ms.unwrap_or(CURSOR_EXPIRY_MS),
         }
     }
 

@@ -337,16 +337,24 @@ impl Inner {
         if log.replica_on(self.config.node).is_none() {
             return Err(LogLookupError::NoReplicaHere { replicas });
         }
-        let mut logs = self.logs.subscribe();
-        let started = logs.wait_for(|logs| logs.contains_key(&id));
-        let started = self.environment.clock.timeout(START_PATIENCE, started).await;
-        let here = started.ok().and_then(Result::ok).and_then(|logs| logs.get(&id).cloned());
-        match here.map(|here| here.state) {
+        match self.started(id).await {
             Some(LogState::Running(replica)) => Ok(replica),
             Some(LogState::Failed { reason, damaged: true }) => Err(LogLookupError::Damaged { reason, replicas }),
             Some(LogState::Failed { reason, .. }) => Err(LogLookupError::Starting { reason, replicas }),
-            None => Err(LogLookupError::Starting { reason: "it has not been started yet".to_owned(), replicas }),
+            // No log is found by a registrar's name.
+            Some(LogState::Registrar(_)) | None => {
+                Err(LogLookupError::Starting { reason: "it has not been started yet".to_owned(), replicas })
+            }
         }
+    }
+
+    /// This node's replica of a group, waited for while it may be about to be
+    /// started.
+    pub(super) async fn started(&self, id: LogId) -> Option<LogState> {
+        let mut logs = self.logs.subscribe();
+        let started = logs.wait_for(|logs| logs.contains_key(&id));
+        let started = self.environment.clock.timeout(START_PATIENCE, started).await;
+        started.ok().and_then(Result::ok).and_then(|logs| logs.get(&id).map(|here| here.state.clone()))
     }
 }
 

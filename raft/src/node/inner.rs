@@ -19,6 +19,7 @@ use crate::clocks::NodeClock;
 use crate::group::Group;
 use crate::log::LogReplica;
 use crate::peers::{Deadlines, Peers};
+use crate::registrar::RegistrarReplica;
 
 pub(super) const POISONED: &str = "a holder of this lock panicked";
 
@@ -59,8 +60,10 @@ pub(crate) struct LogHere {
 /// How a log's replica is.
 #[derive(Clone)]
 pub(crate) enum LogState {
-    /// It takes part in its group.
+    /// It takes part in its group, and that is a log.
     Running(LogReplica),
+    /// It takes part in its group, and that keeps reader groups.
+    Registrar(RegistrarReplica),
     /// It does not run and will not by itself.
     Failed {
         /// Why.
@@ -68,6 +71,42 @@ pub(crate) enum LogState {
         /// Whether its entries are damaged.
         damaged: bool,
     },
+}
+
+impl LogState {
+    /// The log's replica, if it is one that runs.
+    pub(crate) fn log(&self) -> Option<&LogReplica> {
+        match self {
+            Self::Running(replica) => Some(replica),
+            Self::Registrar(_) | Self::Failed { .. } => None,
+        }
+    }
+
+    /// The registrar's replica, if it is one that runs.
+    pub(crate) fn registrar(&self) -> Option<&RegistrarReplica> {
+        match self {
+            Self::Registrar(replica) => Some(replica),
+            Self::Running(_) | Self::Failed { .. } => None,
+        }
+    }
+
+    /// Writes the state of a replica that runs to Kv, as far as it may be.
+    pub(crate) fn checkpoint(&self) -> Option<Result<(), KvError>> {
+        match self {
+            Self::Running(replica) => Some(replica.group().checkpoint()),
+            Self::Registrar(replica) => Some(replica.group().checkpoint()),
+            Self::Failed { .. } => None,
+        }
+    }
+
+    /// Stops a replica that runs.
+    pub(crate) async fn shutdown(self) {
+        match self {
+            Self::Running(replica) => replica.shutdown().await,
+            Self::Registrar(replica) => replica.shutdown().await,
+            Self::Failed { .. } => {}
+        }
+    }
 }
 
 /// How far the node has come.

@@ -12,6 +12,7 @@ use super::{LogState, RaftNode};
 use crate::catalog::Catalog;
 use crate::clocks::Skew;
 use crate::group::{Group, GroupStatus};
+use crate::log::LogReplica;
 use crate::machine::Machine;
 
 /// A log's replica that should run on a node and does not.
@@ -48,15 +49,12 @@ impl RaftNode {
     }
 
     /// The logs' replicas that run here, in the order in which the logs were
-    /// created. The catalog is not among them.
+    /// created. The catalog and the registrars are not among them.
     pub fn running_logs(&self) -> Vec<RunningLog> {
         let inner = self.inner();
         let running: Vec<_> = {
             let logs = inner.logs().borrow();
-            let running = logs.iter().filter_map(|(log, here)| match &here.state {
-                LogState::Running(replica) => Some((*log, replica.clone())),
-                LogState::Failed { .. } => None,
-            });
+            let running = logs.iter().filter_map(|(log, here)| Some((*log, here.state.log()?.clone())));
             running.collect()
         };
         let name =
@@ -68,6 +66,14 @@ impl RaftNode {
             range: replica.range(),
         });
         figures.collect()
+    }
+
+    /// The replica of a log that runs here.
+    pub(super) fn running_log(&self, log: LogId) -> Option<LogReplica> {
+        match &self.inner().logs().borrow().get(&log)?.state {
+            LogState::Running(replica) => Some(replica.clone()),
+            LogState::Registrar(_) | LogState::Failed { .. } => None,
+        }
     }
 
     /// How the node's wall clock compares with its peers', and whether nothing is
@@ -90,7 +96,7 @@ impl RaftNode {
             LogState::Failed { reason, damaged } => {
                 Some(FailedReplica { log: *log, replica: here.replica, reason: reason.clone(), damaged: *damaged })
             }
-            LogState::Running(_) => None,
+            LogState::Running(_) | LogState::Registrar(_) => None,
         });
         failed.collect()
     }
@@ -109,12 +115,13 @@ impl RaftNode {
         let logs = inner.logs().borrow().clone();
         let logs = logs.into_iter().filter_map(|(log, here)| match here.state {
             LogState::Running(replica) => Some((log, state_of(replica.group())?)),
+            LogState::Registrar(replica) => Some((log, state_of(replica.group())?)),
             LogState::Failed { .. } => None,
         });
         catalog.into_iter().chain(logs).map(|(log, (applied, image))| (log, applied, image)).collect()
     }
 
-    /// The names of all logs, by their numbers, as far as this node knows.
+    /// The names of all logs and registrars, by their numbers, as far as this node knows.
     pub fn log_names(&self) -> Vec<(u64, String)> {
         let names = |catalog: &Catalog| {
             let logs = catalog.logs().iter();

@@ -22,25 +22,29 @@ impl Inner {
         let node = Arc::downgrade(&self);
         drop(self);
         loop {
-            let running: Vec<_> = logs
-                .borrow_and_update()
-                .values()
-                .filter_map(|log| match &log.state {
-                    LogState::Running(replica) => Some(replica.group().clone()),
+            let here: Vec<LogState> = logs.borrow_and_update().values().map(|log| log.state.clone()).collect();
+            let Some(node) = node.upgrade() else { return };
+            watched = here
+                .iter()
+                .filter_map(|state| match state {
+                    LogState::Running(replica) => Some(node.watched(replica.group(), &watched)),
+                    LogState::Registrar(replica) => Some(node.watched(replica.group(), &watched)),
                     LogState::Failed { .. } => None,
                 })
                 .collect();
-            let keys = running.iter().map(Group::key).collect();
-            for group in running.iter().filter(|group| !watched.contains(&group.key())) {
-                let Some(node) = node.upgrade() else { return };
-                node.tell_leaders_of(group);
-            }
-            watched = keys;
-            drop(running);
+            drop((here, node));
             if logs.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Tells of a group's leaders, unless it is `watched` already.
+    fn watched<M: Machine>(self: &Arc<Self>, group: &Group<M>, watched: &BTreeSet<ReplicaKey>) -> ReplicaKey {
+        if !watched.contains(&group.key()) {
+            self.tell_leaders_of(group);
+        }
+        group.key()
     }
 
     /// Tells of the leaders of one group, until its replica here stops.

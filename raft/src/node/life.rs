@@ -10,7 +10,7 @@ use quipu_protocol::{LogId, NodeId, ReplicaId};
 use quipu_storage::journal::ReplicaKey;
 use tokio::sync::{Notify, oneshot};
 
-use super::inner::{Inner, LogState, POISONED};
+use super::inner::{Inner, POISONED};
 use super::{Fatal, errors, mending, scrub};
 use crate::catalog::{self, Catalog, Place};
 use crate::group::{Group, Role, StartError, StopReason};
@@ -210,11 +210,7 @@ impl Inner {
         // First of all what would start replicas again.
         self.tasks.lock().expect(POISONED).clear();
         let logs = self.logs.send_replace(Default::default());
-        let stopping = logs.into_values().filter_map(|log| match log.state {
-            LogState::Running(replica) => Some(async move { replica.shutdown().await }),
-            LogState::Failed { .. } => None,
-        });
-        join_all(stopping).await;
+        join_all(logs.into_values().map(|log| log.state.shutdown())).await;
         if let Some(catalog) = self.catalog.send_replace(None) {
             catalog.shutdown().await;
         }
@@ -246,10 +242,7 @@ fn save_states(node: &Weak<Inner>) {
     let Some(node) = node.upgrade() else { return };
     let catalog = node.catalog().map(|catalog| (LogId::CATALOG, catalog.checkpoint()));
     let logs = node.logs.borrow().clone();
-    let logs = logs.into_iter().filter_map(|(id, log)| match log.state {
-        LogState::Running(replica) => Some((id, replica.group().checkpoint())),
-        LogState::Failed { .. } => None,
-    });
+    let logs = logs.into_iter().filter_map(|(id, log)| Some((id, log.state.checkpoint()?)));
     for (group, saved) in catalog.into_iter().chain(logs) {
         if let Err(error) = saved {
             tracing::error!(group = group.get(), %error, "saving a state");

@@ -193,7 +193,7 @@ impl Inner {
     /// Lets a replica that runs stop, another one leading in its place.
     async fn take_out(&self, key: ReplicaKey, here: LogHere, damage: Damage) {
         let failed = LogState::Failed { reason: format!("its entries are damaged: {damage}"), damaged: true };
-        if let LogState::Running(replica) = here.state {
+        if !matches!(here.state, LogState::Failed { .. }) {
             let local = self.peers.registry().get(key.group).filter(|local| local.replica == key.replica);
             if let Some(local) = local
                 && self.hand_over_one(key.group, &local).await
@@ -201,7 +201,7 @@ impl Inner {
                 point!("handed-over-for-damage");
             }
             self.peers.registry().remove(key.group, key.replica);
-            replica.shutdown().await;
+            here.state.shutdown().await;
         }
         self.logs.send_if_modified(|logs| match logs.get_mut(&key.group) {
             Some(here)

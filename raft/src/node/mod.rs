@@ -14,6 +14,7 @@
 
 mod asking;
 mod config;
+mod cursor_lags;
 mod errors;
 mod footprint;
 mod inner;
@@ -21,6 +22,7 @@ mod inside;
 mod leaders;
 mod life;
 mod mending;
+mod readers;
 mod reports;
 mod scrub;
 
@@ -37,12 +39,14 @@ use crate::log::LogReplica;
 use crate::peers::PeersService;
 
 pub use config::{ConfigError, NodeConfig};
+pub use cursor_lags::CursorLag;
 pub use errors::{
     AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, Fatal, LogLookupError, NodeStartError,
 };
 pub use footprint::Gauge;
 pub(crate) use inner::{Inner, LogHere, LogState};
 pub use inside::{FailedReplica, RunningLog};
+pub use readers::RegistrarLookupError;
 
 /// A running node. Clones are handles to the same one. When the last is
 /// dropped without a [`shutdown`](Self::shutdown), the node ends as in a crash.

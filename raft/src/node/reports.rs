@@ -73,10 +73,7 @@ impl Inner {
     fn replica_report(&self, group: LogId) -> Option<ReplicaReport> {
         if let Some(local) = self.peers.registry().get(group) {
             let status = local.endpoint.status();
-            let log = self.logs.borrow().get(&group).and_then(|here| match &here.state {
-                LogState::Running(replica) => Some(replica.clone()),
-                LogState::Failed { .. } => None,
-            });
+            let log = self.logs.borrow().get(&group).and_then(|here| here.state.log().cloned());
             let casualty = self.casualty(ReplicaKey { group, replica: local.replica });
             return Some(ReplicaReport {
                 damaged_since: casualty.since.map_or(0, Timestamp::get),
@@ -88,7 +85,7 @@ impl Inner {
         let state = match here.state {
             LogState::Failed { damaged: true, .. } => State::Damaged,
             LogState::Failed { .. } => State::Failed,
-            LogState::Running(_) => State::Starting,
+            LogState::Running(_) | LogState::Registrar(_) => State::Starting,
         };
         let casualty = self.casualty(ReplicaKey { group, replica: here.replica });
         Some(ReplicaReport {
@@ -121,7 +118,7 @@ impl Inner {
 
     /// The cluster as this node sees it.
     pub(super) async fn cluster_status(&self) -> v1::StatusResponse {
-        let (nodes, logs) = self.view(|catalog| (catalog.peers(), catalog.logs().len())).unwrap_or_default();
+        let (nodes, logs) = self.view(|catalog| (catalog.peers(), catalog.count())).unwrap_or_default();
         let asked = nodes.into_iter().map(|peer| async move {
             let report = self.report_of(NodeId::new(peer.node), &[], REPORT_DEADLINE).await;
             node_status(peer, report)
@@ -190,6 +187,9 @@ impl Inner {
             replicas: log.wanted.iter().map(describe).collect(),
             bytes: foremost.map_or(0, |it| it.bytes),
             entries: foremost.map_or(0, |it| it.entries),
+            cursors: foremost.map_or(0, |it| it.cursors),
+            cursor_bytes: foremost.map_or(0, |it| it.cursor_bytes),
+            cursor_entry_bytes: foremost.map_or(0, |it| it.cursor_entry_bytes),
             age_retention_held: log.config.retention_ms > 0 && leader.is_some_and(|(node, _)| holding.contains(&node)),
         }
     }
@@ -215,6 +215,7 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
     let range = log.map(LogReplica::range);
     // Rows that cannot be read stop the replica soon; until then it says less.
     let retained = log.and_then(|log| log.retained().ok()).unwrap_or_default();
+    let cursors = log.map(|log| log.local_cursors(|cursors| cursors.totals())).unwrap_or_default();
     let role = match status.role {
         group::Role::Leader => Role::Leader,
         group::Role::Follower => Role::Follower,
@@ -235,6 +236,9 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
         end: range.map_or(0, |range| range.end().get()),
         bytes: retained.bytes,
         entries: retained.entries,
+        cursors: cursors.count,
+        cursor_bytes: cursors.bytes,
+        cursor_entry_bytes: cursors.entry_bytes,
         ..ReplicaReport::default()
     }
 }

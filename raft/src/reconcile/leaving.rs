@@ -29,8 +29,7 @@ use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::catalog::Catalog;
 use crate::group::Group;
-use crate::log::LogReplica;
-use crate::node::Inner;
+use crate::node::{Inner, LogState};
 use crate::{log_store, machine};
 
 const POISONED: &str = "a holder of this lock panicked";
@@ -50,7 +49,7 @@ impl Leaving {
         node: &Arc<Inner>,
         catalog: &Group<Catalog>,
         key: ReplicaKey,
-        running: Option<LogReplica>,
+        running: Option<LogState>,
     ) {
         if !self.under_way.lock().expect(POISONED).insert(key) {
             return;

@@ -13,12 +13,13 @@ use quipu_protocol::{Incarnation, LogId, NodeId, ReplicaId, v1};
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use super::leaving::Leaving;
-use crate::catalog::{Catalog, CatalogLog, Place};
+use crate::catalog::{Catalog, CatalogLog, Keeps, Place};
 use crate::group::{self, Group, StartError, StopReason};
 use crate::log::{LogOptions, LogReplica, LogSettings};
 use crate::machine::Machine;
 use crate::node::{Inner, LogHere, LogState};
 use crate::peers::GroupNetwork;
+use crate::registrar::RegistrarReplica;
 
 /// What is to be done about the replicas here.
 #[derive(Debug, Default, PartialEq)]
@@ -40,7 +41,7 @@ pub(super) async fn start_and_stop(node: &Arc<Inner>, catalog: &Group<Catalog>, 
     }
     follow(node, catalog);
     for (id, replica, log) in missing {
-        start(node, id, replica, &log).await;
+        start(node, catalog, id, replica, &log).await;
     }
 }
 
@@ -77,29 +78,30 @@ fn stop(node: &Arc<Inner>, catalog: &Group<Catalog>, leaving: &Leaving, id: LogI
     node.logs().send_modify(|logs| stopped = logs.remove(&id));
     let Some(here) = stopped else { return };
     node.peers().registry().remove(id, here.replica);
-    let running = match here.state {
-        LogState::Running(replica) => Some(replica),
-        LogState::Failed { .. } => None,
-    };
-    leaving.leave(node, catalog, ReplicaKey { group: id, replica: here.replica }, running);
+    leaving.leave(node, catalog, ReplicaKey { group: id, replica: here.replica }, Some(here.state));
 }
 
-async fn start(node: &Arc<Inner>, id: LogId, replica: ReplicaId, log: &CatalogLog) {
-    let state = match start_replica(node, ReplicaKey { group: id, replica }, log).await {
+async fn start(node: &Arc<Inner>, catalog: &Group<Catalog>, id: LogId, replica: ReplicaId, log: &CatalogLog) {
+    let key = ReplicaKey { group: id, replica };
+    let started = match log.keeps {
+        Keeps::Records => start_log(node, key, log).await.map(LogState::Running),
+        Keeps::ReaderGroups => start_registrar(node, catalog, key, log).await.map(LogState::Registrar),
+    };
+    let state = match started {
         Ok(running) => {
             quipu_protocol::point!("replica-started");
-            LogState::Running(running)
+            running
         }
         Err(error) => {
             tracing::error!(log = id.get(), replica = replica.get(), %error, "replica cannot be started");
-            let damaged = node.journal().damage(ReplicaKey { group: id, replica }).is_some();
+            let damaged = node.journal().damage(key).is_some();
             LogState::Failed { damaged, reason: error.to_string() }
         }
     };
     node.logs().send_modify(|logs| drop(logs.insert(id, LogHere { replica, state })));
 }
 
-async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> Result<LogReplica, StartError> {
+async fn start_log(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> Result<LogReplica, StartError> {
     let begin = found(node.journal(), key, &log.founders).await?;
     let network = GroupNetwork::new(Arc::clone(node.peers()), key.group, key.replica);
     let running = LogReplica::start(
@@ -117,15 +119,44 @@ async fn start_replica(node: &Arc<Inner>, key: ReplicaKey, log: &CatalogLog) -> 
         },
     )
     .await?;
-    node.peers().registry().insert(key.group, key.replica, Arc::new(running.group().clone()));
-    watch(node, key, &running);
-    begin.with(running.group()).await;
+    let_take_part(node, running.group(), begin).await;
     Ok(running)
 }
 
+async fn start_registrar(
+    node: &Arc<Inner>,
+    catalog: &Group<Catalog>,
+    key: ReplicaKey,
+    log: &CatalogLog,
+) -> Result<RegistrarReplica, StartError> {
+    let begin = found(node.journal(), key, &log.founders).await?;
+    let network = GroupNetwork::new(Arc::clone(node.peers()), key.group, key.replica);
+    let running = RegistrarReplica::start(
+        key,
+        node.journal().clone(),
+        Arc::clone(node.kv()),
+        node.environment(),
+        network,
+        node.config().group.clone(),
+        catalog.clone(),
+        node.peers().clock().clone(),
+    )
+    .await?;
+    let_take_part(node, running.group(), begin).await;
+    Ok(running)
+}
+
+/// Lets peers address a replica that was started.
+async fn let_take_part<M: Machine>(node: &Arc<Inner>, group: &Group<M>, begin: Begin) {
+    let key = group.key();
+    node.peers().registry().insert(key.group, key.replica, Arc::new(group.clone()));
+    watch(node, group);
+    begin.with(group).await;
+}
+
 /// Notices when a replica stops by itself.
-fn watch(node: &Arc<Inner>, key: ReplicaKey, running: &LogReplica) {
-    let stopped = running.group().stopped();
+fn watch<M: Machine>(node: &Arc<Inner>, running: &Group<M>) {
+    let (key, stopped) = (running.key(), running.stopped());
     let owner = Arc::downgrade(node);
     node.spawn("log-watch", async move {
         let reason = stopped.await;

@@ -179,12 +179,12 @@ async fn what_an_exclusive_log_refused_is_refused_again_where_its_floor_is_raise
         let leader = cluster.leader().await;
         let log = cluster.log(leader);
         let acquired = log.acquire_writer("db".to_owned(), Bytes::from_static(&[7; 16])).await.unwrap();
-        let under = Terms { writer_epoch: Some(acquired.epoch), expected_end: None };
-        log.append_for(batch(&["0", "1"], None), under, None).await.unwrap();
+        let under = || Terms { writer_epoch: Some(acquired.epoch), ..Terms::default() };
+        log.append_for(batch(&["0", "1"], None), under(), None).await.unwrap();
         assert_eq!(log.append(batch(&["refused"], producer(0))).await, Err(AppendError::WriterRequired));
-        let appended = log.append_for(batch(&["2"], producer(0)), under, None).await.unwrap();
+        let appended = log.append_for(batch(&["2"], producer(0)), under(), None).await.unwrap();
         assert_eq!((appended.range, appended.duplicate), (range(2, 3), false));
-        log.append_for(batch(&["3"], None), under, None).await.unwrap();
+        log.append_for(batch(&["3"], None), under(), None).await.unwrap();
         let before = log.group().status().applied.unwrap().index.get();
         // All of it has to be replayed for the floor.
         assert_eq!(cluster.trim(4).await, range(4, 4));
@@ -202,7 +202,7 @@ async fn what_an_exclusive_log_refused_is_refused_again_where_its_floor_is_raise
         cluster.node(follower).kv.write(everything).unwrap();
         cluster.restart(follower).await.unwrap();
         let log = cluster.log(leader);
-        let appended = log.append_for(batch(&["4"], None), under, None).await.unwrap();
+        let appended = log.append_for(batch(&["4"], None), under(), None).await.unwrap();
         assert_eq!(appended.range, range(4, 5));
         assert_eq!(cluster.values(follower, 5).await, ["4"]);
         assert_eq!(cluster.image(follower), cluster.image(leader));

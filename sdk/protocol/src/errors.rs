@@ -17,7 +17,9 @@ use tonic::{Code, Status};
 
 use crate::batch::BatchError;
 use crate::v1::error::Kind;
-use crate::{LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, WriterEpoch, v1};
+use crate::{
+    CursorNameError, LogNameError, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, WriterEpoch, v1,
+};
 
 const TYPE_URL: &str = "type.googleapis.com/quipu.v1.Error";
 
@@ -27,13 +29,19 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The gRPC code of a kind.
 const fn code(kind: Option<&Kind>) -> Code {
+    use v1::cursor_refused::Reason;
     match kind {
-        Some(Kind::UnknownLog(_)) => Code::NotFound,
+        Some(Kind::UnknownLog(_) | Kind::UnknownReaderGroup(_)) => Code::NotFound,
         Some(Kind::LogExists(_)) => Code::AlreadyExists,
         Some(Kind::InvalidArgument(_) | Kind::BadBatch(_) | Kind::TooLarge(_) | Kind::NotTaken(_)) => {
             Code::InvalidArgument
         }
         Some(Kind::OutOfRange(_)) => Code::OutOfRange,
+        Some(Kind::CursorRefused(v1::CursorRefused { reason, .. })) => match reason {
+            Some(Reason::BeyondEnd(_)) => Code::OutOfRange,
+            Some(Reason::TooMany(_)) => Code::ResourceExhausted,
+            Some(Reason::Fenced(_) | Reason::Mismatch(_)) | None => Code::Aborted,
+        },
         // The same node would refuse the same request again, until something
         // else has been done first.
         Some(
@@ -42,12 +50,18 @@ const fn code(kind: Option<&Kind>) -> Code {
             | Kind::TooFewNodes(_)
             | Kind::UnknownProducer(_)
             | Kind::EpochAhead(_)
-            | Kind::WriterRequired(_),
+            | Kind::WriterRequired(_)
+            | Kind::OtherPattern(_)
+            | Kind::NoMatchingLogs(_),
         ) => Code::FailedPrecondition,
         // A sequencer said no, as google.rpc.Code has it.
-        Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_) | Kind::Fenced(_) | Kind::OffsetMismatch(_)) => {
-            Code::Aborted
-        }
+        Some(
+            Kind::ProducerFenced(_)
+            | Kind::OutOfSequence(_)
+            | Kind::Fenced(_)
+            | Kind::OffsetMismatch(_)
+            | Kind::UnknownReaderMember(_),
+        ) => Code::Aborted,
         Some(Kind::Overloaded(_) | Kind::NoSpace(_)) => Code::ResourceExhausted,
         Some(Kind::Unavailable(_)) => Code::Unavailable,
         Some(Kind::Damaged(_)) => Code::DataLoss,
@@ -77,6 +91,12 @@ impl From<BatchError> for v1::Error {
             }
         };
         Self::new(error, kind)
+    }
+}
+
+impl From<CursorNameError> for v1::Error {
+    fn from(error: CursorNameError) -> Self {
+        Self::invalid_argument("cursor", error)
     }
 }
 
@@ -215,6 +235,54 @@ impl v1::Error {
         Self::new(message, Kind::OffsetMismatch(v1::OffsetMismatch { end: end.get() }))
     }
 
+    /// There is no reader group of that name.
+    pub fn unknown_reader_group(name: &str) -> Self {
+        let kind = Kind::UnknownReaderGroup(v1::UnknownReaderGroup { name: name.to_owned() });
+        Self::new(format!("there is no reader group {name:?}: joining creates it"), kind)
+    }
+
+    /// The reader group has no such member (any more).
+    pub fn unknown_reader_member(group: &str, member: u64) -> Self {
+        let message = format!("reader group {group:?} has no member {member} (any more): join anew");
+        Self::new(message, Kind::UnknownReaderMember(v1::UnknownReaderMember { group: group.to_owned(), member }))
+    }
+
+    /// The reader group shares the logs of another pattern.
+    pub fn other_pattern(group: &str, pattern: &str) -> Self {
+        let message = format!(
+            "reader group {group:?} shares the logs of {pattern:?}: join with that pattern, or with another one once \
+             the group has no members"
+        );
+        Self::new(message, Kind::OtherPattern(v1::OtherPattern { pattern: pattern.to_owned() }))
+    }
+
+    /// No log matches the reader group's pattern.
+    pub fn no_matching_logs(pattern: &str) -> Self {
+        let message = format!("no log matches {pattern:?}: create one, or join and wait for logs");
+        Self::new(message, Kind::NoMatchingLogs(v1::NoMatchingLogs { pattern: pattern.to_owned() }))
+    }
+
+    /// The cursor does not take what was asked of it.
+    pub fn cursor_refused(cursor: &str, reason: v1::cursor_refused::Reason) -> Self {
+        use v1::cursor_refused::Reason;
+        let why = match &reason {
+            Reason::Fenced(fenced) => format!("it was claimed under generation {}, which is higher", fenced.generation),
+            Reason::Mismatch(v1::CursorMismatch { position: Some(position), of: 0 }) => {
+                format!("it is at {position}, and not where it was expected to be")
+            }
+            Reason::Mismatch(v1::CursorMismatch { position: Some(position), of }) => {
+                format!("it is at {position} of log {of}, and not where it was expected to be")
+            }
+            Reason::Mismatch(v1::CursorMismatch { position: None, .. }) => {
+                "it has no position, and was expected to have one".to_owned()
+            }
+            Reason::BeyondEnd(beyond) => format!("the position lies beyond the log's end, which is {}", beyond.end),
+            Reason::TooMany(many) => format!("the log has no room for another one: max_cursors is {}", many.limit),
+        };
+        let kind = v1::CursorRefused { cursor: cursor.to_owned(), reason: Some(reason) };
+        Self::new(format!("cursor {cursor:?}: {why}"), Kind::CursorRefused(kind))
+    }
+
     /// The append may or may not have landed; `why` says what happened to it.
     pub fn outcome_unknown(why: impl ToString) -> Self {
         Self::new(why, Kind::OutcomeUnknown(v1::OutcomeUnknown {}))
@@ -262,6 +330,7 @@ mod tests {
     }
 
     fn one_of_each_kind() -> Vec<(v1::Error, Code)> {
+        use v1::cursor_refused::Reason;
         let range = OffsetRange::new(Offset::new(5), Offset::new(9));
         vec![
             (v1::Error::not_leader(Some(peer(2)), vec![peer(1), peer(2)]), Code::FailedPrecondition),
@@ -287,7 +356,15 @@ mod tests {
             (v1::Error::epoch_ahead(WriterEpoch::new(3)), Code::FailedPrecondition),
             (v1::Error::writer_required(), Code::FailedPrecondition),
             (v1::Error::offset_mismatch(Offset::new(9)), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::Fenced(v1::CursorFenced { generation: 4 })), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::Mismatch(v1::CursorMismatch::default())), Code::Aborted),
+            (v1::Error::cursor_refused("c", Reason::BeyondEnd(v1::CursorBeyondEnd { end: 4 })), Code::OutOfRange),
+            (v1::Error::cursor_refused("c", Reason::TooMany(v1::TooManyCursors { limit: 4 })), Code::ResourceExhausted),
             (v1::Error::outcome_unknown("the leader was lost"), Code::Unknown),
+            (v1::Error::unknown_reader_group("billing"), Code::NotFound),
+            (v1::Error::unknown_reader_member("billing", 3), Code::Aborted),
+            (v1::Error::other_pattern("billing", "orders/*"), Code::FailedPrecondition),
+            (v1::Error::no_matching_logs("orders/*"), Code::FailedPrecondition),
             (v1::Error::unavailable("no leader"), Code::Unavailable),
             (v1::Error::damaged(NodeId::new(1), "entry 7 fails its checksum"), Code::DataLoss),
             (v1::Error::no_such_replica(NodeId::new(4), vec![peer(1)]), Code::FailedPrecondition),
@@ -345,7 +422,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..21, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..29, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

@@ -65,6 +65,15 @@ number! {
     WriterEpoch(u64)
 }
 number! {
+    /// A member of a reader group; never given to another.
+    MemberId(u64)
+}
+number! {
+    /// Raised whenever a reader group's members, or who has which log, change. A
+    /// position in a log is committed under the one at which the log was given.
+    Generation(u64)
+}
+number! {
     /// A producer's name, allotted by the catalog; positive and never reused.
     ProducerId(i64)
 }

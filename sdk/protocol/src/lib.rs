@@ -13,22 +13,26 @@ compile_error!(
 );
 
 pub mod batch;
+mod cursor_name;
 pub mod environment;
 pub mod errors;
 mod identifiers;
 mod log_name;
 mod log_pattern;
 mod offset;
+mod reader_group_name;
 pub mod trace;
 pub mod transport;
 
+pub use cursor_name::{CursorName, CursorNameError};
 pub use identifiers::{
-    BootCount, ClusterId, Incarnation, Index, LogId, NodeId, ProducerEpoch, ProducerId, ReplicaId, Sequence, Term,
-    Timestamp, WriterEpoch,
+    BootCount, ClusterId, Generation, Incarnation, Index, LogId, MemberId, NodeId, ProducerEpoch, ProducerId,
+    ReplicaId, Sequence, Term, Timestamp, WriterEpoch,
 };
 pub use log_name::{LogName, LogNameError};
 pub use log_pattern::LogPattern;
 pub use offset::{Offset, OffsetRange};
+pub use reader_group_name::{ReaderGroupName, ReaderGroupNameError};
 
 /// The code generated from `proto/quipu`, laid out as its packages are.
 mod generated {

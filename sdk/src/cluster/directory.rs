@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use quipu_protocol::{LogName, NodeId, v1};
+use quipu_protocol::{LogName, NodeId, ReaderGroupName, v1};
 
-/// The most logs whose leader is remembered.
+/// The most logs and reader groups whose leader is remembered.
 const MAX_LEADERS: usize = 10_000;
 /// The most nodes that are remembered.
 const MAX_NODES: usize = 1_024;
@@ -19,11 +19,29 @@ pub(crate) enum Target {
     Any,
     /// The leader of this log.
     Leader(LogName),
+    /// The leader of what keeps this reader group.
+    Keeper(ReaderGroupName),
     /// This node.
     Node(NodeId),
 }
 
+/// What has a leader.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Led {
+    Log(LogName),
+    ReaderGroup(ReaderGroupName),
+}
+
 impl Target {
+    /// Whose leader is needed, if any is.
+    fn led(&self) -> Option<Led> {
+        match self {
+            Self::Leader(log) => Some(Led::Log(log.clone())),
+            Self::Keeper(group) => Some(Led::ReaderGroup(group.clone())),
+            Self::Any | Self::Node(_) => None,
+        }
+    }
+
     /// Whether no other node may stand in.
     pub(super) const fn is_chosen(&self) -> bool {
         matches!(self, Self::Node(_))
@@ -33,7 +51,7 @@ impl Target {
 pub(super) struct Directory {
     bootstrap: Vec<String>,
     nodes: BTreeMap<NodeId, String>,
-    leaders: BTreeMap<LogName, String>,
+    leaders: BTreeMap<Led, String>,
 }
 
 impl Directory {
@@ -52,10 +70,7 @@ impl Directory {
         known.extend(not_yet_named);
         let count = known.len().max(1) as u64;
         known.rotate_left(usize::try_from(turn % count).unwrap_or(0));
-        let leader = match target {
-            Target::Leader(log) => self.leaders.get(log),
-            Target::Any | Target::Node(_) => None,
-        };
+        let leader = target.led().and_then(|led| self.leaders.get(&led));
         leader.into_iter().chain(known.into_iter().filter(|address| Some(*address) != leader)).cloned().collect()
     }
 
@@ -75,20 +90,23 @@ impl Directory {
         self.nodes.get(&node).cloned()
     }
 
-    pub(super) fn set_leader(&mut self, log: &LogName, address: &str) {
-        if self.leaders.get(log).is_some_and(|known| known == address) {
+    /// `address` leads what `target` needs the leader of, if it does.
+    pub(super) fn set_leader(&mut self, target: &Target, address: &str) {
+        let Some(led) = target.led() else { return };
+        if self.leaders.get(&led).is_some_and(|known| known == address) {
             return;
         }
         if self.leaders.len() >= MAX_LEADERS {
             self.leaders.pop_first();
         }
-        self.leaders.insert(log.clone(), address.to_owned());
+        self.leaders.insert(led, address.to_owned());
     }
 
-    /// `address` turned out not to lead `log`.
-    pub(super) fn forget_leader(&mut self, log: &LogName, address: &str) {
-        if self.leaders.get(log).is_some_and(|known| known == address) {
-            self.leaders.remove(log);
+    /// `address` turned out not to lead it.
+    pub(super) fn forget_leader(&mut self, target: &Target, address: &str) {
+        let Some(led) = target.led() else { return };
+        if self.leaders.get(&led).is_some_and(|known| known == address) {
+            self.leaders.remove(&led);
         }
     }
 }
@@ -110,11 +128,11 @@ mod tests {
         let (mut directory, log) = directory();
         assert_eq!(directory.candidates(&Target::Any, 0), ["n:1", "n:2", "n:3", "b:1"]);
         assert_eq!(directory.candidates(&Target::Any, 6), ["n:3", "b:1", "n:1", "n:2"]);
-        directory.set_leader(&log, "n:3");
+        directory.set_leader(&Target::Leader(log.clone()), "n:3");
         assert_eq!(directory.candidates(&Target::Leader(log.clone()), 0), ["n:3", "n:1", "n:2", "b:1"]);
-        directory.forget_leader(&log, "n:1");
+        directory.forget_leader(&Target::Leader(log.clone()), "n:1");
         assert_eq!(directory.candidates(&Target::Leader(log.clone()), 0)[0], "n:3", "another one was meant");
-        directory.forget_leader(&log, "n:3");
+        directory.forget_leader(&Target::Leader(log.clone()), "n:3");
         assert_eq!(directory.candidates(&Target::Leader(log), 0)[0], "n:1");
     }
 

@@ -87,9 +87,7 @@ impl Pursuit {
 
     /// `address` answered. The next failure begins a new round and a new limit.
     pub(crate) fn succeeded(&mut self, address: &str) {
-        if let Target::Leader(log) = &self.target {
-            self.cluster.directory().set_leader(log, address);
-        }
+        self.cluster.directory().set_leader(&self.target, address);
         self.reset();
     }
 
@@ -98,13 +96,13 @@ impl Pursuit {
         self.maybe_done |= failure.maybe_done;
         self.last = Some(failure.attempt);
         let mut directory = self.cluster.directory();
-        if let (Target::Leader(log), false) = (&self.target, matches!(failure.verdict, Verdict::Later)) {
-            directory.forget_leader(log, address);
+        if !matches!(failure.verdict, Verdict::Later) {
+            directory.forget_leader(&self.target, address);
         }
         match failure.verdict {
             Verdict::Elsewhere { leader, others } => {
-                if let (Target::Leader(log), Some(leader)) = (&self.target, &leader) {
-                    directory.set_leader(log, leader);
+                if let Some(leader) = &leader {
+                    directory.set_leader(&self.target, leader);
                 }
                 if !self.target.is_chosen() {
                     self.route.suggest(leader.into_iter().chain(others).collect::<Vec<_>>().into_iter());

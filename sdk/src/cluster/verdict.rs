@@ -106,7 +106,12 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::Fenced(_)
             | Kind::EpochAhead(_)
             | Kind::WriterRequired(_)
-            | Kind::OffsetMismatch(_),
+            | Kind::OffsetMismatch(_)
+            | Kind::UnknownReaderGroup(_)
+            | Kind::UnknownReaderMember(_)
+            | Kind::OtherPattern(_)
+            | Kind::NoMatchingLogs(_)
+            | Kind::CursorRefused(_),
         )
         | None => Verdict::Final(refusal(error)),
     };

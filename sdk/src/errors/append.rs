@@ -6,7 +6,7 @@ use quipu_protocol::batch::BatchError;
 use quipu_protocol::{LogName, Offset, WriterEpoch};
 
 use super::FailedAttempt;
-use crate::AppendId;
+use crate::{AppendId, CursorRefusal};
 
 /// Why records were not taken. Nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +110,14 @@ pub enum AppendError {
         expected: Offset,
         /// Where it ended when the append's turn came.
         end: Offset,
+    },
+    /// A cursor does not take the commit that the append carries.
+    #[error("cursor {cursor}: {refusal}")]
+    CursorRefused {
+        /// The cursor's name.
+        cursor: String,
+        /// Why not.
+        refusal: CursorRefusal,
     },
     /// No node could be given the batch in time. It was not sent.
     #[error("no node took the batch within {waited:.1?}; nothing was appended")]

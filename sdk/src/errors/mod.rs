@@ -6,11 +6,15 @@
 //! it certain that nothing was changed?
 
 mod append;
+mod cursors;
+mod groups;
 mod logs;
 mod read;
 mod request;
 
 pub use append::{AppendError, SendError};
+pub use cursors::CursorError;
+pub use groups::GroupError;
 pub use logs::{AlterLogError, CreateLogError, DeleteLogError, LogError, TrimError, WriterError};
 pub use read::ReadError;
 pub use request::{FailedAttempt, RequestError};

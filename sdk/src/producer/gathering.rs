@@ -85,6 +85,7 @@ impl Gathering {
         let bytes = self.builder.finish(None).ok()?;
         Some(Batch {
             expected_end: None,
+            cursors: Vec::new(),
             ticket: self.ticket,
             bytes,
             count,

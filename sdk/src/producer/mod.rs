@@ -20,11 +20,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use quipu_protocol::batch::{BatchBuilder, Record};
-use quipu_protocol::{LogName, Offset, OffsetRange};
+use quipu_protocol::{LogName, Offset, OffsetRange, v1};
 use tokio::sync::oneshot;
 
 use crate::cluster::Cluster;
-use crate::{AppendError, ProducerConfig, SendError};
+use crate::{AppendError, CursorCommit, ProducerConfig, SendError};
 use driver::Driver;
 use outbox::Outbox;
 use shared::Shared;
@@ -83,29 +83,59 @@ impl Producer {
         self.enqueue_at(expected, records).await?.await
     }
 
+    /// As [`append`](Self::append), and commits cursors of the log in the same step:
+    /// all of it lands, or nothing. At most 16, each of another cursor; made by
+    /// [`Cursor::at`](crate::Cursor::at).
+    ///
+    /// A retry commits nothing twice. What a cursor does not take is
+    /// [`AppendError::CursorRefused`].
+    pub async fn append_with(
+        &self,
+        records: Vec<Record>,
+        cursors: impl IntoIterator<Item = CursorCommit>,
+    ) -> Result<OffsetRange, AppendError> {
+        self.enqueue_with(records, cursors).await?.await
+    }
+
+    /// As [`append_with`](Self::append_with), but waits only for room.
+    pub async fn enqueue_with(
+        &self,
+        records: Vec<Record>,
+        cursors: impl IntoIterator<Item = CursorCommit>,
+    ) -> Result<Append, SendError> {
+        let cursors = cursors.into_iter().map(|commit| commit.on_wire()).collect();
+        self.take(None, cursors, records).await
+    }
+
     /// As [`append`](Self::append), but waits only for room; the [`Append`]
     /// tells when the batch is acknowledged. This is how one task keeps many
     /// appends in flight.
     pub async fn enqueue(&self, records: Vec<Record>) -> Result<Append, SendError> {
-        self.take(None, records).await
+        self.take(None, Vec::new(), records).await
     }
 
     /// As [`append_at`](Self::append_at), but waits only for room.
     pub async fn enqueue_at(&self, expected: Offset, records: Vec<Record>) -> Result<Append, SendError> {
-        self.take(Some(expected), records).await
+        self.take(Some(expected), Vec::new(), records).await
     }
 
-    async fn take(&self, expected_end: Option<Offset>, records: Vec<Record>) -> Result<Append, SendError> {
+    async fn take(
+        &self,
+        expected_end: Option<Offset>,
+        cursors: Vec<v1::CursorCommit>,
+        records: Vec<Record>,
+    ) -> Result<Append, SendError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(SendError::Empty);
         }
-        let room = self.wait_for_room(records.iter().map(room_of).sum()).await?;
+        let carried: usize = cursors.iter().map(prost::Message::encoded_len).sum();
+        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + carried).await?;
         let (waiter, outcome) = oneshot::channel();
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();
             self.handle.shared.take(|outbox| {
-                outbox.take_batch((batch, count), expected_end, room, waiter, now);
+                outbox.take_batch((batch, count), (expected_end, cursors), room, waiter, now);
                 Ok(())
             })
         });

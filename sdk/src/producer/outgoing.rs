@@ -56,7 +56,7 @@ impl Stream for Outgoing {
             let at = match self.shared.next(self.stream, context, now) {
                 None => return Poll::Ready(None),
                 Some(Next::Nothing) => return Poll::Pending,
-                Some(Next::Request { request, batch, expected_end }) => {
+                Some(Next::Request { request, batch, expected_end, cursors }) => {
                     let log_id = self.log_id.load(Ordering::Relaxed);
                     return Poll::Ready(Some(v1::AppendRequest {
                         request,
@@ -65,6 +65,7 @@ impl Stream for Outgoing {
                         log_id,
                         writer_epoch: self.writer_epoch.map(WriterEpoch::get),
                         expected_end: expected_end.map(Offset::get),
+                        cursors,
                     }));
                 }
                 Some(Next::At(at)) => at,

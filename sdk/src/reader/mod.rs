@@ -94,6 +94,15 @@ impl Reader {
         }
     }
 
+    /// A reader of the log that has this name and this id.
+    pub(crate) fn of(cluster: Arc<Cluster>, log: LogName, id: LogId, config: ReaderConfig) -> Self {
+        let mut reader = Self::new(cluster, log, config);
+        if let Some(opener) = &mut reader.opener {
+            opener.is_of(id.get());
+        }
+        reader
+    }
+
     /// The next record; `None` once there is none: at the end without
     /// `follow`, or after `max_records`.
     ///

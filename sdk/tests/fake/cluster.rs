@@ -104,7 +104,7 @@ impl Cluster for Node {
             bytes: log.batches.iter().map(|(_, batch)| batch.len() as u64).sum(),
             entries: log.batches.len() as u64,
             replicas: Vec::new(),
-            age_retention_held: false,
+            ..v1::DescribeLogResponse::default()
         }))
     }
 

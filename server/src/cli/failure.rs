@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::io;
 
 use quipu_sdk::{
-    AlterLogError, AppendError, ConfigError, CreateLogError, DeleteLogError, LogError, LogNameError, ReadError,
-    RequestError, SendError, TrimError, WriterError,
+    AlterLogError, AppendError, ConfigError, CreateLogError, CursorError, DeleteLogError, GroupError, LogError,
+    LogNameError, ReadError, RequestError, SendError, TrimError, WriterError,
 };
 
 /// The exit codes beside 0, done. Scripts rely on them.
@@ -167,6 +167,18 @@ impl From<TrimError> for Failure {
 
 impl From<WriterError> for Failure {
     fn from(error: WriterError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<CursorError> for Failure {
+    fn from(error: CursorError) -> Self {
         Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
     }
 }

@@ -10,8 +10,10 @@ mod bench;
 mod completions;
 mod config;
 mod connection;
+mod cursor;
 mod demo;
 mod failure;
+mod group;
 mod lines;
 mod log;
 mod log_level;
@@ -73,7 +75,11 @@ enum Command {
     Read(read::ReadArguments),
     Tail(tail::TailArguments),
     #[command(subcommand)]
+    Cursor(cursor::CursorCommand),
+    #[command(subcommand)]
     Writer(writer::WriterCommand),
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     Status(status::StatusArguments),
     Top(top::TopArguments),
     LogLevel(log_level::LogLevelArguments),
@@ -168,7 +174,9 @@ async fn as_client(
         Command::Append(arguments) => append::run(arguments, connection.timeout(), &client).await,
         Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
+        Command::Cursor(command) => command.run(&client).await,
         Command::Writer(command) => command.run(&client).await,
+        Command::Group(command) => command.run(&client, environment).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,
         Command::Serve(_)

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
-use quipu_sdk::ReadRecord;
+use quipu_sdk::{LogName, ReadRecord};
 use serde::Serialize;
 
 /// How records are printed.
@@ -27,6 +27,28 @@ impl Format {
         }
         output.write_all(b"\n")
     }
+
+    /// The same of a record of this log, among records of others.
+    pub(crate) fn write_of(self, output: &mut impl Write, log: &LogName, record: &ReadRecord) -> io::Result<()> {
+        match self {
+            Self::Raw => {
+                write!(output, "{log}\t")?;
+                self.write(output, record)
+            }
+            Self::Json => {
+                let of_log = JsonRecordOf { log: log.as_str(), record: record.into() };
+                serde_json::to_writer(&mut *output, &of_log)?;
+                output.write_all(b"\n")
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonRecordOf<'a> {
+    log: &'a str,
+    #[serde(flatten)]
+    record: JsonRecord<'a>,
 }
 
 #[derive(Serialize)]
@@ -85,6 +107,12 @@ mod tests {
             "{\"offset\":7,\"timestamp\":1790000000000,\"key\":\"aw==\",\"value\":\"b25l\",\
              \"headers\":[{\"key\":\"trace\",\"value\":null}]}\n"
         );
+        let mut of_log = Vec::new();
+        for format in [Format::Raw, Format::Json] {
+            format.write_of(&mut of_log, &"orders".parse().expect("a name"), &record).expect("memory takes it");
+        }
+        let of_log = String::from_utf8(of_log).expect("text");
+        assert!(of_log.starts_with("orders\tone\n{\"log\":\"orders\",\"offset\":7,"), "{of_log}");
         (record.key, record.value) = (None, None);
         assert_eq!(printed(Format::Raw, &record), "\n");
         assert!(printed(Format::Json, &record).contains("\"key\":null,\"value\":null"));

@@ -103,6 +103,8 @@ settings! {
         "How many bytes of appends may wait on one log before further ones are refused as overloaded. At least log.largest_max_batch_bytes.";
     floor_step_bytes = "log.floor_step_bytes", Bytes, 4 * MIB, 1 => GIB,
         "How many bytes of trimmed records of one log are worth dropping its entries up to there, which writes the state of the log as of them once more.";
+    cursor_commit_interval_ms = "log.cursor_commit_interval_ms", Milliseconds, 1_000, 0 => 60_000,
+        "How often a log gets an entry for the sake of its cursors alone: what is committed meanwhile goes together, or with the next append.";
     max_clock_skew_ms = "retention.max_clock_skew_ms", Milliseconds, 10_000, 1_000 => 86_400_000,
         "While this node's clock may be further than this from the median of its peers', or none of them was heard of for a minute, it trims no log by age; what it leads is then stamped with the median's time.";
     segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,
@@ -125,6 +127,8 @@ settings! {
         "How long a connection to the HTTP address may take, from its begin to the last byte of its one answer.";
     metrics_logs = "server.metrics_logs", Count, 100, 0 => 10_000,
         "How many logs have series of their own in /metrics, those created first. How many more there are is quipu_logs_not_shown.";
+    metrics_cursors = "server.metrics_cursors", Count, 1_000, 0 => 100_000,
+        "How many cursors of the logs led here have a series of their own in /metrics. How many more there are is quipu_cursors_not_shown.";
     reflection = "server.reflection", Switch, 1, 0 => 1,
         "Whether the node tells tools such as grpcurl which services it has (grpc.reflection.v1).";
     append_stream_appends = "server.append_stream_appends", Count, 1_024, 1 => 65_536,

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use quipu_protocol::LogId;
 use quipu_raft::Skew;
 use quipu_raft::group::{GroupStatus, Role};
-use quipu_raft::node::{FailedReplica, Gauge, RunningLog};
+use quipu_raft::node::{CursorLag, FailedReplica, Gauge, RunningLog};
 use quipu_storage::journal::{Counters, EntryId};
 
 use super::About;
@@ -57,6 +57,8 @@ struct Figures {
     logs: Vec<RunningLog>,
     failed_replicas: Vec<FailedReplica>,
     shown: usize,
+    cursors: Vec<CursorLag>,
+    cursors_left_out: usize,
 }
 
 impl Figures {
@@ -71,6 +73,9 @@ impl Figures {
             counts
         });
         let (skew, age_retention_held) = node.skew();
+        let logs = node.running_logs();
+        let most = usize::try_from(shared.settings.metrics_cursors).unwrap_or(usize::MAX);
+        let (cursors, cursors_left_out) = node.cursor_lags(&logs, most);
         Self {
             ready: about.health.is_serving(),
             failed: node.failed().now_or_never().is_some(),
@@ -96,7 +101,9 @@ impl Figures {
             append_errors,
             read_errors,
             leads_catalog: catalog.is_some_and(|(.., status)| status.role == Role::Leader),
-            logs: node.running_logs(),
+            logs,
+            cursors,
+            cursors_left_out,
             failed_replicas: node.failed_replicas(),
             shown: usize::try_from(shared.settings.metrics_logs).unwrap_or(usize::MAX),
         }
@@ -110,7 +117,8 @@ impl Collector for Figures {
         self.journal(&mut page)?;
         self.services(&mut page)?;
         self.replicas(&mut page)?;
-        self.each_log(&mut page)
+        self.each_log(&mut page)?;
+        self.each_cursor(&mut page)
     }
 }
 
@@ -216,6 +224,17 @@ impl Figures {
         let lag = "Entries that the replica furthest behind has not fsynced, as its leader knows";
         let led = shown().filter(|log| leads(log)).map(|log| ([("log", log.name.as_str())], furthest_behind(log)));
         page.gauges("quipu_log_replication_lag_entries", lag, led)
+    }
+
+    fn each_cursor(&self, page: &mut Page<'_>) -> fmt::Result {
+        let lag = "Records that come after a cursor of a log led here, of those that can still be read";
+        let labelled = self
+            .cursors
+            .iter()
+            .map(|cursor| ([("log", cursor.log.as_str()), ("cursor", cursor.cursor.as_str())], cursor.records));
+        page.gauges("quipu_cursor_lag_records", lag, labelled)?;
+        let left_out = "Cursors of the logs led here without a series of their own, beyond server.metrics_cursors";
+        page.gauge("quipu_cursors_not_shown", left_out, self.cursors_left_out)
     }
 }
 

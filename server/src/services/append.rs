@@ -22,16 +22,16 @@ use futures_util::{FutureExt as _, Stream};
 use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{LogId, LogName, Offset, OffsetRange, WriterEpoch, v1};
+use quipu_protocol::{CursorName, LogId, LogName, Offset, OffsetRange, WriterEpoch, v1};
 use quipu_raft::group::BarrierError;
-use quipu_raft::{Appended, LogReplica, ProposeError, Terms};
+use quipu_raft::{Appended, CursorAction, CursorAnswer, LogReplica, ProposeError, Terms};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::follow::{self, Followed};
 use super::windows::Window;
-use super::{MAX_MESSAGE_BYTES, SharedNode, ending, log_id, log_name, refusals};
+use super::{MAX_MESSAGE_BYTES, SharedNode, cursors, ending, log_id, log_name, refusals};
 
 /// A stream keeps so many logs at hand; an idle one makes room.
 const LOGS_AT_HAND: usize = 64;
@@ -101,12 +101,22 @@ impl Log {
         self.replica()?.trim(to).await.map_err(|error| self.refused(error))
     }
 
+    /// Carries a command to a cursor out.
+    pub(super) async fn run_cursor(
+        &self,
+        cursor: &CursorName,
+        action: CursorAction,
+    ) -> Result<CursorAnswer, v1::Error> {
+        let ran = self.replica()?.run_cursor(cursor.to_string(), action).await;
+        ran.map_err(|error| refusals::of_cursor(&self.shared.node, &self.name, cursor, error))
+    }
+
     /// Proposes `batch` after every batch proposed before, or refuses it.
     /// `asked_for` is the client's span.
     pub(super) fn append(
         &self,
         batch: Bytes,
-        terms: Terms,
+        mut terms: Terms,
         asked_for: Option<TraceContext>,
     ) -> Result<Pending, v1::Error> {
         if self.shared.ending.is_cancelled() {
@@ -114,6 +124,9 @@ impl Log {
         }
         let producer = self.check(&batch)?.producer;
         let (followed, bytes) = (Followed::choose(&self.shared, asked_for), batch.len());
+        for carried in &mut terms.cursors {
+            carried.commit = carried.commit.take().map(|commit| cursors::of_other_log(commit, self.id()));
+        }
         let outcome = self.replica.append_for(batch, terms, followed.as_ref().map(Followed::context));
         // Two counts; the name is copied only for a refusal.
         let log = self.clone();
@@ -130,11 +143,12 @@ impl Log {
 }
 
 /// Under which terms a request appends.
-pub(super) fn terms(request: &v1::AppendRequest) -> Terms {
-    Terms {
+pub(super) fn terms(request: &v1::AppendRequest) -> Result<Terms, v1::Error> {
+    Ok(Terms {
         writer_epoch: request.writer_epoch.map(WriterEpoch::new),
         expected_end: request.expected_end.map(Offset::new),
-    }
+        cursors: cursors::carried(&request.cursors)?,
+    })
 }
 
 /// A bound in bytes, on a machine that may not address as many.
@@ -274,7 +288,7 @@ impl Pipeline {
             return Requests::Open(stream);
         }
         let (bytes, terms) = (request.batch.len(), terms(&request));
-        match lane.log.append(request.batch, terms, self.asked_for) {
+        match terms.and_then(|terms| lane.log.append(request.batch, terms, self.asked_for)) {
             Ok(outcome) => {
                 lane.pending.push_back(InFlight { request: request.request, bytes, outcome });
                 self.in_flight.add(bytes);

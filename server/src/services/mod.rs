@@ -7,9 +7,11 @@
 
 mod append;
 mod cluster;
+mod cursors;
 mod follow;
 mod operator;
 mod read;
+mod reader_groups;
 mod records;
 mod refusals;
 mod tallies;
@@ -29,7 +31,9 @@ use crate::config::Settings;
 use crate::listener::Permits;
 
 pub(crate) use cluster::ClusterService;
+pub(crate) use cursors::CursorsService;
 pub(crate) use operator::OperatorService;
+pub(crate) use reader_groups::ReaderGroupsService;
 pub(crate) use records::RecordsService;
 pub(crate) use tallies::{REASONS, Tallies};
 pub(crate) use windows::Windows;

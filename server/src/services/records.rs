@@ -39,7 +39,7 @@ impl Records for RecordsService {
         let v1::AppendRequest { request, log, batch, log_id, .. } = message;
         let bytes = batch.len();
         let log = append::Log::find(&self.shared, &log, log_id).await;
-        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch, terms, asked_for)?.await }.await;
+        let appended = async { log.as_ref().map_err(Clone::clone)?.append(batch, terms?, asked_for)?.await }.await;
         self.shared.tallies.append(bytes, &appended);
         let id = log.as_ref().map_or_else(|_| LogId::default(), append::Log::id);
         Ok(Response::new(append::response(request, id, Ok(appended.map_err(status)?))))

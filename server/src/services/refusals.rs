@@ -4,10 +4,10 @@
 //! move: another node, later, or never like this.
 
 use quipu_protocol::batch::Producer;
-use quipu_protocol::{LogName, NodeId, Offset, ReplicaId, v1};
+use quipu_protocol::{CursorName, LogId, LogName, NodeId, Offset, ReplicaId, v1};
 use quipu_raft::group::BarrierError;
 use quipu_raft::node::{AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, LogLookupError};
-use quipu_raft::{AppendError, ProposeError, RaftNode, ReadError, StopReason};
+use quipu_raft::{AppendError, CursorError, CursorRefusal, ProposeError, RaftNode, ReadError, StopReason};
 
 use super::Shared;
 
@@ -49,6 +49,7 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
         (AppendError::EpochAhead { current }, _) => v1::Error::epoch_ahead(current),
         (AppendError::WriterRequired, _) => v1::Error::writer_required(),
         (AppendError::OffsetMismatch { end }, _) => v1::Error::offset_mismatch(end),
+        (AppendError::CursorRefused { cursor, refusal }, _) => of_cursor_refusal(&cursor, refusal),
         (AppendError::ProducerFenced { current }, Some(producer)) => v1::Error::producer_fenced(producer.id, current),
         (AppendError::OutOfSequence { expected }, Some(producer)) => {
             v1::Error::out_of_sequence(producer.id, expected, producer.sequence)
@@ -60,6 +61,33 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
         // A refusal of a producer that the batch does not name.
         (error, None) => v1::Error::invalid_argument("batch", error),
     }
+}
+
+/// A command to a cursor came to nothing, or perhaps not.
+pub(super) fn of_cursor(node: &RaftNode, log: &LogName, cursor: &CursorName, error: CursorError) -> v1::Error {
+    match error {
+        CursorError::Refused(refusal) => of_cursor_refusal(cursor.as_str(), refusal),
+        CursorError::NotLeader { leader } => of_other_leader(node, log, leader),
+        CursorError::Stopped(reason) => of_stopped(node, log, &reason),
+        CursorError::Overloaded { bound, limit } => v1::Error::overloaded(bound, limit),
+        error @ CursorError::Unavailable => v1::Error::unavailable(error),
+        error @ CursorError::OutcomeUnknown => v1::Error::outcome_unknown(error),
+    }
+}
+
+/// A cursor does not take what is asked of it.
+fn of_cursor_refusal(cursor: &str, refusal: CursorRefusal) -> v1::Error {
+    use v1::cursor_refused::Reason;
+    let reason = match refusal {
+        CursorRefusal::Fenced { generation } => Reason::Fenced(v1::CursorFenced { generation }),
+        CursorRefusal::Mismatch { position, of } => {
+            let (position, of) = (position.map(Offset::get), of.map_or(0, LogId::get));
+            Reason::Mismatch(v1::CursorMismatch { position, of })
+        }
+        CursorRefusal::BeyondEnd { end } => Reason::BeyondEnd(v1::CursorBeyondEnd { end: end.get() }),
+        CursorRefusal::TooMany { limit } => Reason::TooMany(v1::TooManyCursors { limit }),
+    };
+    v1::Error::cursor_refused(cursor, reason)
 }
 
 /// A command to a log came to nothing, or perhaps not.

@@ -35,7 +35,7 @@ async fn get(environment: &Environment, path: &str) -> (u16, String) {
 }
 
 /// Every sample of /metrics: its name with its labels, and its value.
-async fn metrics(environment: &Environment) -> BTreeMap<String, f64> {
+pub(crate) async fn metrics(environment: &Environment) -> BTreeMap<String, f64> {
     let (status, text) = get(environment, "/metrics").await;
     assert_eq!(status, 200, "{text}");
     assert!(text.ends_with("# EOF\n"), "the text is whole: {text}");

@@ -3,11 +3,13 @@
 
 mod appends;
 mod batches;
+mod cursors;
 mod http;
 mod life;
 mod network;
 mod node;
 mod operator;
+mod reader_groups;
 mod reads;
 mod refusals;
 mod traces;

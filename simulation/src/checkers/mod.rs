@@ -16,6 +16,7 @@ use crate::history::{Call, Copies, Operation, Outcome};
 use crate::violation::Violation;
 
 pub(crate) mod always;
+pub(crate) mod groups;
 pub mod linearizable;
 pub mod oracle;
 mod order;

@@ -18,7 +18,7 @@ use crate::environment::clock::now;
 use crate::history::{Call, Copies, Outcome, Terms, UNSEEN};
 use crate::scenario::LogPlan;
 use crate::violation::Violation;
-use crate::workloads::{Context, Shared, create, fight, read, record};
+use crate::workloads::{Context, Shared, create, fight, groups, pipeline, read, record};
 
 /// The judge's number among the clients.
 const NUMBER: u64 = 0;
@@ -36,6 +36,8 @@ pub(super) enum Question {
     Create(Vec<LogPlan>),
     /// Append to each of these logs until it takes it.
     Append(Vec<String>),
+    /// Have every reader group read all of its logs.
+    ReadTheRest,
     /// What each replica of every log holds.
     Copies,
 }
@@ -100,6 +102,8 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
                     replicas: Some(log.replicas),
                     retention_bytes: log.retention_bytes,
                     retention_ms: log.retention_ms,
+                    // Clocks of nodes that are alone may jump by as much.
+                    cursor_expiry_ms: Some(0),
                     writers: if log.exclusive { Writers::Exclusive } else { Writers::Shared },
                     ..LogConfig::default()
                 };
@@ -111,6 +115,10 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
         }
         Question::Append(logs) => {
             join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
+            Verdict::Done
+        }
+        Question::ReadTheRest => {
+            groups::read_the_rest(context).await;
             Verdict::Done
         }
         Question::Copies => Verdict::Copies(all_copies(context).await),
@@ -164,7 +172,11 @@ async fn all_copies(context: &Context) -> Copies {
             context.shared.recorder.violated(now(), Violation::new("deleted-log-stays-gone", details), None);
         }
         let known_as = brief().known_as(log.name.as_str(), log.id);
-        copies.insert(known_as, read_copies(context, &log.name).await);
+        let held = read_copies(context, &log.name).await;
+        if log.name.as_str() == pipeline::OUTPUT {
+            pipeline::judge(context, &held).await;
+        }
+        copies.insert(known_as, held);
     }
     copies
 }

@@ -7,6 +7,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::{FaultPlan, Job, LogPlan, Scenario};
 use crate::faults::Kind;
+use crate::workloads::groups::{GROUPS, SHARED};
+use crate::workloads::pipeline::OUTPUT;
 
 /// Disks rot in one run of so many.
 const ONE_IN_ROTTING: u32 = 4;
@@ -17,6 +19,11 @@ const ONE_IN_BRIEF: u32 = 4;
 
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
+/// Clients move cursors, and pipelines compete, in one run of so many.
+const ONE_IN_CURSORS: u32 = 4;
+
+/// Groups of readers share logs in one run of so many.
+const ONE_IN_GROUPED: u32 = 4;
 
 /// Leaders are cut off with entries that others lack in one run of so many.
 const ONE_IN_BRANCHING: u32 = 8;
@@ -33,7 +40,13 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
 /// Those of branches.
-const OF_BRANCHES: u64 = 1 << 58;
+const OF_BRANCHES: u64 = 1 << 55;
+
+/// Those of reader groups.
+const OF_READER_GROUPS: u64 = 1 << 57;
+
+/// Those of cursors.
+const OF_CURSORS: u64 = 1 << 58;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -140,6 +153,60 @@ impl Scenario {
         self.with_copies_to_spare()
     }
 
+    /// In some scenarios clients move cursors, and carry records over to a log of
+    /// their own.
+    pub(super) fn with_cursors(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_CURSORS);
+        if chance.random_range(0..ONE_IN_CURSORS) > 0 {
+            return self;
+        }
+        let shared: Vec<usize> = (0..self.logs.len()).filter(|log| !self.logs[*log].exclusive).collect();
+        let from = *shared.choose(&mut chance).expect("not all logs are fought over");
+        let log = self.logs.len();
+        let replicas = super::replicas(&mut chance, self.nodes);
+        self.logs.push(LogPlan::keeping_all(OUTPUT.to_owned(), replicas));
+        let interval = *[0, 20, 200, 1_000].choose(&mut chance).expect("not empty");
+        self.settings.insert("log.cursor_commit_interval_ms".to_owned(), interval);
+        for client in &mut self.clients {
+            let of = *shared.choose(&mut chance).expect("not all logs are fought over");
+            let mut pause_ms = || *[20, 50, 200].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Cursors { log: of, pause_ms: pause_ms() });
+            client.jobs.push(Job::Pipeline { from, log, pause_ms: pause_ms() });
+        }
+        self.with_copies_to_spare()
+    }
+
+    /// In some scenarios two groups of readers share logs of their own.
+    pub(super) fn with_reader_groups(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_READER_GROUPS);
+        if chance.random_range(0..ONE_IN_GROUPED) > 0 {
+            return self;
+        }
+        let first = self.logs.len();
+        for number in 0..chance.random_range(1..=4) {
+            let replicas = super::replicas(&mut chance, self.nodes);
+            self.logs.push(LogPlan::keeping_all(format!("{SHARED}{number}"), replicas));
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            client.jobs.push(Job::Append {
+                log: chance.random_range(first..logs),
+                batch_records: *[1, 3, 10].choose(&mut chance).expect("not empty"),
+                value_bytes: 16,
+                in_flight: 1,
+                pause_ms: *[50, 200].choose(&mut chance).expect("not empty"),
+                delivery_timeout_ms: 3_000,
+                idempotent: true,
+                compression: 0,
+            });
+            for group in 0..GROUPS.len() {
+                let pause_ms = *[5, 50, 200].choose(&mut chance).expect("not empty");
+                client.jobs.push(Job::Group { group, pause_ms });
+            }
+        }
+        self.with_copies_to_spare()
+    }
+
     /// In some scenarios leaders are cut off again and again, for no longer than it
     /// takes others to elect one, to commit a little and to trim it: a leader that
     /// comes back is sent a state image where it has entries of its own.
@@ -157,7 +224,7 @@ impl Scenario {
                 batch_records: 1,
                 value_bytes: 16,
                 in_flight: 16,
-                pause_ms: *[50, 200, 500].choose(&mut chance).expect("not empty"),
+                pause_ms: *[200, 500, 1_000].choose(&mut chance).expect("not empty"),
                 delivery_timeout_ms: 300,
                 idempotent: false,
                 compression: 0,

@@ -7,7 +7,10 @@
 
 mod append;
 pub(crate) mod create;
+mod cursors;
 pub(crate) mod fight;
+pub(crate) mod groups;
+pub(crate) mod pipeline;
 pub(crate) mod read;
 pub(crate) mod recreate;
 mod remember;
@@ -25,12 +28,14 @@ use quipu_protocol::{LogName, Timestamp};
 use quipu_sdk::{Client, ClientConfig};
 use tokio::sync::watch;
 
+use crate::checkers::groups::Groups;
 use crate::environment::Host;
 use crate::environment::clock::now;
 use crate::event::{Answer, What};
 use crate::history::{Call, History, Outcome, Terms};
 use crate::recorder::Recorder;
 use crate::scenario::{ClientPlan, Job, LogPlan};
+use pipeline::Steps;
 use recreate::Brief;
 use trim::Trimmed;
 
@@ -64,6 +69,10 @@ pub(crate) struct Shared {
     pub(crate) trimmed: Arc<Mutex<BTreeMap<String, Trimmed>>>,
     /// What became of logs that are deleted and created anew.
     pub(crate) brief: Arc<Mutex<Brief>>,
+    /// What pipelines have appended.
+    pub(crate) steps: Arc<Mutex<Steps>>,
+    /// What reader groups were delivered and committed.
+    pub(crate) groups: Arc<Mutex<Groups>>,
 }
 
 /// What clients are to do.
@@ -144,7 +153,7 @@ impl Context {
     /// and each from the tick's beginning to its end, so that within a tick
     /// their clocks do not tell what was first: calls of one tick count as made
     /// at the same time.
-    fn tick_began(&self) -> Duration {
+    pub(crate) fn tick_began(&self) -> Duration {
         let tick = self.shared.tick.as_micros().max(1);
         let micros = now().as_micros() / tick * tick;
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
@@ -175,6 +184,11 @@ impl Context {
     /// Whether the log of this name lets go of records by itself.
     pub(crate) fn forgets(&self, log: &str) -> bool {
         self.shared.logs.iter().any(|plan| plan.name == log && plan.forgets())
+    }
+
+    /// Looks at what pipelines have appended, or adds to it.
+    pub(crate) fn steps<T>(&self, look: impl FnOnce(&mut Steps) -> T) -> T {
+        look(&mut self.shared.steps.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Starts a task of this client.
@@ -216,8 +230,11 @@ async fn do_job(context: Context, job: Job) {
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
+        Job::Cursors { log, pause_ms } => cursors::run(context, log, pause_ms).await,
+        Job::Pipeline { from, log, pause_ms } => pipeline::run(context, from, log, pause_ms).await,
         Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,
         Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
+        Job::Group { group, pause_ms } => groups::run(context, group, pause_ms).await,
         Job::Recreate { replicas, pause_ms } => recreate::run(context, replicas, pause_ms).await,
         Job::Repeat { log, pause_ms } => repeat::run(context, log, pause_ms).await,
         Job::Create { logs, replicas, pause_ms } => create::run(context, logs, replicas, pause_ms).await,

@@ -18,7 +18,7 @@ use crate::history::{Call, Outcome, Terms};
 use crate::violation::Violation;
 
 /// One request is waited for this long.
-const ATTEMPT: Duration = Duration::from_millis(700);
+pub(super) const ATTEMPT: Duration = Duration::from_millis(700);
 /// After this time without any answer, the outcome is unknown.
 const GIVE_UP: Duration = Duration::from_secs(4);
 /// After an answer it is repeated so many times.
@@ -65,7 +65,7 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
     }
 }
 
-fn batch(values: &[u64], id: ProducerId, sequence: i32) -> Bytes {
+pub(super) fn batch(values: &[u64], id: ProducerId, sequence: i32) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for value in values {
         builder.push(&record(*value, 0)).expect("small records");
@@ -74,7 +74,7 @@ fn batch(values: &[u64], id: ProducerId, sequence: i32) -> Bytes {
     builder.finish(Some(producer)).expect("a batch")
 }
 
-async fn allocate(context: &Context) -> Option<ProducerId> {
+pub(super) async fn allocate(context: &Context) -> Option<ProducerId> {
     let address = any_address(context);
     let channel = channel(&context.environment, &address, ChannelOptions::default()).ok()?;
     let call = async { ClusterClient::new(channel).allocate_producer(v1::AllocateProducerRequest::default()).await };
@@ -136,7 +136,7 @@ async fn send(context: &Context, address: &str, log: &str, batch: &Bytes) -> Opt
     }
 }
 
-fn any_address(context: &Context) -> String {
+pub(super) fn any_address(context: &Context) -> String {
     let at = usize::try_from(context.below(context.addresses.len() as u64)).expect("an index");
     context.addresses[at].clone()
 }

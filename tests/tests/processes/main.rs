@@ -7,11 +7,13 @@
 mod administration;
 mod command_line;
 mod configuration;
+mod cursors;
 mod damage;
 mod data_directory;
 mod disk_loss;
 mod durability;
 mod failover;
+mod groups;
 mod network;
 mod power;
 mod refusals;

@@ -4,10 +4,10 @@ use quipu_protocol::{Index, Term};
 use super::*;
 use crate::types::Resolution;
 
-const NOW: i64 = 1_700_000_000_000;
+pub(super) const NOW: i64 = 1_700_000_000_000;
 const KEY: ReplicaKey = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: quipu_protocol::ReplicaId::new(1) };
 
-fn batch(records: usize, producer: Option<Producer>) -> Bytes {
+pub(super) fn batch(records: usize, producer: Option<Producer>) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     for n in 0..records {
         let value = Bytes::from(format!("record {n}"));
@@ -16,18 +16,18 @@ fn batch(records: usize, producer: Option<Producer>) -> Bytes {
     builder.finish(producer).unwrap()
 }
 
-fn producer(sequence: i32) -> Option<Producer> {
+pub(super) fn producer(sequence: i32) -> Option<Producer> {
     let id = ProducerId::new(NOW << 20);
     Some(Producer { id, epoch: ProducerEpoch::new(0), sequence: Sequence::new(sequence) })
 }
 
 fn command(stamp: i64, batches: Vec<Bytes>) -> Bytes {
-    let append = stored::AppendBatches { batches, terms: Vec::new() };
+    let append = stored::AppendBatches { batches, ..stored::AppendBatches::default() };
     let command = Some(stored::log_command::Command::Append(append));
     stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec().into()
 }
 
-fn id(index: u64) -> EntryId {
+pub(super) fn id(index: u64) -> EntryId {
     EntryId { term: Term::new(1), index: Index::new(index) }
 }
 
@@ -106,7 +106,7 @@ fn trim(machine: &mut LogMachine, index: u64, to: u64) -> OffsetRange {
 }
 
 fn terms(ordinal: u32, writer_epoch: Option<u64>, expected_end: Option<u64>) -> stored::Terms {
-    stored::Terms { ordinal, writer_epoch, expected_end }
+    stored::Terms { ordinal, writer_epoch, expected_end, cursors: Vec::new() }
 }
 
 fn apply_under(
@@ -115,14 +115,18 @@ fn apply_under(
     batches: Vec<Bytes>,
     terms: Vec<stored::Terms>,
 ) -> Vec<BatchOutcome> {
-    let append = stored::log_command::Command::Append(stored::AppendBatches { batches, terms });
+    let append = stored::log_command::Command::Append(stored::AppendBatches {
+        batches,
+        terms,
+        ..stored::AppendBatches::default()
+    });
     match run(machine, index, append) {
         Reply::Append(outcomes) => outcomes,
         reply => panic!("{reply:?}"),
     }
 }
 
-fn run(machine: &mut LogMachine, index: u64, command: stored::log_command::Command) -> Reply {
+pub(super) fn run(machine: &mut LogMachine, index: u64, command: stored::log_command::Command) -> Reply {
     let command = stored::LogCommand { stamp: NOW, command: Some(command), ..stored::LogCommand::default() };
     machine.apply(id(index), &command.encode_to_vec().into()).unwrap()
 }
@@ -230,7 +234,7 @@ fn resolve_is_settled_where_it_is_applied_and_is_in_the_image() {
 fn terms_that_fit_no_batch_are_refused() {
     let mut machine = LogMachine::new();
     let terms = vec![terms(1, None, Some(0))];
-    let append = stored::AppendBatches { batches: vec![batch(1, None)], terms };
+    let append = stored::AppendBatches { batches: vec![batch(1, None)], terms, ..stored::AppendBatches::default() };
     let command = Some(stored::log_command::Command::Append(append));
     let command = stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() };
     machine.apply(id(1), &command.encode_to_vec().into()).unwrap_err();

@@ -63,9 +63,10 @@ fn full_queue_refuses_and_names_the_bound() {
 #[test]
 fn terms_go_with_their_batch_and_cost_nothing_where_there_are_none() {
     let queue = small();
-    let terms = Terms { writer_epoch: Some(WriterEpoch::new(3)), expected_end: Some(Offset::new(7)) };
+    let terms =
+        Terms { writer_epoch: Some(WriterEpoch::new(3)), expected_end: Some(Offset::new(7)), cursors: Vec::new() };
     let _outcomes = [push(&queue, 1), queue.try_push(batch(2), terms, None, NOW).unwrap(), push(&queue, 3)];
-    let expected = stored::Terms { ordinal: 1, writer_epoch: Some(3), expected_end: Some(7) };
+    let expected = stored::Terms { ordinal: 1, writer_epoch: Some(3), expected_end: Some(7), cursors: Vec::new() };
     assert_eq!(terms_of(&queue.take()), [expected]);
 }
 
@@ -117,7 +118,7 @@ fn closed_queue_says_why() {
 fn told(reply: Result<Reply, ProposeError>) -> [Result<Appended, AppendError>; 2] {
     let (first, mut first_told) = oneshot::channel();
     let (second, mut second_told) = oneshot::channel();
-    answer(vec![first, second], reply);
+    answer(vec![first, second], Vec::new(), reply);
     [first_told.try_recv().unwrap(), second_told.try_recv().unwrap()]
 }
 

@@ -7,7 +7,7 @@ use quipu_protocol::{Offset, OffsetRange, WriterEpoch, v1};
 
 use super::{Outbox, State};
 use crate::cluster::Refusal;
-use crate::{AppendError, SendError};
+use crate::{AppendError, CursorRefusal, SendError};
 
 impl Outbox {
     /// The batch of `request` landed. `Err` if the answer cannot be true.
@@ -68,6 +68,10 @@ impl Outbox {
             {
                 self.paused |= self.hole().is_none();
             }
+            // Where a cursor is may follow from the batches before this one.
+            Some(Kind::CursorRefused(_)) if !oldest && self.config.idempotent => {
+                self.paused |= self.hole().is_none();
+            }
             // The log does not remember the producer (any more): a new id.
             Some(Kind::UnknownProducer(_)) => {
                 if loose {
@@ -102,6 +106,14 @@ impl Outbox {
             Some(Kind::EpochAhead(v1::EpochAhead { current_epoch })) if !loose => {
                 let current = WriterEpoch::new(*current_epoch);
                 self.settle(position, State::Hole, Err(AppendError::EpochAhead { current }));
+            }
+            // A cursor may be deleted, and a log's end grows: an earlier copy may yet
+            // be taken.
+            Some(Kind::CursorRefused(refused)) if !loose && CursorRefusal::of(refused).is_some() => {
+                if let Some(refusal) = CursorRefusal::of(refused) {
+                    let cursor = refused.cursor.clone();
+                    self.settle(position, State::Hole, Err(AppendError::CursorRefused { cursor, refusal }));
+                }
             }
             Some(Kind::ProducerFenced(fenced)) => {
                 let current_epoch = fenced.current_epoch;
@@ -163,5 +175,6 @@ const fn changes_nothing(kind: &Kind) -> bool {
             | Kind::EpochAhead(_)
             | Kind::WriterRequired(_)
             | Kind::OffsetMismatch(_)
+            | Kind::CursorRefused(_)
     )
 }

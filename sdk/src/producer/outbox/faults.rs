@@ -94,7 +94,7 @@ impl Run {
         let (count, batch) = (builder.count(), builder.finish(None).expect("not empty"));
         let (waiter, outcome) = oneshot::channel();
         let expected_end = (self.has_terms && self.chance(2)).then(|| self.guess(values.start));
-        self.outbox.take_batch((batch, count), expected_end, 1, waiter, self.now);
+        self.outbox.take_batch((batch, count), (expected_end, Vec::new()), 1, waiter, self.now);
         self.taken.push(Taken { values, expected_end, outcome });
     }
 
@@ -189,7 +189,7 @@ impl Run {
             self.ids += 1;
             self.outbox.identify(ProducerId::new(self.ids));
         }
-        if let Next::Request { request, batch, expected_end } = self.outbox.next(self.now) {
+        if let Next::Request { request, batch, expected_end, .. } = self.outbox.next(self.now) {
             self.stream.push_back((request, Letter { batch, expected_end }));
         }
     }

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_protocol::batch::Record;
-use quipu_protocol::{LogName, Offset, OffsetRange};
+use quipu_protocol::{LogName, Offset, OffsetRange, v1};
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Waiter};
@@ -103,7 +103,7 @@ enum State {
 /// What is to be done for the stream.
 pub(super) enum Next {
     /// Send this.
-    Request { request: u64, batch: Bytes, expected_end: Option<Offset> },
+    Request { request: u64, batch: Bytes, expected_end: Option<Offset>, cursors: Vec<v1::CursorCommit> },
     /// Nothing before then, unless something changes.
     At(Duration),
     /// Nothing, until something changes.
@@ -155,7 +155,7 @@ impl Outbox {
     pub(super) fn take_batch(
         &mut self,
         (bytes, count): (Bytes, u32),
-        expected_end: Option<Offset>,
+        (expected_end, cursors): (Option<Offset>, Vec<v1::CursorCommit>),
         room: usize,
         waiter: oneshot::Sender<Result<OffsetRange, AppendError>>,
         now: Duration,
@@ -164,7 +164,7 @@ impl Outbox {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let waiter = Waiter::Whole(waiter);
-        self.ready.push_back(Batch { ticket, bytes, count, expected_end, room, taken_at: now, waiter });
+        self.ready.push_back(Batch { ticket, bytes, count, expected_end, cursors, room, taken_at: now, waiter });
     }
 
     /// A signal for when everything taken so far is answered; `None` if it is.
@@ -242,7 +242,9 @@ impl Outbox {
         self.next_request += 1;
         self.waiting += 1;
         self.waiting_bytes += sent.batch.bytes.len();
-        Next::Request { request: sent.request, batch: sent.batch.bytes.clone(), expected_end: sent.batch.expected_end }
+        let Batch { bytes, expected_end, cursors, .. } = &sent.batch;
+        let (batch, cursors) = (bytes.clone(), cursors.clone());
+        Next::Request { request: sent.request, batch, expected_end: *expected_end, cursors }
     }
 
     /// A stream begins: nothing is on it yet.

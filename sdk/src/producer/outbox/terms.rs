@@ -35,7 +35,7 @@ fn take(outbox: &mut Outbox, records: u32, expected_end: Option<u64>) -> Outcome
     }
     let (waiter, outcome) = oneshot::channel();
     let batch = builder.finish(None).expect("not empty");
-    outbox.take_batch((batch, records), expected_end.map(Offset::new), 1, waiter, NOW);
+    outbox.take_batch((batch, records), (expected_end.map(Offset::new), Vec::new()), 1, waiter, NOW);
     outcome
 }
 
@@ -43,7 +43,7 @@ fn take(outbox: &mut Outbox, records: u32, expected_end: Option<u64>) -> Outcome
 /// expected end of each.
 fn sent(outbox: &mut Outbox) -> Vec<(u64, i16, i32, Option<u64>)> {
     let next = || match outbox.next(NOW) {
-        Next::Request { request, batch, expected_end } => {
+        Next::Request { request, batch, expected_end, .. } => {
             let producer = BatchHeader::parse(&batch).expect("sound").producer;
             let stamp = producer.map_or((0, 0), |producer| (producer.epoch.get(), producer.sequence.get()));
             Some((request, stamp.0, stamp.1, expected_end.map(Offset::get)))
@@ -218,6 +218,72 @@ fn conditional_batches_behind_one_that_came_too_late_fail_for_themselves() {
     is_mismatch(&mut outcomes[1], 6, 9);
     is_mismatch(&mut outcomes[2], 7, 9);
     assert!(outbox.is_empty());
+}
+
+fn elsewhere() -> v1::Error {
+    use v1::cursor_refused::Reason;
+    v1::Error::cursor_refused("in", Reason::Mismatch(v1::CursorMismatch { position: Some(7), of: 3 }))
+}
+
+#[track_caller]
+fn is_refused_by_its_cursor(outcome: &mut Outcome) {
+    match told(outcome) {
+        Err(error @ AppendError::CursorRefused { .. }) => {
+            assert!(error.has_no_side_effects() && !error.is_retryable(), "{error:?}");
+            assert_eq!(error.to_string(), "cursor in: it is at 7, and not where it was expected to be");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn cursor_that_refuses_is_a_sure_failure_unless_a_copy_is_loose() {
+    let mut outbox = outbox();
+    let mut outcome = take(&mut outbox, 1, None);
+    sent(&mut outbox);
+    refuse(&mut outbox, 1, elsewhere());
+    is_refused_by_its_cursor(&mut outcome);
+
+    let mut outcome = take(&mut outbox, 1, None);
+    assert_eq!(sent(&mut outbox), [(2, 1, 0, None)]);
+    outbox.stream_ended(NOW);
+    sent(&mut outbox);
+    // The cursor may come to where the other copy expects it.
+    refuse(&mut outbox, 3, elsewhere());
+    assert!(matches!(told(&mut outcome), Err(AppendError::OutcomeUnknown { .. })));
+}
+
+#[test]
+fn append_whose_cursor_was_to_be_moved_by_the_one_before_is_sent_again_after_it() {
+    let mut outbox = outbox();
+    let [mut first, mut second] = [0, 1].map(|_| take(&mut outbox, 1, None));
+    assert_eq!(sent(&mut outbox).len(), 2);
+    outbox.declined(1, false, NOW);
+    refuse(&mut outbox, 2, elsewhere());
+    second.try_recv().expect_err("what becomes of it depends on the first");
+    assert!(outbox.wants_new_stream());
+    outbox.stream_ended(NOW);
+    assert_eq!(sent(&mut outbox), [(3, 0, 0, None), (4, 0, 1, None)]);
+    land(&mut outbox, 3, 0, 1);
+    refuse(&mut outbox, 4, elsewhere());
+    told(&mut first).expect("landed");
+    is_refused_by_its_cursor(&mut second);
+}
+
+#[test]
+fn batch_goes_with_the_commits_that_it_carries_each_time() {
+    let mut outbox = outbox();
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(&Record::new(Timestamp::new(0), Bytes::from_static(b"a"))).expect("fits");
+    let (waiter, _outcome) = oneshot::channel();
+    let commit = v1::CursorCommit { cursor: "in".to_owned(), position: 7, ..v1::CursorCommit::default() };
+    let batch = builder.finish(None).expect("not empty");
+    outbox.take_batch((batch, 1), (None, vec![commit.clone()]), 1, waiter, NOW);
+    for _ in 0..2 {
+        let Next::Request { cursors, .. } = outbox.next(NOW) else { panic!("it is sent") };
+        assert_eq!(cursors, std::slice::from_ref(&commit));
+        outbox.stream_ended(NOW);
+    }
 }
 
 #[test]

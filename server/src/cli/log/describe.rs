@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
         return Ok(());
     }
     let mut output = output::for_people();
-    let LogDescription { log, range, leader, term, bytes, entries, age_retention_held, replicas } = &described;
+    let LogDescription { log, range, leader, term, bytes, entries, age_retention_held, replicas, .. } = &described;
     writeln!(output, "{}", log.name.to_string().bold())?;
     writeln!(output, "  id       {}", log.id)?;
     writeln!(output, "  config   {}", log.config)?;
@@ -48,6 +48,11 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
     writeln!(output, "  records  {range} ({})", counted(range.count(), "record", "records"))?;
     let (bytes, entries) = (counted(*bytes, "byte", "bytes"), counted(*entries, "entry", "entries"));
     writeln!(output, "  holds    {bytes} of batches in {entries}")?;
+    if described.cursor_entry_bytes > 0 {
+        let cursors = counted(described.cursors, "cursor", "cursors");
+        let (state, entries) = (described.cursor_bytes, counted(described.cursor_entry_bytes, "byte", "bytes"));
+        writeln!(output, "  cursors  {cursors}, {state} B of state; {entries} of commits in all entries so far")?;
+    }
     match leader {
         Some(node) => writeln!(output, "  leader   node {node}, term {term}")?,
         None => writeln!(output, "  leader   {}, term {term}", "none".red())?,
@@ -94,6 +99,9 @@ struct JsonDescription<'a> {
     bytes: u64,
     entries: u64,
     age_retention_held: bool,
+    cursors: u64,
+    cursor_bytes: u64,
+    cursor_entry_bytes: u64,
     leader: Option<u64>,
     term: u64,
     replicas: Vec<JsonReplica<'a>>,
@@ -140,6 +148,9 @@ impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
             bytes: described.bytes,
             entries: described.entries,
             age_retention_held: described.age_retention_held,
+            cursors: described.cursors,
+            cursor_bytes: described.cursor_bytes,
+            cursor_entry_bytes: described.cursor_entry_bytes,
             leader: described.leader.map(NodeId::get),
             term: described.term.get(),
             replicas: replicas.collect(),

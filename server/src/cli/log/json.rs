@@ -48,6 +48,8 @@ pub(super) struct JsonConfig {
     max_timestamp_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     writers: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor_expiry_ms: Option<u64>,
 }
 
 impl From<LogConfig> for JsonConfig {
@@ -61,6 +63,7 @@ impl From<LogConfig> for JsonConfig {
             max_timestamp_before_ms: config.max_timestamp_before_ms,
             max_timestamp_after_ms: config.max_timestamp_after_ms,
             writers: (config.writers == Writers::Exclusive).then_some("exclusive"),
+            cursor_expiry_ms: config.cursor_expiry_ms,
         }
     }
 }

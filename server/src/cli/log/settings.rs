@@ -91,6 +91,10 @@ struct SettingArguments {
     /// milliseconds. At first as far as it likes.
     #[arg(long, value_name = "MS|none")]
     max_timestamp_after_ms: Option<Bound>,
+    /// How long after its last commit a cursor is kept, in milliseconds; 0 for ever.
+    /// At first 604800000, 7 days.
+    #[arg(long, value_name = "MS")]
+    cursor_expiry_ms: Option<u64>,
 }
 
 /// A bound, or none.
@@ -122,6 +126,7 @@ impl SettingArguments {
             codecs: self.compression.unwrap_or_default(),
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
+            cursor_expiry_ms: self.cursor_expiry_ms,
             writers: match writers {
                 WritersArgument::Shared => Writers::Shared,
                 WritersArgument::Exclusive => Writers::Exclusive,
@@ -138,6 +143,7 @@ impl SettingArguments {
             codecs: self.compression,
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
+            cursor_expiry_ms: self.cursor_expiry_ms,
         }
     }
 }

@@ -229,6 +229,9 @@ pub(super) mod tests {
             bytes: 100 * end,
             entries: end,
             age_retention_held: false,
+            cursors: 0,
+            cursor_bytes: 0,
+            cursor_entry_bytes: 0,
             replicas: lags.iter().enumerate().map(replica).collect(),
         }
     }

@@ -1,0 +1,113 @@
+//! What a registrar's leader sees to by itself.
+//!
+//! ```text
+//!   not heard of ──────────▶ dropped
+//!   asked, not let go of ──▶ taken
+//!   the catalog changed ───▶ other logs match
+//! ```
+//!
+//! Each of them is an entry, proposed again as long as it is due: whether this
+//! replica still leads, its term decides.
+
+use std::future::pending;
+use std::time::Duration;
+
+use quipu_protocol::{Generation, ReaderGroupName};
+
+use super::replica::Shared;
+use super::{Matched, ReadersError, Registrar, commands};
+use crate::catalog::Catalog;
+
+/// What could not be proposed is tried again after this time.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Sees to it for as long as the replica runs.
+pub(super) async fn mind(shared: Shared) {
+    let (mut applied, mut known) = (shared.group.applied(), shared.catalog.applied());
+    let mut minder = Minder { shared, matched: None };
+    loop {
+        applied.mark_unchanged();
+        known.mark_unchanged();
+        let next = match minder.round().await {
+            Ok(next) => next,
+            Err(ReadersError::Stopped(_)) => return,
+            // Whoever comes to lead applies something.
+            Err(ReadersError::NotLeader { .. }) => None,
+            Err(error) => {
+                tracing::debug!(%error, "a registrar's leader cannot propose what is due");
+                Some(minder.shared.now() + AGAIN)
+            }
+        };
+        let clock = &minder.shared.environment.clock;
+        let due = async {
+            match next {
+                Some(next) => clock.sleep(next.saturating_sub(clock.monotonic())).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = applied.changed() => if changed.is_err() {
+                return;
+            },
+            changed = known.changed() => if changed.is_err() {
+                return;
+            },
+            () = due => {}
+        }
+    }
+}
+
+struct Minder {
+    shared: Shared,
+    /// As of which versions of the catalog and of the registrar every group has
+    /// the logs that match.
+    matched: Option<(u64, Generation)>,
+}
+
+impl Minder {
+    /// Does what is due, if this replica leads; when more may be due.
+    async fn round(&mut self) -> Result<Option<Duration>, ReadersError> {
+        let shared = &self.shared;
+        let term = shared.settle().await?;
+        let due = shared.group.view(|registrar| shared.vigil().look(registrar, term, shared.now()));
+        for (group, members) in &due.silent {
+            tracing::info!(%group, ?members, "members of a reader group were not heard of");
+            shared.done(commands::drop_members(group, members)).await?;
+            quipu_protocol::point!("reader-expired");
+        }
+        for (group, shares) in &due.kept {
+            tracing::info!(%group, logs = shares.len(), "logs are taken from members that do not let go");
+            shared.done(commands::take_shares(group, shares)).await?;
+            quipu_protocol::point!("reader-shares-taken");
+        }
+        self.match_logs().await?;
+        Ok(due.next)
+    }
+
+    async fn match_logs(&mut self) -> Result<(), ReadersError> {
+        let shared = &self.shared;
+        let as_of = (shared.catalog.view(Catalog::version), shared.group.view(Registrar::generation));
+        if self.matched == Some(as_of) {
+            return Ok(());
+        }
+        for (group, matched) in self.changed() {
+            shared.done(commands::match_logs(&group, &matched)).await?;
+        }
+        self.matched = Some(as_of);
+        Ok(())
+    }
+
+    /// The groups whose patterns match other logs than they have, and which.
+    fn changed(&self) -> Vec<(ReaderGroupName, Matched)> {
+        let shared = &self.shared;
+        shared.group.view(|registrar| {
+            let used = registrar.groups().iter().filter(|(_, group)| !group.members.is_empty());
+            let matched = used.map(|(name, group)| (name, group, shared.matched(&group.pattern)));
+            let changed = matched.filter(|(_, group, matched)| {
+                matched.version >= group.version && !group.shares.keys().eq(matched.logs.iter())
+            });
+            changed.map(|(name, _, matched)| (name.clone(), matched)).collect()
+        })
+    }
+}

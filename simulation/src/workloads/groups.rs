@@ -1,0 +1,231 @@
+//! Members of reader groups: they join, read what they are given, commit, and
+//! leave, vanish or fall asleep.
+//!
+//! ```text
+//!   join ─▶ read ─▶ commit … ─▶ leave ────────────────────┐
+//!     ▲                      ├▶ vanish: missed after its session
+//!     │                      └▶ sleep: what it is asked for is taken
+//!     └─────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Two groups read the same logs. What each of them was delivered, and what it
+//! committed, is held against what a group promises, as it happens: no record is
+//! skipped, and who lost a log commits nothing there any more.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use quipu_protocol::environment::BoxFuture;
+use quipu_sdk::{
+    Consistency, Generation, GroupConfig, GroupReader, GroupRecords, LogId, LogName, Offset, PositionError, Positions,
+};
+
+use super::{Context, value_of};
+use crate::checkers::groups::{Commit, Groups};
+use crate::environment::clock::now;
+use crate::violation::Violation;
+
+/// What the logs' names begin with that groups read.
+pub(crate) const SHARED: &str = "shared-";
+/// The groups.
+pub(crate) const GROUPS: [&str; 2] = ["billing", "audit"];
+
+/// Sessions last so long, in milliseconds.
+const SESSIONS_MS: [u64; 3] = [1_000, 1_500, 3_000];
+/// A member waits for records so long at a time.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What failed is tried again after up to this time, in milliseconds.
+const AGAIN_MS: u64 = 200;
+/// A member reads up to so many times before it leaves, vanishes or sleeps.
+const MOST_TURNS: u64 = 30;
+
+impl Context {
+    fn groups<T>(&self, look: impl FnOnce(&mut Groups) -> T) -> T {
+        look(&mut self.shared.groups.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn broken(&self, violation: Violation) {
+        self.shared.recorder.violated(now(), violation, None);
+    }
+}
+
+pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
+    let group = GROUPS[group % GROUPS.len()];
+    while context.goes_on() {
+        let session = SESSIONS_MS[usize::try_from(context.below(SESSIONS_MS.len() as u64)).unwrap_or_default()];
+        let Some(mut reader) = join(&context, group, session).await else {
+            context.pause(AGAIN_MS).await;
+            continue;
+        };
+        for _ in 0..1 + context.below(MOST_TURNS) {
+            if !context.goes_on() {
+                break;
+            }
+            if !turn(&context, group, &mut reader, pause_ms).await {
+                break;
+            }
+        }
+        match context.below(3) {
+            0 => {
+                context.shared.recorder.mark(now(), "a-group-member-vanished");
+                drop(reader);
+            }
+            1 if context.goes_on() => {
+                // It lives on, and does not look at what it is asked for.
+                context.environment.clock.sleep(Duration::from_millis(session * 3 / 2)).await;
+                let _ = turn(&context, group, &mut reader, pause_ms).await;
+                drop(reader);
+            }
+            // It is missed after its session if nobody could be told.
+            _ => drop(reader.leave().await),
+        }
+        context.pause(pause_ms * 4).await;
+    }
+}
+
+/// A member of the group.
+async fn join(context: &Context, group: &str, session_ms: u64) -> Option<GroupReader> {
+    let name = group.parse().expect("a good name");
+    let member = context.groups(Groups::member);
+    let config = GroupConfig {
+        client: format!("client-{}", context.number),
+        session: Duration::from_millis(session_ms),
+        ..GroupConfig::default()
+    };
+    let inner = context.client.group_positions(&name);
+    let positions = Watched { context: context.clone(), group: group.to_owned(), member, inner };
+    let pattern = format!("{SHARED}*").parse().expect("a good pattern");
+    let joining = context.client.reader_group(&name, &pattern).positions(Arc::new(positions)).config(config).join();
+    joining.await.ok()
+}
+
+/// Reads once, and commits most of the time. False when it cannot go on.
+async fn turn(context: &Context, group: &str, reader: &mut GroupReader, pause_ms: u64) -> bool {
+    match context.environment.clock.timeout(PATIENCE, reader.next()).await {
+        Ok(Ok(records)) => take(context, group, &records),
+        Ok(Err(error)) if !error.is_retryable() => {
+            context.broken(Violation::new("members-can-go-on", format!("group {group}: {error:?}")));
+            return false;
+        }
+        Ok(Err(_)) => context.pause(AGAIN_MS).await,
+        Err(_) => {}
+    }
+    context.pause(pause_ms).await;
+    if context.below(4) > 0
+        && let Ok(committed) = reader.commit().await
+        && !committed.lost.is_empty()
+    {
+        context.shared.recorder.mark(now(), "a-group-member-lost-a-log");
+    }
+    true
+}
+
+/// Notes what was delivered.
+fn take(context: &Context, group: &str, records: &GroupRecords) {
+    let log = records.log.as_str();
+    let mut next = None;
+    for record in &records.records {
+        let offset = record.offset.get();
+        if next.is_some_and(|next| next != offset) {
+            let details = format!("group {group}, log {log}: {offset} was delivered where {next:?} is next");
+            context.broken(Violation::new("no-group-skips-a-record", details));
+        }
+        next = Some(offset + 1);
+        let value = value_of(record.value.as_ref()).unwrap_or(u64::MAX);
+        if let Some(violation) = context.groups(|groups| groups.delivered(group, log, offset, value)) {
+            context.broken(violation);
+        }
+    }
+}
+
+/// A group's positions, watched.
+struct Watched {
+    context: Context,
+    group: String,
+    /// Which membership of this run.
+    member: u64,
+    inner: Arc<dyn Positions>,
+}
+
+impl Positions for Watched {
+    fn claim(
+        &self,
+        log: &LogName,
+        id: LogId,
+        generation: Generation,
+    ) -> BoxFuture<'static, Result<Option<Offset>, PositionError>> {
+        let (context, group, log_name) = (self.context.clone(), self.group.clone(), log.to_string());
+        let claim = self.inner.claim(log, id, generation);
+        Box::pin(async move {
+            let claimed = claim.await;
+            if claimed.is_ok() {
+                let at = context.tick_began() + context.shared.tick;
+                context.groups(|groups| groups.claimed(&group, &log_name, generation.get(), at));
+            }
+            claimed
+        })
+    }
+
+    fn commit(
+        &self,
+        log: &LogName,
+        id: LogId,
+        generation: Generation,
+        position: Offset,
+    ) -> BoxFuture<'static, Result<(), PositionError>> {
+        let (context, group, member, log_name) =
+            (self.context.clone(), self.group.clone(), self.member, log.to_string());
+        let commit = self.inner.commit(log, id, generation, position);
+        Box::pin(async move {
+            let asked = Commit {
+                group: &group,
+                log: &log_name,
+                generation: generation.get(),
+                member,
+                position: position.get(),
+                began: context.tick_began(),
+            };
+            if let Some(violation) = context.groups(|groups| groups.commits(asked)) {
+                context.broken(violation);
+            }
+            let committed = commit.await;
+            if matches!(committed, Err(PositionError::Fenced)) {
+                context.shared.recorder.mark(now(), "a-group-member-was-fenced");
+            }
+            if committed.is_ok()
+                && let Some(violation) = context.groups(|groups| groups.committed(asked))
+            {
+                context.broken(violation);
+            }
+            committed
+        })
+    }
+}
+
+/// Reads every log to its end, as the only member that each group has left.
+pub(crate) async fn read_the_rest(context: &Context) {
+    let shared = context.shared.logs.iter().filter(|plan| plan.name.starts_with(SHARED));
+    let logs: Vec<LogName> = shared.map(|plan| plan.name.parse().expect("a good name")).collect();
+    for group in GROUPS {
+        let mut reader = loop {
+            match join(context, group, SESSIONS_MS[0]).await {
+                Some(reader) => break reader,
+                None => context.pause(AGAIN_MS).await,
+            }
+        };
+        while !has_all(context, group, &logs).await {
+            let _ = turn(context, group, &mut reader, 1).await;
+        }
+        drop(reader.leave().await);
+    }
+}
+
+async fn has_all(context: &Context, group: &str, logs: &[LogName]) -> bool {
+    for log in logs {
+        let Ok(range) = context.client.offsets(log, Consistency::Linearizable).await else { return false };
+        if context.groups(|groups| groups.reaches(group, log.as_str())) < range.end().get() {
+            return false;
+        }
+    }
+    true
+}
