@@ -31,7 +31,7 @@ mod traces;
 pub mod types;
 
 pub use clocks::{NodeClock, Skew};
-pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
+pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
     AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, MAX_HOLDER_BYTES, NotTaken,
     REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus, next_producer_id,

@@ -8,15 +8,16 @@ use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, WriterEpoch, v1};
+use quipu_protocol::{LogId, LogName, LogPattern, NodeId, Offset, OffsetRange, Timestamp, WriterEpoch, v1};
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
+use crate::reader::read_error;
 use crate::wire::{Meaning, Plain};
 use crate::{
-    AcquiredWriter, AlterLogError, AlteredLog, AppendId, ClientConfig, ClusterStatus, ConfigError, Consistency,
-    CreateLogError, CreatedLog, DeleteLogError, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange,
-    LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader, ReaderConfig, RequestError, Resolution, TrimError,
-    WriterDescription, WriterError,
+    AcquiredWriter, AlterLogError, AlteredLog, AppendId, Barrier, ClientConfig, ClusterStatus, ConfigError,
+    Consistency, CreateLogError, CreatedLog, DeleteLogError, Freshness, LocalOffsets, LogAlteration, LogConfig,
+    LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt, Producer, ProducerConfig, ReadError, Reader,
+    ReaderConfig, RequestError, Resolution, TrimError, WriterDescription, WriterError,
 };
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
@@ -133,6 +134,32 @@ impl Client {
         found.map(|(_, found)| found).map_err(|error| log_error(log, error))
     }
 
+    /// A moment in a log that is now or later: everything that was acknowledged
+    /// before the call lies before its end. The leader answers, having made sure of
+    /// a majority; a [reader](ReaderConfig::after) of any replica can be held to it.
+    pub async fn barrier(&self, log: &LogName) -> Result<Barrier, LogError> {
+        let settled = offsets(&self.cluster, Target::Leader(log.clone()), log, 0, Consistency::Linearizable).await;
+        let Offsets { log_id, range, .. } = settled.map_err(|error| log_error(log, error))?;
+        Ok(Barrier { log: LogId::new(log_id), end: range.end() })
+    }
+
+    /// What one replica's own copy holds, `node`'s or any one's, and how old that may
+    /// be.
+    pub async fn local_offsets(&self, log: &LogName, node: Option<NodeId>) -> Result<LocalOffsets, ReadError> {
+        if let Some(node) = node.filter(|node| self.cluster.address_of(*node).is_none()) {
+            status(&self.cluster).await.map_err(|error| read_error(log, error, None))?;
+            if self.cluster.address_of(node).is_none() {
+                return Err(ReadError::UnknownNode { node });
+            }
+        }
+        let target = node.map_or(Target::Any, Target::Node);
+        let local = offsets(&self.cluster, target, log, 0, Consistency::Local).await;
+        let Offsets { range, freshness, .. } = local.map_err(|error| read_error(log, error, None))?;
+        // A node that does not say cannot tell.
+        let freshness = freshness.unwrap_or(Freshness { leader_end: range.end(), age: None });
+        Ok(LocalOffsets { range, freshness })
+    }
+
     /// Moves a log's start to `to`, or to its end if that is less, and never
     /// back; returns what can be read then. Records before the start are gone
     /// for good, though their space is freed later. May be repeated whatever
@@ -217,6 +244,7 @@ impl Client {
 
     /// A reader of a log. Whether the log exists shows at the first record.
     pub fn reader(&self, log: &LogName, config: ReaderConfig) -> Result<Reader, ConfigError> {
+        config.validate()?;
         Ok(Reader::new(Arc::clone(&self.cluster), log.clone(), config))
     }
 }
@@ -234,6 +262,8 @@ pub(crate) struct Offsets {
     /// The log's id.
     pub(crate) log_id: u64,
     pub(crate) range: OffsetRange,
+    /// Of a local answer.
+    pub(crate) freshness: Option<Freshness>,
 }
 
 /// What `target` says can be read of `log`, and of no other id than `log_id`,
@@ -253,7 +283,7 @@ pub(crate) async fn offsets(
         return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
     }
     let range = OffsetRange::new(Offset::new(value.start), Offset::new(value.end));
-    Ok(Offsets { log_id: value.log_id, range })
+    Ok(Offsets { log_id: value.log_id, range, freshness: value.freshness.map(Plain::of) })
 }
 
 /// What `target` says is the first record of `log` at or after `at`, and the

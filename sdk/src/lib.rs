@@ -42,6 +42,7 @@ mod client;
 mod cluster;
 mod config;
 mod errors;
+mod freshness;
 mod listing;
 mod logs;
 mod nodes;
@@ -57,6 +58,7 @@ pub use errors::{
     AlterLogError, AppendError, CreateLogError, DeleteLogError, FailedAttempt, LogError, ReadError, RequestError,
     SendError, TrimError, WriterError,
 };
+pub use freshness::{Barrier, Freshness, LocalOffsets};
 pub use listing::Logs;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
@@ -71,6 +73,6 @@ pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};
 pub use quipu_protocol::environment::Environment;
 pub use quipu_protocol::trace::{TraceContext, TraceContextError};
 pub use quipu_protocol::{
-    LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp,
-    WriterEpoch,
+    LogId, LogName, LogNameError, LogPattern, NodeId, Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence,
+    Timestamp, WriterEpoch,
 };

@@ -47,6 +47,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("end-covers-acknowledged", "A log's end lies behind everything that was acknowledged before it was asked for."),
     ("end-within-log", "A log's end counts no record that the log does not hold."),
     ("end-never-goes-back", "A log's end, asked for later, is no lower."),
+    ("barrier-sees-all", "A read after a barrier shows everything before it, whichever replica answers."),
+    ("freshness-is-true", "A replica has everything that was acknowledged before the time as of which it says so."),
     ("epoch-is-given-once", "No two acquisitions of a log's writer get the same epoch."),
     ("fenced-never-lands", "Nothing lands under an older writer epoch once a newer one was acknowledged."),
     ("resolve-never-lies", "What was resolved to have landed is there, and what was resolved never to land is not."),

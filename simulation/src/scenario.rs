@@ -135,6 +135,14 @@ pub enum Job {
         /// Pauses between two questions are drawn up to this.
         pause_ms: u64,
     },
+    /// Asks for barriers, reads any replica after them, and asks how old replicas
+    /// are.
+    Barrier {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
     /// Sends appends as they are on the wire: each several times, through
     /// several nodes, with the same producer and sequence.
     Repeat {
@@ -239,6 +247,7 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_barriers()
     }
 
     /// Whether what nodes send each other passes through relays.

@@ -111,6 +111,7 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::Read { log, .. }
         | Job::Tail { log, .. }
         | Job::End { log, .. }
+        | Job::Barrier { log, .. }
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }
         | Job::Fight { log, .. }

@@ -279,6 +279,10 @@ impl Machine for LogMachine {
         self.rows.saved(applied.index);
     }
 
+    fn reach(&self) -> u64 {
+        self.end.get()
+    }
+
     fn trimmed(&self) -> u64 {
         self.start.get()
     }

@@ -35,7 +35,7 @@ use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::clocks::NodeClock;
-use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
+use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
 use crate::types::{Acquired, Reply, Resolution, TypeConfig};
 
@@ -235,6 +235,12 @@ impl LogReplica {
     /// What can be read here, as far as this replica has applied.
     pub fn range(&self) -> OffsetRange {
         self.inner.group.view(LogMachine::range)
+    }
+
+    /// How fresh the ranges and records are that this replica shows from now on; its
+    /// reach is the log's end.
+    pub fn freshness(&self) -> Freshness {
+        self.inner.group.freshness()
     }
 
     /// How much that is, as far as this replica has applied. Looks at rows, at

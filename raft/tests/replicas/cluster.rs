@@ -214,7 +214,7 @@ impl Cluster {
         while next < Offset::new(end) {
             let chunk = log.read(next, 4096).await.unwrap();
             for batch in &chunk.batches {
-                for record in records(batch, 1 << 20).unwrap() {
+                for record in records(&batch.clone().into_bytes(), 1 << 20).unwrap() {
                     let (offset, record) = record.unwrap();
                     if offset < next {
                         // The start lies inside a batch.

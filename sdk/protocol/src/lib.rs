@@ -19,6 +19,7 @@ mod identifiers;
 mod log_name;
 mod log_pattern;
 mod offset;
+mod read_response;
 pub mod trace;
 pub mod transport;
 
@@ -36,6 +37,8 @@ mod generated {
 
     pub mod v1 {
         tonic::include_proto!("quipu.v1");
+
+        pub use crate::read_response::ReadResponse;
     }
     pub mod peer {
         pub mod v1 {

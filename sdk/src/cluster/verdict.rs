@@ -85,7 +85,8 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             let others = addresses(missing.replicas.clone());
             Verdict::NoReplica { refusal: refusal(error), others }
         }
-        Some(Kind::Damaged(_)) => {
+        // Another replica may be fresher, the leader above all.
+        Some(Kind::Damaged(_) | Kind::TooStale(_) | Kind::NotYetApplied(_)) => {
             let others = Vec::new();
             Verdict::NoReplica { refusal: refusal(error), others }
         }

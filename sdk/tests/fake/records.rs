@@ -73,7 +73,7 @@ impl Records for Node {
         }
         let mut state = self.world.state();
         let log = state.find(&request.log, request.log_id)?;
-        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id }))
+        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id, freshness: None }))
     }
 
     async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
@@ -231,7 +231,10 @@ impl Node {
                 let batch = log.batches.iter().rev().find(|(base, _)| *base <= next && next < log.end).cloned();
                 (batch, log.start, log.end, log.id)
             };
-            let answer = |batches, next| v1::ReadResponse { batches, start, end, next, log_id };
+            let answer = |batches: Vec<bytes::Bytes>, next| {
+                let batches = batches.into_iter().map(Into::into).collect();
+                v1::ReadResponse { batches, start, end, next, log_id, freshness: None }
+            };
             match script {
                 Some(OnRead::BreakAfter(after)) if after == sent => {
                     let _ = answers.send(Err(Status::unavailable("broken by the script")));

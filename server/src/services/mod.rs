@@ -8,6 +8,7 @@
 mod append;
 mod cluster;
 mod follow;
+mod fresh;
 mod operator;
 mod read;
 mod records;

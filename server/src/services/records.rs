@@ -9,7 +9,7 @@ use quipu_protocol::{LogId, Offset, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, follow, log_id, log_name, read, status, writers};
+use super::{SharedNode, follow, fresh, log_id, log_name, read, status, writers};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -57,9 +57,15 @@ impl Records for RecordsService {
         let consistency = consistency(request.consistency).map_err(status)?;
         let name = log_name(&request.log).map_err(status)?;
         let settled = read::settled_range(&self.shared, &name, log_id(request.log_id), consistency).await;
-        let (replica, range) = settled.map_err(status)?;
+        let (replica, settled) = settled.map_err(status)?;
         let log_id = replica.group().key().group.get();
-        Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get(), log_id }))
+        let local = consistency == Consistency::Local;
+        let fresh = local.then(|| replica.freshness());
+        // As new as its freshness says.
+        let range = if local { replica.range() } else { settled };
+        let freshness = fresh.map(|known| fresh::told(&self.shared, known));
+        let (start, end) = (range.start().get(), range.end().get());
+        Ok(Response::new(v1::OffsetsResponse { start, end, log_id, freshness }))
     }
 
     async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {

@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 23] = [
+pub(crate) const REASONS: [&str; 25] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -32,6 +32,8 @@ pub(crate) const REASONS: [&str; 23] = [
     "epoch_ahead",
     "writer_required",
     "offset_mismatch",
+    "too_stale",
+    "not_yet_applied",
     "other",
 ];
 
@@ -156,7 +158,9 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::EpochAhead(_)) => 19,
         Some(Kind::WriterRequired(_)) => 20,
         Some(Kind::OffsetMismatch(_)) => 21,
-        None => 22,
+        Some(Kind::TooStale(_)) => 22,
+        Some(Kind::NotYetApplied(_)) => 23,
+        None => 24,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod appends;
 mod batches;
+mod fresh;
 mod http;
 mod life;
 mod network;

@@ -18,6 +18,9 @@ const ONE_IN_BRIEF: u32 = 4;
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
 
+/// Clients ask for barriers in one run of so many.
+const ONE_IN_BARRED: u32 = 3;
+
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
 /// Those of trims.
@@ -29,6 +32,8 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
+/// Those of barriers.
+const OF_BARRIERS: u64 = 0x6241;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -133,6 +138,20 @@ impl Scenario {
             client.jobs.push(Job::Fight { log, pause_ms });
         }
         self.with_copies_to_spare()
+    }
+
+    /// In some scenarios clients ask for barriers, and replicas how old they are.
+    pub(super) fn with_barriers(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_BARRIERS);
+        if chance.random_range(0..ONE_IN_BARRED) > 0 {
+            return self;
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            let pause_ms = *[5, 20, 100, 300].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Barrier { log: chance.random_range(0..logs), pause_ms });
+        }
+        self
     }
 
     /// Where disks have no room for more files, somebody appends so much that a

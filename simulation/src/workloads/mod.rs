@@ -6,6 +6,7 @@
 //! answer once it came; the checkers do the rest.
 
 mod append;
+mod barrier;
 pub(crate) mod create;
 pub(crate) mod fight;
 pub(crate) mod read;
@@ -215,6 +216,7 @@ async fn do_job(context: Context, job: Job) {
         Job::Read { log, max_records, local, pause_ms } => read::some(context, log, max_records, local, pause_ms).await,
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
+        Job::Barrier { log, pause_ms } => barrier::run(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,
         Job::Remember { log, pause_ms } => remember::run(context, log, pause_ms).await,
@@ -259,6 +261,8 @@ fn describe_call(call: &Call) -> String {
             format!("read {max} from {from}{}", if *local { ", any replica" } else { "" })
         }
         Call::End => "end".to_owned(),
+        Call::ReadAfter { from, max, barrier } => format!("read {max} from {from} after a barrier at {barrier}"),
+        Call::LocalEnd { node } => format!("end on node {node}"),
     }
 }
 
@@ -281,6 +285,7 @@ fn describe_outcome(outcome: &Outcome) -> String {
             _ => "no records".to_owned(),
         },
         Outcome::End { end } => format!("end {end}"),
+        Outcome::LocalEnd { end, leader_end, age_ms } => format!("end {end} of {leader_end}, {age_ms:?} ms old"),
         Outcome::Failed { why } | Outcome::Unknown { why } => why.clone(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod delete;
 mod describe;
+mod end;
 mod json;
 mod settings;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use self::delete::DeleteArguments;
 use self::describe::DescribeArguments;
+use self::end::EndArguments;
 use self::json::JsonLog;
 use self::settings::{AlterArguments, CreateArguments};
 use super::failure::Failure;
@@ -25,6 +27,7 @@ pub(crate) enum LogCommand {
     Alter(AlterArguments),
     List(ListArguments),
     Describe(DescribeArguments),
+    End(EndArguments),
     Trim(TrimArguments),
     Delete(DeleteArguments),
 }
@@ -71,6 +74,7 @@ impl LogCommand {
             Self::Alter(arguments) => settings::alter(arguments, client).await,
             Self::List(arguments) => list(&arguments, client).await,
             Self::Describe(arguments) => describe::run(arguments, client).await,
+            Self::End(arguments) => end::run(arguments, client).await,
             Self::Trim(arguments) => trim(arguments, client).await,
             Self::Delete(arguments) => delete::run(arguments, client).await,
         }
