@@ -33,11 +33,12 @@ pub mod types;
 pub use clocks::{NodeClock, Skew};
 pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, LogMachine, LogOptions, LogReplica, LogSettings, MAX_HOLDER_BYTES, NotTaken,
-    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus, next_producer_id,
+    AppendError, Appended, Lease, LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings,
+    MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, NotTaken, OnLeases, REQUEST_ID_BYTES, ReadChunk, ReadError,
+    Retained, Retention, Sought, Terms, TrimError, WriterStatus, next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
-pub use types::{Acquired, BatchOutcome, Command, Member, Raft, Reply, Resolution, TypeConfig};
+pub use types::{Acquired, BatchOutcome, Command, Member, Raft, Reply, Resolution, Trimmed, TypeConfig};

@@ -11,6 +11,7 @@ use openraft::impls::leader_id_std;
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term, WriterEpoch};
 use quipu_storage::journal::EntryId;
 
+use crate::log::{Lease, LeaseRefused};
 use crate::machine::MachineStore;
 use crate::runtime::Runtime;
 
@@ -75,14 +76,29 @@ pub enum Reply {
     None,
     /// A log's answer to each batch of the entry, in their order.
     Append(Vec<BatchOutcome>),
-    /// A log's readable range after a trim.
-    Trim(OffsetRange),
+    /// A log was trimmed.
+    Trim(Trimmed),
+    /// It was not, for the sake of these leases.
+    Strands(Vec<Lease>),
+    /// A lease was granted or renewed, or not.
+    Lease(Result<Lease, LeaseRefused>),
+    /// Whether there was a lease to be released.
+    Released(bool),
     /// The writer epoch that was acquired.
     Acquired(Acquired),
     /// What became of an append.
     Resolved(Resolution),
     /// The catalog's answer, encoded as the catalog chooses.
     Catalog(Bytes),
+}
+
+/// What a trim has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// What can be read after it.
+    pub range: OffsetRange,
+    /// The leases that are gone by it.
+    pub stranded: Vec<Lease>,
 }
 
 /// A log's writer epoch, acquired.

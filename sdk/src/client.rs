@@ -17,7 +17,7 @@ use crate::{
     AcquiredWriter, AlterLogError, AlteredLog, AppendId, Barrier, ClientConfig, ClusterStatus, ConfigError,
     Consistency, CreateLogError, CreatedLog, DeleteLogError, Freshness, LocalOffsets, LogAlteration, LogConfig,
     LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt, Producer, ProducerConfig, ReadError, Reader,
-    ReaderConfig, RequestError, Resolution, TrimError, WriterDescription, WriterError,
+    ReaderConfig, RequestError, Resolution, TrimError, Trimmed, WriterDescription, WriterError,
 };
 
 /// A cluster, reached through any of its nodes. Cheap to clone; clones share
@@ -32,6 +32,10 @@ impl Client {
     /// used.
     pub fn new(config: ClientConfig, environment: Environment) -> Result<Self, ConfigError> {
         Ok(Self { cluster: Cluster::new(config, environment)? })
+    }
+
+    pub(crate) const fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// Creates a log. Succeeds again for a log that exists with an equal
@@ -163,18 +167,22 @@ impl Client {
     /// Moves a log's start to `to`, or to its end if that is less, and never
     /// back; returns what can be read then. Records before the start are gone
     /// for good, though their space is freed later. May be repeated whatever
-    /// became of the first attempt.
+    /// became of the first attempt. Refused if it takes away what a
+    /// [lease](Self::hold_lease) keeps.
     pub async fn trim(&self, log: &LogName, to: Offset) -> Result<OffsetRange, TrimError> {
-        let request = || v1::TrimRequest { log: log.to_string(), to: to.get() };
+        self.trim_log(log, to, false).await.map(|trimmed| trimmed.range)
+    }
+
+    /// The same, whoever holds a lease: those that it strands are gone, and named.
+    pub async fn trim_past_leases(&self, log: &LogName, to: Offset) -> Result<Trimmed, TrimError> {
+        self.trim_log(log, to, true).await
+    }
+
+    async fn trim_log(&self, log: &LogName, to: Offset, force: bool) -> Result<Trimmed, TrimError> {
+        let request = || v1::TrimRequest { log: log.to_string(), to: to.get(), force };
         let call = |channel| async { RecordsClient::new(channel).trim(request()).await };
         let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        let Answer { address, value } = answer.map_err(|error| trim_error(log, error))?;
-        let v1::TrimResponse { start, end } = value;
-        if start > end {
-            let violation = format!("the log starts at {start} and ends at {end}");
-            return Err(RequestError::Protocol { address, violation }.into());
-        }
-        Ok(OffsetRange::new(Offset::new(start), Offset::new(end)))
+        understand(answer.map_err(|error| trim_error(log, error))?).map_err(TrimError::from)
     }
 
     /// Acquires a log's writer epoch for `holder`, which is told to those whom it
@@ -364,6 +372,11 @@ fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
 }
 
 fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
+    if let PursuitError::Refused { refusal, maybe_done: false } = &error
+        && let Some(Kind::StrandsLeases(strands)) = &refusal.error.kind
+    {
+        return TrimError::StrandsLeases { leases: strands.leases.iter().cloned().map(Plain::of).collect() };
+    }
     match change_error(log, error) {
         LogError::UnknownLog { log } => TrimError::UnknownLog { log },
         LogError::Request(error) => error.into(),

@@ -43,6 +43,7 @@ mod cluster;
 mod config;
 mod errors;
 mod freshness;
+mod leases;
 mod listing;
 mod logs;
 mod nodes;
@@ -59,6 +60,7 @@ pub use errors::{
     SendError, TrimError, WriterError,
 };
 pub use freshness::{Barrier, Freshness, LocalOffsets};
+pub use leases::{Lease, LeaseError, Trimmed};
 pub use listing::Logs;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,

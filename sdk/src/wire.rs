@@ -46,6 +46,8 @@ impl LogConfig {
             codecs: self.codecs.bits(),
             max_timestamp_before_ms: self.max_timestamp_before_ms.unwrap_or(0),
             max_timestamp_after_ms: self.max_timestamp_after_ms.unwrap_or(0),
+            max_lease_bytes: self.max_lease_bytes.unwrap_or(0),
+            max_lease_ms: self.max_lease_ms.unwrap_or(0),
             writers: match self.writers {
                 Writers::Shared => v1::Writers::Shared,
                 Writers::Exclusive => v1::Writers::Exclusive,
@@ -65,6 +67,8 @@ impl LogAlteration {
             codecs: self.codecs.map(Codecs::bits),
             max_timestamp_before_ms: absent_as_zero(self.max_timestamp_before_ms),
             max_timestamp_after_ms: absent_as_zero(self.max_timestamp_after_ms),
+            max_lease_bytes: absent_as_zero(self.max_lease_bytes),
+            max_lease_ms: absent_as_zero(self.max_lease_ms),
         }
     }
 }
@@ -88,6 +92,8 @@ impl Plain<v1::LogConfig> for LogConfig {
             codecs: Codecs::from_bits(config.codecs).unwrap_or_default(),
             max_timestamp_before_ms: long(config.max_timestamp_before_ms),
             max_timestamp_after_ms: long(config.max_timestamp_after_ms),
+            max_lease_bytes: long(config.max_lease_bytes),
+            max_lease_ms: long(config.max_lease_ms),
             writers: match config.writers() {
                 v1::Writers::Shared => Writers::Shared,
                 v1::Writers::Exclusive => Writers::Exclusive,

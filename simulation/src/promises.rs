@@ -54,6 +54,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("resolve-never-lies", "What was resolved to have landed is there, and what was resolved never to land is not."),
     ("writer-is-required", "A log whose writers are exclusive takes nothing without a writer epoch."),
     ("start-is-what-was-asked", "A log starts where it was trimmed to, and nothing before that is read any more."),
+    ("lease-holds-the-start", "While a lease is held, what it keeps is not trimmed."),
     ("records-are-what-was-appended", "A reader gets the bytes that were appended."),
     ("readers-see-no-gap-and-no-damage", "A reader never meets a gap or damage."),
     ("a-retry-gets-the-first-answer", "Every copy of one append is answered with the same offsets."),

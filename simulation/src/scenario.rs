@@ -135,6 +135,13 @@ pub enum Job {
         /// Pauses between two questions are drawn up to this.
         pause_ms: u64,
     },
+    /// Holds a lease and reads what it keeps.
+    Lease {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
     /// Asks for barriers, reads any replica after them, and asks how old replicas
     /// are.
     Barrier {
@@ -248,6 +255,7 @@ impl Scenario {
             .with_brief_logs()
             .with_primaries()
             .with_barriers()
+            .with_leases()
     }
 
     /// Whether what nodes send each other passes through relays.

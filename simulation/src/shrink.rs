@@ -112,6 +112,7 @@ fn log_of(job: &mut Job) -> Option<&mut usize> {
         | Job::Tail { log, .. }
         | Job::End { log, .. }
         | Job::Barrier { log, .. }
+        | Job::Lease { log, .. }
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }
         | Job::Fight { log, .. }

@@ -129,11 +129,8 @@ impl Leases {
 
     /// As an image has them.
     pub(super) fn image(&self) -> Vec<stored::Lease> {
-        let lease = |lease: Lease| stored::Lease {
-            holder: lease.holder,
-            offset: lease.offset.get(),
-            until: lease.until.get(),
-        };
+        let lease =
+            |lease: Lease| stored::Lease { holder: lease.holder, offset: lease.offset.get(), until: lease.until.get() };
         self.all().map(lease).collect()
     }
 
@@ -194,9 +191,8 @@ mod tests {
     #[test]
     fn a_renewal_stays_where_the_lease_is_or_moves_it_and_makes_none() {
         let mut leases = Leases::default();
-        let renew = |leases: &mut Leases, offset| {
-            leases.hold(want("a", offset, 100, true), Timestamp::new(50), range(10, 50))
-        };
+        let renew =
+            |leases: &mut Leases, offset| leases.hold(want("a", offset, 100, true), Timestamp::new(50), range(10, 50));
         assert_eq!(renew(&mut leases, None), Err(LeaseRefused::NotHeld));
         hold(&mut leases, "a", 20, 0).unwrap();
         let renewed = renew(&mut leases, None).unwrap();

@@ -10,6 +10,7 @@
 //! what this replica has applied.
 
 mod errors;
+mod leases;
 mod machine;
 mod offsets;
 mod producers;
@@ -30,16 +31,17 @@ use openraft::network::NetSnapshot;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{Offset, OffsetRange, Timestamp};
+use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Acquired, Reply, Resolution, TypeConfig};
+use crate::types::{Acquired, Reply, Resolution, Trimmed, TypeConfig};
 
-pub use errors::{AppendError, ReadError};
+pub use errors::{AppendError, LeaseError, ReadError, TrimError};
+pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
@@ -60,6 +62,15 @@ pub struct Appended {
     pub range: OffsetRange,
     /// Whether it repeats an append that had landed before.
     pub duplicate: bool,
+}
+
+/// What becomes of a trim that would strand the holders of leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLeases {
+    /// It is refused, and names them.
+    Refuse,
+    /// It is done, and they are gone.
+    Drop,
 }
 
 /// A running replica of a log; clones are handles to the same one.
@@ -170,15 +181,60 @@ impl LogReplica {
     }
 
     /// Moves the log's start to `to`, or to its end if that is less, and never
-    /// back; returns what is readable then.
+    /// back.
     ///
     /// # Errors
     /// Trimming again is harmless, whatever became of the first attempt.
-    pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
-        match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), to)).await? {
-            Reply::Trim(range) => Ok(range),
+    pub async fn trim(&self, to: Offset, leases: OnLeases) -> Result<Trimmed, TrimError> {
+        let leases = match leases {
+            OnLeases::Refuse => stored::StrandedLeases::Refuse,
+            OnLeases::Drop => stored::StrandedLeases::Drop,
+        };
+        let trim = stored::Trim { to: to.get(), leases: leases.into(), past: Vec::new() };
+        match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), trim)).await? {
+            Reply::Trim(trimmed) => Ok(trimmed),
+            Reply::Strands(leases) => Err(TrimError::Strands(leases)),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
+    }
+
+    /// Grants a lease of the log's start to `lease.holder`, or renews the one that
+    /// it has.
+    ///
+    /// # Errors
+    /// Asking again is harmless, whatever became of the first attempt.
+    pub async fn hold_lease(&self, lease: stored::HoldLease) -> Result<Lease, LeaseError> {
+        let (limit, actual) = (self.settings().max_lease_ms, lease.ms);
+        if let Some(limit) = limit.filter(|limit| actual > *limit) {
+            return Err(LeaseError::TooLong { limit, actual });
+        }
+        match self.propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease)).await? {
+            Reply::Lease(lease) => Ok(lease?),
+            reply => unreachable!("a lease was answered by {reply:?}"),
+        }
+    }
+
+    /// Lets go of a lease; whether there was one.
+    ///
+    /// # Errors
+    /// Releasing again is harmless, whatever became of the first attempt.
+    pub async fn release_lease(&self, holder: String) -> Result<bool, ProposeError> {
+        match self.propose_of_lease(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
+            Reply::Released(released) => Ok(released),
+            reply => unreachable!("a lease's release was answered by {reply:?}"),
+        }
+    }
+
+    /// Every command about a lease goes this way.
+    async fn propose_of_lease(&self, command: Bytes) -> Result<Reply, ProposeError> {
+        self.inner.group.propose(command).await
+    }
+
+    /// The leases of the log, and what it holds: at least as of the call. Only the
+    /// leader can say.
+    pub async fn leases(&self) -> Result<(Vec<Lease>, OffsetRange), BarrierError> {
+        self.inner.group.barrier().await?;
+        Ok(self.inner.group.view(|log| (log.leases(), log.range())))
     }
 
     /// Raises the log's writer epoch for `holder`: whoever wrote under an older one

@@ -24,6 +24,11 @@ pub struct LogSettings {
     pub timestamp_after: Option<Duration>,
     /// What is kept.
     pub retention: Retention,
+    /// How many bytes a lease may keep from retention beyond what that keeps;
+    /// `None` for any.
+    pub max_lease_bytes: Option<u64>,
+    /// The longest that a lease is granted for, ms; `None` for any.
+    pub max_lease_ms: Option<u64>,
 }
 
 impl Default for LogSettings {
@@ -35,6 +40,8 @@ impl Default for LogSettings {
             timestamp_before: None,
             timestamp_after: None,
             retention: Retention::default(),
+            max_lease_bytes: None,
+            max_lease_ms: None,
         }
     }
 }
@@ -50,6 +57,8 @@ impl LogSettings {
             timestamp_before: set(config.max_timestamp_before_ms),
             timestamp_after: set(config.max_timestamp_after_ms),
             retention: Retention::of(config),
+            max_lease_bytes: Some(config.max_lease_bytes).filter(|bytes| *bytes > 0),
+            max_lease_ms: Some(config.max_lease_ms).filter(|ms| *ms > 0),
         }
     }
 

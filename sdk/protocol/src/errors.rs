@@ -44,7 +44,9 @@ const fn code(kind: Option<&Kind>) -> Code {
             | Kind::EpochAhead(_)
             | Kind::WriterRequired(_)
             | Kind::TooStale(_)
-            | Kind::NotYetApplied(_),
+            | Kind::NotYetApplied(_)
+            | Kind::StrandsLeases(_)
+            | Kind::LeaseNotHeld(_),
         ) => Code::FailedPrecondition,
         // A sequencer said no, as google.rpc.Code has it.
         Some(Kind::ProducerFenced(_) | Kind::OutOfSequence(_) | Kind::Fenced(_) | Kind::OffsetMismatch(_)) => {
@@ -255,6 +257,20 @@ impl v1::Error {
         Self::new(message, Kind::NotYetApplied(kind))
     }
 
+    /// A trim would take away what `leases` keep.
+    pub fn strands_leases(leases: Vec<v1::Lease>) -> Self {
+        let named: Vec<String> =
+            leases.iter().map(|lease| format!("{:?} (from {} on)", lease.holder, lease.offset)).collect();
+        let message = format!("the trim would strand who holds a lease: {}", named.join(", "));
+        Self::new(message, Kind::StrandsLeases(v1::StrandsLeases { leases }))
+    }
+
+    /// A lease that is to be renewed is not held.
+    pub fn lease_not_held(holder: &str) -> Self {
+        let message = format!("{holder:?} holds no lease of the log: it has ended, or a forced trim has stranded it");
+        Self::new(message, Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: holder.to_owned() }))
+    }
+
     fn new(message: impl ToString, kind: Kind) -> Self {
         Self { message: bounded(message.to_string()), kind: Some(kind) }
     }
@@ -315,6 +331,8 @@ mod tests {
                 Code::FailedPrecondition,
             ),
             (v1::Error::not_yet_applied(NodeId::new(4), Offset::new(9), Offset::new(5)), Code::FailedPrecondition),
+            (v1::Error::strands_leases(vec![v1::Lease::default()]), Code::FailedPrecondition),
+            (v1::Error::lease_not_held("replica-7"), Code::FailedPrecondition),
         ]
     }
 
@@ -369,7 +387,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..23, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..25, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

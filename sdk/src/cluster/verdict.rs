@@ -107,7 +107,9 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::Fenced(_)
             | Kind::EpochAhead(_)
             | Kind::WriterRequired(_)
-            | Kind::OffsetMismatch(_),
+            | Kind::OffsetMismatch(_)
+            | Kind::StrandsLeases(_)
+            | Kind::LeaseNotHeld(_),
         )
         | None => Verdict::Final(refusal(error)),
     };

@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod demo;
 mod failure;
+mod lease;
 mod lines;
 mod log;
 mod log_level;
@@ -74,6 +75,8 @@ enum Command {
     Tail(tail::TailArguments),
     #[command(subcommand)]
     Writer(writer::WriterCommand),
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     Status(status::StatusArguments),
     Top(top::TopArguments),
     LogLevel(log_level::LogLevelArguments),
@@ -169,6 +172,7 @@ async fn as_client(
         Command::Read(arguments) => read::run(arguments, &client, environment).await,
         Command::Tail(arguments) => tail::run(arguments, &client, environment).await,
         Command::Writer(command) => command.run(&client).await,
+        Command::Lease(command) => command.run(&client).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,
         Command::Serve(_)

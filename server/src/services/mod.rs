@@ -9,6 +9,7 @@ mod append;
 mod cluster;
 mod follow;
 mod fresh;
+mod leases;
 mod operator;
 mod read;
 mod records;

@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 25] = [
+pub(crate) const REASONS: [&str; 27] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -34,6 +34,8 @@ pub(crate) const REASONS: [&str; 25] = [
     "offset_mismatch",
     "too_stale",
     "not_yet_applied",
+    "strands_leases",
+    "lease_not_held",
     "other",
 ];
 
@@ -160,7 +162,9 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::OffsetMismatch(_)) => 21,
         Some(Kind::TooStale(_)) => 22,
         Some(Kind::NotYetApplied(_)) => 23,
-        None => 24,
+        Some(Kind::StrandsLeases(_)) => 24,
+        Some(Kind::LeaseNotHeld(_)) => 25,
+        None => 26,
     }
 }
 

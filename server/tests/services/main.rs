@@ -5,6 +5,7 @@ mod appends;
 mod batches;
 mod fresh;
 mod http;
+mod leases;
 mod life;
 mod network;
 mod node;

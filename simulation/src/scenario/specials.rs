@@ -18,6 +18,8 @@ const ONE_IN_BRIEF: u32 = 4;
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
 
+/// Clients hold leases in one run of so many in which something is trimmed.
+const ONE_IN_LEASED: u32 = 2;
 /// Clients ask for barriers in one run of so many.
 const ONE_IN_BARRED: u32 = 3;
 
@@ -32,6 +34,8 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
+/// Those of leases.
+const OF_LEASES: u64 = 0x1ea5;
 /// Those of barriers.
 const OF_BARRIERS: u64 = 0x6241;
 
@@ -150,6 +154,24 @@ impl Scenario {
         for client in &mut self.clients {
             let pause_ms = *[5, 20, 100, 300].choose(&mut chance).expect("not empty");
             client.jobs.push(Job::Barrier { log: chance.random_range(0..logs), pause_ms });
+        }
+        self
+    }
+
+    /// In some scenarios in which logs are trimmed clients hold leases. Not where
+    /// trims have to make room.
+    pub(super) fn with_leases(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_LEASES);
+        let trims = self.clients.iter().flat_map(|client| &client.jobs).any(|job| matches!(job, Job::Trim { .. }));
+        let forgets = self.logs.iter().any(LogPlan::forgets);
+        let fills = self.faults.iter().any(|fault| fault.kind == Kind::DiskFull);
+        if !(trims || forgets) || fills || chance.random_range(0..ONE_IN_LEASED) > 0 {
+            return self;
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            let pause_ms = *[20, 100, 300].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Lease { log: chance.random_range(0..logs), pause_ms });
         }
         self
     }

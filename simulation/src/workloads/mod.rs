@@ -9,6 +9,7 @@ mod append;
 mod barrier;
 pub(crate) mod create;
 pub(crate) mod fight;
+mod lease;
 pub(crate) mod read;
 pub(crate) mod recreate;
 mod remember;
@@ -216,6 +217,7 @@ async fn do_job(context: Context, job: Job) {
         Job::Read { log, max_records, local, pause_ms } => read::some(context, log, max_records, local, pause_ms).await,
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
+        Job::Lease { log, pause_ms } => lease::run(context, log, pause_ms).await,
         Job::Barrier { log, pause_ms } => barrier::run(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Fight { log, pause_ms } => fight::run(context, log, pause_ms).await,

@@ -91,6 +91,15 @@ struct SettingArguments {
     /// milliseconds. At first as far as it likes.
     #[arg(long, value_name = "MS|none")]
     max_timestamp_after_ms: Option<Bound>,
+    /// How many bytes of batches, up to the log's end, a lease may keep from
+    /// retention beyond --retention-bytes: over that it is let go of. At first as
+    /// many as it likes.
+    #[arg(long, value_name = "BYTES|none")]
+    max_lease_bytes: Option<Bound>,
+    /// The longest that a lease is granted or renewed for, in milliseconds. At first
+    /// as long as it likes.
+    #[arg(long, value_name = "MS|none")]
+    max_lease_ms: Option<Bound>,
 }
 
 /// A bound, or none.
@@ -122,6 +131,8 @@ impl SettingArguments {
             codecs: self.compression.unwrap_or_default(),
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
+            max_lease_bytes: bound(self.max_lease_bytes),
+            max_lease_ms: bound(self.max_lease_ms),
             writers: match writers {
                 WritersArgument::Shared => Writers::Shared,
                 WritersArgument::Exclusive => Writers::Exclusive,
@@ -138,6 +149,8 @@ impl SettingArguments {
             codecs: self.compression,
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
+            max_lease_bytes: bound(self.max_lease_bytes),
+            max_lease_ms: bound(self.max_lease_ms),
         }
     }
 }
