@@ -179,7 +179,7 @@ mod tests {
         let lease = Lease { holder: "a".to_owned(), offset: Offset::new(20), until: Timestamp::new(105) };
         assert_eq!(hold(&mut leases, "a", 20, 5), Ok(lease.clone()));
         leases.expire(Timestamp::new(104));
-        assert_eq!(leases.stranded_by(Offset::new(21), &[]), [lease.clone()]);
+        assert_eq!(leases.stranded_by(Offset::new(21), &[]), std::slice::from_ref(&lease));
         assert_eq!(leases.stranded_by(Offset::new(20), &[]), []);
         assert_eq!(leases.stranded_by(Offset::new(21), &["a".to_owned()]), []);
         leases.expire(Timestamp::new(105));
