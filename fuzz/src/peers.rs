@@ -67,8 +67,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
         index,
         payload: Bytes::from(payload.clone()),
     });
-    let append =
-        peer::Append { ballot, previous: Some(id(7)), commit: Some(id(6)), entries: entries.collect(), session: 4 };
+    let append = peer::Append {
+        ballot,
+        previous: Some(id(7)),
+        commit: Some(id(6)),
+        entries: entries.collect(),
+        session: 4,
+        pulse: None,
+    };
     let vote = peer::Vote { ballot, last: Some(id(7)), leadership_transfer: true };
     let snapshot = peer::Snapshot {
         ballot,
@@ -84,7 +90,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         request::Kind::Snapshot(snapshot),
         request::Kind::TransferLeader(peer::TransferLeader { from: ballot, to: 2, last: Some(id(7)) }),
     ];
-    let appended = |outcome| reply::Kind::Appended(peer::Appended { outcome: Some(outcome) });
+    let appended = |outcome| reply::Kind::Appended(peer::Appended { outcome: Some(outcome), stamp: 0 });
     let vote = peer::VoteReply { ballot, granted: true, last: None };
     let replies = [
         appended(appended::Outcome::Done(true)),

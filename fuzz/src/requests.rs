@@ -48,6 +48,8 @@ const FIRST_OF_MORE: usize = UNARY.len() + 2;
 
 /// A read gives so many messages at most before its client leaves.
 const READ_MESSAGES: usize = 4;
+/// What does not come while others run so many times is not waited for.
+const PATIENCE: usize = 200;
 /// A node serves so many inputs, and its disk takes so many bytes, before
 /// there is a new one: logs may be deleted, and records only ever get more.
 const INPUTS: u32 = 5_000;
@@ -97,7 +99,13 @@ fn call(node: &Node, input: &[u8]) {
             }
         } else {
             let path = PathAndQuery::from_static(READ);
-            match client.server_streaming::<Bytes, Bytes, _>(Request::new(message), path, Raw).await {
+            // It may wait as long as it says for what has to be there.
+            let opened = tokio::select! {
+                biased;
+                opened = client.server_streaming::<Bytes, Bytes, _>(Request::new(message), path, Raw) => opened,
+                () = yields(PATIENCE) => return,
+            };
+            match opened {
                 Ok(chunks) => read(chunks.into_inner()).await,
                 Err(status) => typed(Err(status)),
             }
@@ -111,7 +119,7 @@ async fn read(mut chunks: tonic::Streaming<Bytes>) {
         let chunk = tokio::select! {
             biased;
             chunk = chunks.message() => chunk,
-            () = yields(200) => return,
+            () = yields(PATIENCE) => return,
         };
         match chunk {
             Ok(Some(_)) => {}
@@ -180,6 +188,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             follow,
             consistency: linearizable,
             log_id: 0,
+            at_least: 1,
+            wait_ms: 5,
+            max_age_ms: None,
         };
         request.encode_to_vec()
     };
@@ -227,7 +238,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ),
         (10, v1::AlterLogRequest { name: LOG.to_owned(), change: Some(alteration) }.encode_to_vec()),
         (11, v1::DeleteLogRequest { name: "another".to_owned(), id: 0 }.encode_to_vec()),
-        (12, v1::TrimRequest { log: LOG.to_owned(), to: 3 }.encode_to_vec()),
+        (12, v1::TrimRequest { log: LOG.to_owned(), to: 3, ..v1::TrimRequest::default() }.encode_to_vec()),
         (13, acquisition.encode_to_vec()),
         (14, v1::DescribeWriterRequest { log: LOG.to_owned(), log_id: 0 }.encode_to_vec()),
         (

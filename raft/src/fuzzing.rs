@@ -23,6 +23,8 @@ pub fn request(body: &[u8]) -> bool {
         None => false,
         Some(request::Kind::Append(append)) => {
             let session = append.session;
+            // Its pulse is none of openraft's.
+            let append = peer::Append { pulse: None, ..append };
             comes_back(append, convert::receive_append, |request| convert::send_append(&request, session))
         }
         Some(request::Kind::Vote(vote) | request::Kind::PreVote(vote)) => {
@@ -44,6 +46,7 @@ pub fn reply(body: &[u8]) -> bool {
         None => false,
         Some(reply::Kind::Refusal(_) | reply::Kind::TransferLeader(_)) => true,
         Some(reply::Kind::Appended(appended)) => {
+            let appended = peer::Appended { stamp: 0, ..appended };
             comes_back(appended, convert::receive_appended, convert::send_appended)
         }
         Some(reply::Kind::Vote(vote) | reply::Kind::PreVote(vote)) => {

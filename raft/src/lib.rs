@@ -32,11 +32,12 @@ mod traces;
 pub mod types;
 
 pub use clocks::{NodeClock, Skew};
-pub use group::{Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
+pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, CURSOR_EXPIRY_MS, Cursor, CursorAction, CursorError, CursorTotals, CursorView, LogMachine,
-    LogOptions, LogReplica, LogSettings, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES,
-    NotTaken, REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, WriterStatus,
+    AppendError, Appended, CURSOR_EXPIRY_MS, Cursor, CursorAction, CursorError, CursorTotals, CursorView, Lease,
+    LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_COMMITS,
+    MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, NotTaken, OnLeases,
+    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, TrimError, WriterStatus,
     next_producer_id,
 };
 pub use log_store::LogStore;
@@ -44,5 +45,5 @@ pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
 pub use types::{
-    Acquired, BatchOutcome, Command, CursorAnswer, CursorRefusal, Member, Raft, Reply, Resolution, TypeConfig,
+    Acquired, BatchOutcome, Command, CursorAnswer, CursorRefusal, Member, Raft, Reply, Resolution, Trimmed, TypeConfig,
 };

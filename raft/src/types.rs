@@ -12,6 +12,7 @@ use quipu_protocol::{LogId as GroupId, NodeId, Offset, OffsetRange, ProducerEpoc
 use quipu_storage::journal::EntryId;
 
 use crate::log::Cursor;
+use crate::log::{Lease, LeaseRefused};
 use crate::machine::MachineStore;
 use crate::runtime::Runtime;
 
@@ -78,8 +79,14 @@ pub enum Reply {
     Append(Vec<BatchOutcome>),
     /// The same, and a log's answer to each command to its cursors.
     AppendAndCursors(Vec<BatchOutcome>, Vec<Result<CursorAnswer, CursorRefusal>>),
-    /// A log's readable range after a trim.
-    Trim(OffsetRange),
+    /// A log was trimmed.
+    Trim(Trimmed),
+    /// It was not, for the sake of these leases.
+    Strands(Vec<Lease>),
+    /// A lease was granted or renewed, or not.
+    Lease(Result<Lease, LeaseRefused>),
+    /// Whether there was a lease to be released.
+    Released(bool),
     /// The writer epoch that was acquired.
     Acquired(Acquired),
     /// What became of an append.
@@ -133,6 +140,15 @@ pub enum CursorRefusal {
         /// How many there may be.
         limit: u64,
     },
+}
+
+/// What a trim has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// What can be read after it.
+    pub range: OffsetRange,
+    /// The leases that are gone by it.
+    pub stranded: Vec<Lease>,
 }
 
 /// A log's writer epoch, acquired.

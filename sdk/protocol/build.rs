@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Payloads are slices of what was received, not copies.
         .bytes(".")
+        // Written without a copy of its batches.
+        .extern_path(".quipu.v1.ReadResponse", "crate::read_response::ReadResponse")
         // The one kind that is large: every error would be as large as it is.
         .boxed(".quipu.v1.Error.kind.log_exists")
         .compile_fds(files)?;

@@ -9,17 +9,19 @@ use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_protocol::{
-    CursorName, LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, WriterEpoch, v1,
+    CursorName, LogId, LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, WriterEpoch, v1,
 };
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::cursors;
+use crate::reader::read_error;
 use crate::wire::{Meaning, Plain};
 use crate::{
-    AcquiredWriter, AlterLogError, AlteredLog, AppendId, ClientConfig, ClusterStatus, ConfigError, Consistency,
-    CreateLogError, CreatedLog, Cursor, CursorDescription, CursorError, DeleteLogError, LogAlteration, LogConfig,
-    LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt, Producer, ProducerConfig, Reader,
-    ReaderConfig, RequestError, Resolution, TrimError, WriterDescription, WriterError,
+    AcquiredWriter, AlterLogError, AlteredLog, AppendId, Barrier, ClientConfig, ClusterStatus, ConfigError,
+    Consistency, CreateLogError, CreatedLog, Cursor, CursorDescription, CursorError, DeleteLogError, Freshness,
+    LocalOffsets, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt,
+    Producer, ProducerConfig, ReadError, Reader, ReaderConfig, RequestError, Resolution, TrimError, Trimmed,
+    WriterDescription, WriterError,
 };
 use crate::{GroupDescription, GroupError, GroupSummary, Positions, ReaderGroup, groups};
 
@@ -35,6 +37,10 @@ impl Client {
     /// used.
     pub fn new(config: ClientConfig, environment: Environment) -> Result<Self, ConfigError> {
         Ok(Self { cluster: Cluster::new(config, environment)? })
+    }
+
+    pub(crate) const fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
     }
 
     /// Creates a log. Succeeds again for a log that exists with an equal
@@ -137,21 +143,51 @@ impl Client {
         found.map(|(_, found)| found).map_err(|error| log_error(log, error))
     }
 
+    /// A moment in a log that is now or later: everything that was acknowledged
+    /// before the call lies before its end. The leader answers, having made sure of
+    /// a majority; a [reader](ReaderConfig::after) of any replica can be held to it.
+    pub async fn barrier(&self, log: &LogName) -> Result<Barrier, LogError> {
+        let settled = offsets(&self.cluster, Target::Leader(log.clone()), log, 0, Consistency::Linearizable).await;
+        let Offsets { log_id, range, .. } = settled.map_err(|error| log_error(log, error))?;
+        Ok(Barrier { log: LogId::new(log_id), end: range.end() })
+    }
+
+    /// What one replica's own copy holds, `node`'s or any one's, and how old that may
+    /// be.
+    pub async fn local_offsets(&self, log: &LogName, node: Option<NodeId>) -> Result<LocalOffsets, ReadError> {
+        if let Some(node) = node.filter(|node| self.cluster.address_of(*node).is_none()) {
+            status(&self.cluster).await.map_err(|error| read_error(log, error, None))?;
+            if self.cluster.address_of(node).is_none() {
+                return Err(ReadError::UnknownNode { node });
+            }
+        }
+        let target = node.map_or(Target::Any, Target::Node);
+        let local = offsets(&self.cluster, target, log, 0, Consistency::Local).await;
+        let Offsets { range, freshness, .. } = local.map_err(|error| read_error(log, error, None))?;
+        // A node that does not say cannot tell.
+        let freshness = freshness.unwrap_or(Freshness { leader_end: range.end(), age: None });
+        Ok(LocalOffsets { range, freshness })
+    }
+
     /// Moves a log's start to `to`, or to its end if that is less, and never
     /// back; returns what can be read then. Records before the start are gone
     /// for good, though their space is freed later. May be repeated whatever
-    /// became of the first attempt.
+    /// became of the first attempt. Refused if it takes away what a
+    /// [lease](Self::hold_lease) keeps.
     pub async fn trim(&self, log: &LogName, to: Offset) -> Result<OffsetRange, TrimError> {
-        let request = || v1::TrimRequest { log: log.to_string(), to: to.get() };
+        self.trim_log(log, to, false).await.map(|trimmed| trimmed.range)
+    }
+
+    /// The same, whoever holds a lease: those that it strands are gone, and named.
+    pub async fn trim_past_leases(&self, log: &LogName, to: Offset) -> Result<Trimmed, TrimError> {
+        self.trim_log(log, to, true).await
+    }
+
+    async fn trim_log(&self, log: &LogName, to: Offset, force: bool) -> Result<Trimmed, TrimError> {
+        let request = || v1::TrimRequest { log: log.to_string(), to: to.get(), force };
         let call = |channel| async { RecordsClient::new(channel).trim(request()).await };
         let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        let Answer { address, value } = answer.map_err(|error| trim_error(log, error))?;
-        let v1::TrimResponse { start, end } = value;
-        if start > end {
-            let violation = format!("the log starts at {start} and ends at {end}");
-            return Err(RequestError::Protocol { address, violation }.into());
-        }
-        Ok(OffsetRange::new(Offset::new(start), Offset::new(end)))
+        understand(answer.map_err(|error| trim_error(log, error))?).map_err(TrimError::from)
     }
 
     /// Acquires a log's writer epoch for `holder`, which is told to those whom it
@@ -232,6 +268,7 @@ impl Client {
 
     /// A reader of a log. Whether the log exists shows at the first record.
     pub fn reader(&self, log: &LogName, config: ReaderConfig) -> Result<Reader, ConfigError> {
+        config.validate()?;
         Ok(Reader::new(Arc::clone(&self.cluster), log.clone(), config))
     }
 
@@ -271,6 +308,8 @@ pub(crate) struct Offsets {
     /// The log's id.
     pub(crate) log_id: u64,
     pub(crate) range: OffsetRange,
+    /// Of a local answer.
+    pub(crate) freshness: Option<Freshness>,
 }
 
 /// What `target` says can be read of `log`, and of no other id than `log_id`,
@@ -290,7 +329,7 @@ pub(crate) async fn offsets(
         return Err(PursuitError::GivenUp(RequestError::Protocol { address, violation }));
     }
     let range = OffsetRange::new(Offset::new(value.start), Offset::new(value.end));
-    Ok(Offsets { log_id: value.log_id, range })
+    Ok(Offsets { log_id: value.log_id, range, freshness: value.freshness.map(Plain::of) })
 }
 
 /// What `target` says is the first record of `log` at or after `at`, and the
@@ -371,6 +410,11 @@ fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
 }
 
 fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
+    if let PursuitError::Refused { refusal, maybe_done: false } = &error
+        && let Some(Kind::StrandsLeases(strands)) = &refusal.error.kind
+    {
+        return TrimError::StrandsLeases { leases: strands.leases.iter().cloned().map(Plain::of).collect() };
+    }
     match change_error(log, error) {
         LogError::UnknownLog { log } => TrimError::UnknownLog { log },
         LogError::Request(error) => error.into(),

@@ -10,6 +10,8 @@ use quipu_protocol::trace::TraceContext;
 use quipu_protocol::transport::AddressError;
 use quipu_protocol::{NodeId, Offset, Timestamp, WriterEpoch, v1};
 
+use crate::Barrier;
+
 /// How a [`Client`](crate::Client) reaches its cluster.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -154,6 +156,38 @@ pub struct ReaderConfig {
     pub max_bytes: u32,
     /// What to do when the next record was trimmed. Default: fail.
     pub on_trimmed: OnTrimmed,
+    /// See everything before this [barrier](crate::Client::barrier), whichever
+    /// replica is read from: one that has not applied it yet is waited for.
+    /// Default: none.
+    pub after: Option<Barrier>,
+    /// How long one replica is waited for before another one is asked, or before
+    /// the chosen one is given up
+    /// ([`NotYetApplied`](crate::ReadError::NotYetApplied)). Default 1 s, at most
+    /// 60 s.
+    pub after_wait: Duration,
+    /// Take no local answer that may be older than this: another replica is asked,
+    /// and a chosen one is given up ([`TooStale`](crate::ReadError::TooStale)). A
+    /// replica hears from its leader once a heartbeat (100 ms by default), so that
+    /// much less is of no use. Default: any age.
+    pub max_age: Option<Duration>,
+}
+
+impl ReaderConfig {
+    /// The longest that a replica is waited for.
+    pub const MAX_AFTER_WAIT: Duration = Duration::from_secs(60);
+
+    /// Whether any replica does.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.node.is_some() || matches!(self.consistency, Consistency::Local)
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        at_most("after_wait", self.after_wait, Self::MAX_AFTER_WAIT)?;
+        if self.max_age.is_some() && !self.is_local() {
+            return Err(ConfigError::AgeOfLinearizable);
+        }
+        Ok(())
+    }
 }
 
 impl Default for ReaderConfig {
@@ -166,6 +200,9 @@ impl Default for ReaderConfig {
             node: None,
             max_bytes: 1 << 20,
             on_trimmed: OnTrimmed::Fail,
+            after: None,
+            after_wait: Duration::from_secs(1),
+            max_age: None,
         }
     }
 }
@@ -248,6 +285,9 @@ pub enum ConfigError {
         /// The longest that is accepted.
         most: Duration,
     },
+    /// A linearizable read has no age that could be bounded.
+    #[error("max_age is for local reads: a linearizable one has everything that was acknowledged before")]
+    AgeOfLinearizable,
     /// A number is out of its bounds.
     #[error("{field} is {actual}; it has to be from {least} to {most}")]
     OutOfBounds {

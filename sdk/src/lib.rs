@@ -43,7 +43,9 @@ mod cluster;
 mod config;
 mod cursors;
 mod errors;
+mod freshness;
 mod groups;
+mod leases;
 mod listing;
 mod logs;
 mod nodes;
@@ -60,10 +62,12 @@ pub use errors::{
     AlterLogError, AppendError, CreateLogError, CursorError, DeleteLogError, FailedAttempt, GroupError, LogError,
     ReadError, RequestError, SendError, TrimError, WriterError,
 };
+pub use freshness::{Barrier, Freshness, LocalOffsets};
 pub use groups::{
     Committed, GroupConfig, GroupDescription, GroupMember, GroupReader, GroupRecords, GroupShare, GroupSummary,
     PositionError, Positions, ReaderGroup,
 };
+pub use leases::{Lease, LeaseError, Trimmed};
 pub use listing::Logs;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,

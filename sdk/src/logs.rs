@@ -30,6 +30,13 @@ pub struct LogConfig {
     pub max_timestamp_before_ms: Option<u64>,
     /// How far it may lie after it.
     pub max_timestamp_after_ms: Option<u64>,
+    /// How many bytes of batches, from its offset to the log's end, a
+    /// [lease](crate::Client::hold_lease) may keep from retention beyond
+    /// `retention_bytes`. Over that it is let go of. `None` is no bound.
+    pub max_lease_bytes: Option<u64>,
+    /// The longest that a lease is granted or renewed for, in milliseconds. `None`
+    /// is no bound.
+    pub max_lease_ms: Option<u64>,
     /// Who may append. Stays as the log was created.
     pub writers: Writers,
     /// How long after its last commit a cursor is kept, in milliseconds by the log's
@@ -65,6 +72,10 @@ pub struct LogAlteration {
     pub max_timestamp_after_ms: Option<Option<u64>>,
     /// See [`LogConfig::cursor_expiry_ms`].
     pub cursor_expiry_ms: Option<u64>,
+    /// See [`LogConfig::max_lease_bytes`].
+    pub max_lease_bytes: Option<Option<u64>>,
+    /// See [`LogConfig::max_lease_ms`].
+    pub max_lease_ms: Option<Option<u64>>,
 }
 
 /// The answer to an alteration.
@@ -90,6 +101,8 @@ impl fmt::Display for LogConfig {
             ("max_timestamp_before_ms", self.max_timestamp_before_ms),
             ("max_timestamp_after_ms", self.max_timestamp_after_ms),
             ("cursor_expiry_ms", self.cursor_expiry_ms),
+            ("max_lease_bytes", self.max_lease_bytes),
+            ("max_lease_ms", self.max_lease_ms),
         ];
         for (name, bound) in bounds {
             if let Some(bound) = bound {

@@ -51,6 +51,8 @@ impl LogConfig {
             max_timestamp_before_ms: self.max_timestamp_before_ms.unwrap_or(0),
             max_timestamp_after_ms: self.max_timestamp_after_ms.unwrap_or(0),
             cursor_expiry_ms: self.cursor_expiry_ms,
+            max_lease_bytes: self.max_lease_bytes.unwrap_or(0),
+            max_lease_ms: self.max_lease_ms.unwrap_or(0),
             writers: match self.writers {
                 Writers::Shared => v1::Writers::Shared,
                 Writers::Exclusive => v1::Writers::Exclusive,
@@ -71,6 +73,8 @@ impl LogAlteration {
             max_timestamp_before_ms: absent_as_zero(self.max_timestamp_before_ms),
             max_timestamp_after_ms: absent_as_zero(self.max_timestamp_after_ms),
             cursor_expiry_ms: self.cursor_expiry_ms,
+            max_lease_bytes: absent_as_zero(self.max_lease_bytes),
+            max_lease_ms: absent_as_zero(self.max_lease_ms),
         }
     }
 }
@@ -95,6 +99,8 @@ impl Plain<v1::LogConfig> for LogConfig {
             max_timestamp_before_ms: long(config.max_timestamp_before_ms),
             max_timestamp_after_ms: long(config.max_timestamp_after_ms),
             cursor_expiry_ms: config.cursor_expiry_ms,
+            max_lease_bytes: long(config.max_lease_bytes),
+            max_lease_ms: long(config.max_lease_ms),
             writers: match config.writers() {
                 v1::Writers::Shared => Writers::Shared,
                 v1::Writers::Exclusive => Writers::Exclusive,

@@ -5,6 +5,8 @@
 mod append_and_read;
 #[path = "../examples/atomic_batch.rs"]
 mod atomic_batch;
+#[path = "../examples/barrier_read.rs"]
+mod barrier_read;
 #[path = "../examples/compare_and_append.rs"]
 mod compare_and_append;
 mod fake;
@@ -48,6 +50,15 @@ async fn atomic_batch_lands_as_one() {
     let cluster = FakeCluster::start(3).await;
     let range = atomic_batch::run(&cluster.client()).await.expect("works");
     assert_eq!(range, OffsetRange::new(Offset::ZERO, Offset::new(2)));
+}
+
+#[tokio::test]
+async fn barrier_read_sees_what_it_has_appended_from_any_replica() {
+    let cluster = FakeCluster::start(3).await;
+    for price in ["17.50", "18.25"] {
+        let newest = barrier_read::run(&cluster.client(), price).await.expect("works");
+        assert_eq!(newest.as_deref(), Some(price));
+    }
 }
 
 #[tokio::test]

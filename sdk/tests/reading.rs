@@ -14,6 +14,57 @@ use quipu_sdk::{
     RequestError, Timestamp, system,
 };
 
+#[tokio::test]
+async fn a_chosen_replica_that_is_behind_a_barrier_or_too_old_is_told_of_with_both_figures() {
+    let cluster = filled(3).await;
+    let client = cluster.client();
+    let barrier = client.barrier(&log()).await.expect("a barrier");
+    assert_eq!(barrier.end, Offset::new(10));
+    let config = ReaderConfig {
+        node: Some(NodeId::new(2)),
+        after: Some(barrier),
+        max_age: Some(Duration::from_millis(50)),
+        ..ReaderConfig::default()
+    };
+    let mut chosen = reader(&client, config);
+    cluster.on_read([OnRead::Refuse(v1::Error::not_yet_applied(NodeId::new(2), Offset::new(10), Offset::new(7)))]);
+    let error = chosen.next().await.expect_err("it is behind");
+    assert!(matches!(error, ReadError::NotYetApplied { at_least, end, .. } if (at_least.get(), end.get()) == (10, 7)));
+    assert!(error.is_retryable());
+    let stale = v1::TooStale { node: 2, max_age_ms: 50, age_ms: Some(700), end: 7, leader_end: 10 };
+    cluster.on_read([OnRead::Refuse(v1::Error::too_stale(stale))]);
+    let error = chosen.next().await.expect_err("it is too old");
+    let figures = (Duration::from_millis(50), Some(Duration::from_millis(700)), Offset::new(7), Offset::new(10));
+    assert!(matches!(
+        error,
+        ReadError::TooStale { max_age, age, end, leader_end, .. } if (max_age, age, end, leader_end) == figures
+    ));
+    // It catches up.
+    assert_eq!(read_all(chosen).await.expect("readable"), ALL);
+}
+
+#[tokio::test]
+async fn any_replica_that_is_behind_a_barrier_or_too_old_is_left_for_another_one() {
+    let cluster = filled(3).await;
+    let client = cluster.client();
+    let after = Some(client.barrier(&log()).await.expect("a barrier"));
+    cluster.on_read([OnRead::Refuse(v1::Error::not_yet_applied(NodeId::new(2), Offset::new(10), Offset::new(7)))]);
+    cluster.on_read([OnRead::Refuse(v1::Error::too_stale(v1::TooStale::default()))]);
+    let config = ReaderConfig { consistency: Consistency::Local, after, ..ReaderConfig::default() };
+    assert_eq!(read_all(reader(&client, config)).await.expect("readable"), ALL);
+}
+
+#[tokio::test]
+async fn bounds_that_make_no_sense_are_refused_before_anything_is_asked() {
+    let cluster = filled(1).await;
+    let client = cluster.client();
+    let refused = |config| client.reader(&log(), config).err().expect("it is refused").to_string();
+    let age = ReaderConfig { max_age: Some(Duration::from_secs(1)), ..ReaderConfig::default() };
+    assert!(refused(age).starts_with("max_age is for local reads"));
+    let wait = ReaderConfig { after_wait: Duration::from_secs(61), ..ReaderConfig::default() };
+    assert_eq!(refused(wait), "after_wait is 61s; it may be up to 60s");
+}
+
 fn reader(client: &Client, config: ReaderConfig) -> Reader {
     client.reader(&log(), config).expect("a good configuration")
 }

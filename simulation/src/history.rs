@@ -76,6 +76,20 @@ pub enum Call {
     },
     /// Where the log ends: everything acknowledged before lies below.
     End,
+    /// To read records that lie before a barrier, from any replica that has them.
+    ReadAfter {
+        /// The first offset.
+        from: u64,
+        /// The most records to read.
+        max: u64,
+        /// The end that a barrier named.
+        barrier: u64,
+    },
+    /// Where one replica's copy ends, and how old that may be.
+    LocalEnd {
+        /// The node that has it.
+        node: u64,
+    },
 }
 
 /// What has to hold for an append to land, besides its producer's order.
@@ -134,6 +148,16 @@ pub enum Outcome {
     End {
         /// That offset.
         end: u64,
+    },
+    /// A replica's copy ends here.
+    LocalEnd {
+        /// Its end.
+        end: u64,
+        /// How far its leader has told it that the log goes.
+        leader_end: u64,
+        /// Whatever was acknowledged so many milliseconds before the answer is there,
+        /// if the replica can tell.
+        age_ms: Option<u64>,
     },
     /// It did not happen and never will.
     Failed {

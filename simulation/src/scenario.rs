@@ -135,6 +135,21 @@ pub enum Job {
         /// Pauses between two questions are drawn up to this.
         pause_ms: u64,
     },
+    /// Holds a lease and reads what it keeps.
+    Lease {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
+    /// Asks for barriers, reads any replica after them, and asks how old replicas
+    /// are.
+    Barrier {
+        /// Of this log, by its position.
+        log: usize,
+        /// Pauses between two steps are drawn up to this.
+        pause_ms: u64,
+    },
     /// Sends appends as they are on the wire: each several times, through
     /// several nodes, with the same producer and sequence.
     Repeat {
@@ -266,6 +281,8 @@ impl Scenario {
             .with_cursors()
             .with_reader_groups()
             .with_branches()
+            .with_barriers()
+            .with_leases()
     }
 
     /// Whether what nodes send each other passes through relays.

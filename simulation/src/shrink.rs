@@ -111,6 +111,8 @@ fn logs_of(job: &mut Job) -> [Option<&mut usize>; 2] {
         | Job::Read { log, .. }
         | Job::Tail { log, .. }
         | Job::End { log, .. }
+        | Job::Barrier { log, .. }
+        | Job::Lease { log, .. }
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }
         | Job::Fight { log, .. }

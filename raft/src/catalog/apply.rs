@@ -324,6 +324,8 @@ fn altered(config: &v1::LogConfig, change: &v1::LogAlteration) -> v1::LogConfig 
         codecs: change.codecs.unwrap_or(config.codecs),
         max_timestamp_before_ms: change.max_timestamp_before_ms.unwrap_or(config.max_timestamp_before_ms),
         max_timestamp_after_ms: change.max_timestamp_after_ms.unwrap_or(config.max_timestamp_after_ms),
+        max_lease_bytes: change.max_lease_bytes.unwrap_or(config.max_lease_bytes),
+        max_lease_ms: change.max_lease_ms.unwrap_or(config.max_lease_ms),
     }
 }
 

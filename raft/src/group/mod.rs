@@ -13,18 +13,21 @@
 mod errors;
 mod floor;
 mod founding;
+mod freshness;
 mod options;
 mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
 use openraft::network::NetSnapshot;
-use openraft::{RaftNetworkFactory, ReadPolicy};
+use openraft::{Instant as _, RaftNetworkFactory, ReadPolicy, ServerState};
 use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::peer::Pulse;
 use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
 use quipu_storage::{Kv, KvError};
 use tokio::sync::watch;
@@ -37,8 +40,11 @@ use crate::types::{self, Command, Raft, Reply, TypeConfig};
 
 pub use errors::{BarrierError, ProposeError, StartError, StopReason};
 pub use founding::found;
+pub use freshness::Freshness;
 pub use options::{GroupOptions, OptionsError};
 pub use status::{GroupStatus, Membership, Role};
+
+const POISONED: &str = "a holder of this lock panicked";
 
 /// One running replica. Clones are handles to the same one; the replica
 /// stops by [`shutdown`](Self::shutdown) or when the last handle is dropped.
@@ -59,6 +65,7 @@ struct Inner<M: Machine> {
     journal: Journal,
     environment: Environment,
     stopped: watch::Receiver<Option<StopReason>>,
+    heard: Mutex<freshness::Heard>,
     _supervisor: Task,
     _floor: Task,
 }
@@ -99,7 +106,9 @@ impl<M: Machine> Group<M> {
         let floor = floor::keep(raft.clone(), Arc::clone(&shared), environment.clone(), options.floor_step_bytes);
         let floor = environment.tasks.spawn("group-floor", Box::pin(floor));
         let environment = environment.clone();
-        let inner = Inner { key, raft, shared, journal, environment, stopped, _supervisor: supervisor, _floor: floor };
+        let heard = Mutex::new(freshness::Heard::nothing(environment.random.next()));
+        let (_supervisor, _floor) = (supervisor, floor);
+        let inner = Inner { key, raft, shared, journal, environment, stopped, heard, _supervisor, _floor };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -179,6 +188,57 @@ impl<M: Machine> Group<M> {
             })?;
         let ready = self.scope(linearizer.await_ready(raft)).await;
         ready.map(drop).map_err(|fatal| BarrierError::Stopped(stop_reason(&fatal)))
+    }
+
+    /// How fresh the state is that [`view`](Self::view) shows from now on.
+    pub fn freshness(&self) -> Freshness {
+        let now = self.inner.environment.clock.monotonic();
+        // The majority before the state: see `pulse`.
+        let led = self.majority().and_then(|ago| now.checked_sub(ago));
+        let reach = self.view(M::reach);
+        let heard = self.inner.heard.lock().expect(POISONED).freshness(reach);
+        Freshness { as_of: heard.as_of.max(led), ..heard }
+    }
+
+    /// The mark of this moment that the leader is to echo.
+    pub(crate) fn stamp(&self) -> u64 {
+        let now = self.inner.environment.clock.monotonic();
+        self.inner.heard.lock().expect(POISONED).stamp(now)
+    }
+
+    /// The leader says how far it has come.
+    pub(crate) fn hear(&self, pulse: Pulse) {
+        let reach = self.view(M::reach);
+        self.inner.heard.lock().expect(POISONED).hear(pulse, reach);
+    }
+
+    /// What this replica tells one that follows it and gave it the stamp `echo`;
+    /// none while it does not know that it leads.
+    pub(crate) fn pulse(&self, echo: u64) -> Option<Pulse> {
+        // The state after the majority: it then has all that was acknowledged
+        // while that majority followed.
+        let majority = self.majority()?;
+        let end = self.view(M::reach);
+        // Rounded up: younger than it is, it must not seem.
+        let majority_ms = u64::try_from(majority.as_millis()).ok()?.checked_add(1)?;
+        Some(Pulse { echo, majority_ms, end })
+    }
+
+    /// How long ago a majority took this replica for its leader; none unless it
+    /// leads and has applied everything that leaders before it acknowledged.
+    fn majority(&self) -> Option<Duration> {
+        let applied = (*self.inner.shared.applied().borrow())?;
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        // An entry of its own term comes after all of those.
+        if metrics.state != ServerState::Leader || applied.term.get() != metrics.current_term {
+            return None;
+        }
+        let alone = |voters: &std::collections::BTreeSet<u64>| voters.len() == 1 && voters.contains(&metrics.id);
+        if metrics.membership_config.membership().get_joint_config().iter().all(alone) {
+            return Some(Duration::ZERO);
+        }
+        metrics.last_quorum_acked.map(|acked| acked.elapsed())
     }
 
     /// What this replica knows of its group now.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, ReplicaId, Sequence, WriterEpoch};
 
-use crate::group::StopReason;
+use super::leases::{Lease, LeaseRefused};
+use crate::group::{ProposeError, StopReason};
 use crate::types::CursorRefusal;
 
 /// A batch was not appended, or perhaps was.
@@ -145,6 +146,36 @@ pub enum CursorError {
     /// The replica has stopped. Nothing was changed.
     #[error("the replica stopped: {0}")]
     Stopped(StopReason),
+}
+
+/// A log was not trimmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrimError {
+    /// Leases keep what would go. Nothing was changed.
+    #[error("leases keep what would go")]
+    Strands(Vec<Lease>),
+    /// It was not proposed, or what became of it is not known.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// A lease was not granted or renewed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// The log does not grant it. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] LeaseRefused),
+    /// It is to last longer than the log lets leases last. Nothing was changed.
+    #[error("{actual} ms are more than a lease may last, which is {limit} ms")]
+    TooLong {
+        /// The log's max_lease_ms.
+        limit: u64,
+        /// What was asked for.
+        actual: u64,
+    },
+    /// It was not proposed, or what became of it is not known.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
 }
 
 /// Records were not read.

@@ -22,12 +22,13 @@ use quipu_storage::Kv;
 use quipu_storage::journal::{EntryId, ReplicaKey};
 
 use super::cursors::Cursors;
+use super::leases::{Lease, Leases};
 use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
 use super::times::TimeIndex;
 use super::writer::{Writer, WriterStatus};
 use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
-use crate::types::{self, BatchOutcome, CursorAnswer, CursorRefusal, Reply};
+use crate::types::{self, BatchOutcome, CursorAnswer, CursorRefusal, Reply, Trimmed};
 
 /// The state of one log.
 #[derive(Debug, Default)]
@@ -38,6 +39,7 @@ pub struct LogMachine {
     producers: Producers,
     writer: Writer,
     cursors: Cursors,
+    leases: Leases,
     /// Whether nothing is taken without a writer epoch. As the log was created,
     /// and so the same on every replica.
     exclusive: bool,
@@ -101,10 +103,29 @@ impl LogMachine {
         self.times.find(from, at, self.end)
     }
 
-    fn trim(&mut self, to: Offset) -> OffsetRange {
-        self.start = self.start.max(to.min(self.end));
+    fn trim(&mut self, trim: &stored::Trim) -> Reply {
+        let mut to = Offset::new(trim.to).min(self.end);
+        let past = if trim.leases() == stored::StrandedLeases::Hold { trim.past.as_slice() } else { &[] };
+        let held_up = self.leases.stranded_by(to, past);
+        match trim.leases() {
+            stored::StrandedLeases::Refuse if !held_up.is_empty() => return Reply::Strands(held_up),
+            stored::StrandedLeases::Hold => to = held_up.iter().map(|lease| lease.offset).fold(to, Offset::min),
+            stored::StrandedLeases::Refuse | stored::StrandedLeases::Drop => {}
+        }
+        self.start = self.start.max(to);
         self.times.trim(self.start, self.end);
+        let stranded = self.leases.strand(self.start);
+        Reply::Trim(Trimmed { range: self.held(), stranded })
+    }
+
+    /// From the log's start to its end, whatever this replica has of it.
+    fn held(&self) -> OffsetRange {
         OffsetRange::new(self.start, self.end)
+    }
+
+    /// The leases that are held as of log time.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases.all().collect()
     }
 
     /// Log time: never goes back.
@@ -257,6 +278,7 @@ impl Machine for LogMachine {
         let command = stored::LogCommand::decode(command.clone()).map_err(|error| refuse(&error))?;
         self.time = self.time.max(Timestamp::new(command.stamp));
         self.producers.expire(self.time);
+        self.leases.expire(self.time);
         match command.command {
             Some(Command::Append(append)) => {
                 // Before the batches: they waited longer.
@@ -268,7 +290,9 @@ impl Machine for LogMachine {
                     Reply::AppendAndCursors(outcomes, cursors)
                 })
             }
-            Some(Command::Trim(trim)) => Ok(Reply::Trim(self.trim(Offset::new(trim.to)))),
+            Some(Command::Trim(trim)) => Ok(self.trim(&trim)),
+            Some(Command::HoldLease(lease)) => Ok(Reply::Lease(self.leases.hold(lease, self.time, self.held()))),
+            Some(Command::ReleaseLease(lease)) => Ok(Reply::Released(self.leases.release(&lease.holder))),
             Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {
                 Ok(Reply::Acquired(self.writer.acquire(request_id, holder, self.end, self.time)))
             }
@@ -297,6 +321,7 @@ impl Machine for LogMachine {
             times: Some(self.times.image()),
             cursors: self.cursors.image(),
             cursor_bytes: self.cursors.totals().entry_bytes,
+            leases: self.leases.image(),
         }
         .encode_to_vec()
         .into()
@@ -321,6 +346,10 @@ impl Machine for LogMachine {
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
             writer: Writer::from_image(state.writer, Offset::new(state.end))?,
             cursors: Cursors::from_image(state.cursors, state.cursor_bytes)?,
+            leases: Leases::from_image(
+                state.leases,
+                OffsetRange::new(Offset::new(state.start), Offset::new(state.end)),
+            )?,
             exclusive: self.exclusive,
             bytes: state.bytes,
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,
@@ -336,6 +365,10 @@ impl Machine for LogMachine {
 
     fn saved(&mut self, applied: EntryId) {
         self.rows.saved(applied.index);
+    }
+
+    fn reach(&self) -> u64 {
+        self.end.get()
     }
 
     fn trimmed(&self) -> u64 {

@@ -11,6 +11,7 @@
 
 mod cursors;
 mod errors;
+mod leases;
 mod machine;
 mod offsets;
 mod producers;
@@ -37,15 +38,16 @@ use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
 
 use crate::clocks::NodeClock;
-use crate::group::{BarrierError, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
+use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Acquired, CursorAnswer, Reply, Resolution, TypeConfig};
+use crate::types::{Acquired, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
 
 pub(crate) use cursors::MAX_CARRIED_BYTES;
 pub use cursors::{
     Cursor, CursorTotals, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, REMEMBERED_COMMITS,
 };
-pub use errors::{AppendError, CursorError, ReadError};
+pub use errors::{AppendError, CursorError, LeaseError, ReadError, TrimError};
+pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
@@ -89,6 +91,15 @@ impl<'a> CursorView<'a> {
     pub fn totals(&self) -> CursorTotals {
         self.0.totals()
     }
+}
+
+/// What becomes of a trim that would strand the holders of leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLeases {
+    /// It is refused, and names them.
+    Refuse,
+    /// It is done, and they are gone.
+    Drop,
 }
 
 /// A running replica of a log; clones are handles to the same one.
@@ -199,15 +210,60 @@ impl LogReplica {
     }
 
     /// Moves the log's start to `to`, or to its end if that is less, and never
-    /// back; returns what is readable then.
+    /// back.
     ///
     /// # Errors
     /// Trimming again is harmless, whatever became of the first attempt.
-    pub async fn trim(&self, to: Offset) -> Result<OffsetRange, ProposeError> {
-        match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), to)).await? {
-            Reply::Trim(range) => Ok(range),
+    pub async fn trim(&self, to: Offset, leases: OnLeases) -> Result<Trimmed, TrimError> {
+        let leases = match leases {
+            OnLeases::Refuse => stored::StrandedLeases::Refuse,
+            OnLeases::Drop => stored::StrandedLeases::Drop,
+        };
+        let trim = stored::Trim { to: to.get(), leases: leases.into(), past: Vec::new() };
+        match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), trim)).await? {
+            Reply::Trim(trimmed) => Ok(trimmed),
+            Reply::Strands(leases) => Err(TrimError::Strands(leases)),
             reply => unreachable!("a trim was answered by {reply:?}"),
         }
+    }
+
+    /// Grants a lease of the log's start to `lease.holder`, or renews the one that
+    /// it has.
+    ///
+    /// # Errors
+    /// Asking again is harmless, whatever became of the first attempt.
+    pub async fn hold_lease(&self, lease: stored::HoldLease) -> Result<Lease, LeaseError> {
+        let (limit, actual) = (self.settings().max_lease_ms, lease.ms);
+        if let Some(limit) = limit.filter(|limit| actual > *limit) {
+            return Err(LeaseError::TooLong { limit, actual });
+        }
+        match self.propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease)).await? {
+            Reply::Lease(lease) => Ok(lease?),
+            reply => unreachable!("a lease was answered by {reply:?}"),
+        }
+    }
+
+    /// Lets go of a lease; whether there was one.
+    ///
+    /// # Errors
+    /// Releasing again is harmless, whatever became of the first attempt.
+    pub async fn release_lease(&self, holder: String) -> Result<bool, ProposeError> {
+        match self.propose_of_lease(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
+            Reply::Released(released) => Ok(released),
+            reply => unreachable!("a lease's release was answered by {reply:?}"),
+        }
+    }
+
+    /// Every command about a lease goes this way.
+    async fn propose_of_lease(&self, command: Bytes) -> Result<Reply, ProposeError> {
+        self.inner.group.propose(command).await
+    }
+
+    /// The leases of the log, and what it holds: at least as of the call. Only the
+    /// leader can say.
+    pub async fn leases(&self) -> Result<(Vec<Lease>, OffsetRange), BarrierError> {
+        self.inner.group.barrier().await?;
+        Ok(self.inner.group.view(|log| (log.leases(), log.range())))
     }
 
     /// Raises the log's writer epoch for `holder`: whoever wrote under an older one
@@ -292,6 +348,12 @@ impl LogReplica {
     /// What can be read here, as far as this replica has applied.
     pub fn range(&self) -> OffsetRange {
         self.inner.group.view(LogMachine::range)
+    }
+
+    /// How fresh the ranges and records are that this replica shows from now on; its
+    /// reach is the log's end.
+    pub fn freshness(&self) -> Freshness {
+        self.inner.group.freshness()
     }
 
     /// How much that is, as far as this replica has applied. Looks at rows, at

@@ -418,8 +418,18 @@ fn refuse(answers: Vec<Answer>, error: &AppendError) {
 }
 
 /// The command that moves a log's start.
-pub(super) fn trim(now: Timestamp, to: Offset) -> Bytes {
-    encode(now, Command::Trim(stored::Trim { to: to.get() }), Bytes::new())
+pub(super) fn trim(now: Timestamp, trim: stored::Trim) -> Bytes {
+    encode(now, Command::Trim(trim), Bytes::new())
+}
+
+/// The command that grants or renews a lease.
+pub(super) fn hold_lease(now: Timestamp, lease: stored::HoldLease) -> Bytes {
+    encode(now, Command::HoldLease(lease), Bytes::new())
+}
+
+/// The command that lets go of a lease.
+pub(super) fn release_lease(now: Timestamp, holder: String) -> Bytes {
+    encode(now, Command::ReleaseLease(stored::ReleaseLease { holder }), Bytes::new())
 }
 
 /// The command that raises a log's writer epoch.

@@ -4,12 +4,13 @@
 //!   offset ─▶ row (entry, base, skipped) ─▶ entry's batches ─▶ place patched in
 //! ```
 //!
-//! Serves the bytes as they were appended: only the two header fields that
-//! lie outside the batch's CRC are written.
+//! Serves the bytes as they were appended, shared with the journal's cache and so
+//! with all that read them: the two header fields that say the place are put in
+//! between when a batch is written to somebody.
 
 use bytes::Bytes;
 use prost::Message;
-use quipu_protocol::batch::{BatchHeader, with_position};
+use quipu_protocol::batch::{BatchHeader, PlacedBatch};
 use quipu_protocol::{Offset, OffsetRange, Term, stored};
 use quipu_storage::Kv;
 use quipu_storage::journal::{Journal, ReplicaKey};
@@ -30,7 +31,7 @@ const MAX_ROWS: usize = 256;
 pub struct ReadChunk {
     /// The batches in order, each with its place. The first may begin before
     /// the offset that was asked for.
-    pub batches: Vec<Bytes>,
+    pub batches: Vec<PlacedBatch>,
     /// The offset after the last of them, where the next read goes on.
     pub next: Offset,
     /// What could be read when these were.
@@ -76,7 +77,7 @@ pub(super) async fn read(
                 return Ok(chunk);
             }
             bytes += batch.len() as u64;
-            chunk.batches.push(with_position(&batch, base, leader_epoch(row.entry.term)));
+            chunk.batches.push(PlacedBatch::new(batch, base, leader_epoch(row.entry.term)));
             chunk.next = end;
         }
     }

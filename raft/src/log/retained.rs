@@ -89,9 +89,9 @@ mod tests {
         }
         let bytes = |records: &[usize]| records.iter().map(|records| batch(*records).len() as u64).sum::<u64>();
         assert_eq!(retained(&log, 5), Retained { bytes: bytes(&[2, 4, 1]), entries: 5 });
-        apply(&mut log, 6, Command::Trim(stored::Trim { to: 3 }));
+        apply(&mut log, 6, Command::Trim(stored::Trim { to: 3, ..stored::Trim::default() }));
         assert_eq!(retained(&log, 6), Retained { bytes: bytes(&[4, 1]), entries: 4 }, "the start lies inside a batch");
-        apply(&mut log, 7, Command::Trim(stored::Trim { to: 7 }));
+        apply(&mut log, 7, Command::Trim(stored::Trim { to: 7, ..stored::Trim::default() }));
         assert_eq!(retained(&log, 7), Retained::default());
     }
 }

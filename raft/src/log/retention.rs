@@ -15,17 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quipu_protocol::environment::Clock;
-use quipu_protocol::{Offset, Timestamp, v1};
+use quipu_protocol::{Offset, Timestamp, stored, v1};
 use quipu_storage::Kv;
 use quipu_storage::journal::ReplicaKey;
 use tokio::sync::watch;
 
 use super::queue;
 use super::settings::LogSettings;
-use super::{LogMachine, offsets::OffsetRow};
+use super::{Lease, LogMachine, offsets::OffsetRow};
 use crate::clocks::NodeClock;
 use crate::group::{Group, Role};
 use crate::machine::MachineError;
+use crate::types::{Reply, Trimmed};
 
 /// What is kept is looked at this often, and a trim proposed no more often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -89,6 +90,50 @@ impl LogMachine {
     }
 }
 
+impl LogMachine {
+    /// The trim that is due at `now`, of a log whose leases may keep `most` bytes; it
+    /// stops at those that are within that. None where nothing would come of it:
+    /// `stamp` is what it would be applied with.
+    fn due_trim(
+        &self,
+        (retention, most): (Retention, Option<u64>),
+        (now, stamp): (Timestamp, Timestamp),
+        kv: &dyn Kv,
+        key: ReplicaKey,
+    ) -> Result<Option<stored::Trim>, MachineError> {
+        let Some(to) = self.start_within(retention, now, kv, key)? else { return Ok(None) };
+        let over = self.leases_over(to, retention.bytes, most, kv, key)?;
+        let past: Vec<String> = over.into_iter().map(|lease| lease.holder).collect();
+        let start = self.range().start();
+        let keeps_all = |lease: Lease| lease.offset <= start && lease.until > stamp && !past.contains(&lease.holder);
+        if self.leases().into_iter().any(keeps_all) {
+            return Ok(None);
+        }
+        Ok(Some(stored::Trim { to: to.get(), leases: stored::StrandedLeases::Hold.into(), past }))
+    }
+
+    /// Those of the leases in front of `to` that keep more than they may: more than
+    /// `most` bytes, and what is kept anyway, from their offset to the log's end.
+    fn leases_over(
+        &self,
+        to: Offset,
+        kept: Option<u64>,
+        most: Option<u64>,
+        kv: &dyn Kv,
+        key: ReplicaKey,
+    ) -> Result<Vec<Lease>, MachineError> {
+        let Some(most) = most.map(|most| most.saturating_add(kept.unwrap_or(0))) else { return Ok(Vec::new()) };
+        let mut over = Vec::new();
+        for lease in self.leases().into_iter().filter(|lease| lease.offset < to) {
+            let position = self.row(lease.offset, kv, key)?.position;
+            if self.bytes().saturating_sub(position) > most {
+                over.push(lease);
+            }
+        }
+        Ok(over)
+    }
+}
+
 /// Trims the log wherever this replica leads, until the group stops. Waits while
 /// its settings keep all.
 pub(super) async fn enforce(
@@ -115,17 +160,23 @@ pub(super) async fn enforce(
         if group.status().role != Role::Leader {
             continue;
         }
-        let mut retention = settings.borrow().retention;
+        let LogSettings { mut retention, max_lease_bytes, .. } = *settings.borrow();
         let (now, is_in_doubt) = ages.now();
         if is_in_doubt {
             retention.age = None;
         }
-        match group.view(|log| log.start_within(retention, now, &*kv, group.key())) {
+        let stamp = ages.stamp();
+        let due = |log: &LogMachine| log.due_trim((retention, max_lease_bytes), (now, stamp), &*kv, group.key());
+        match group.view(due) {
             Ok(None) => {}
-            Ok(Some(start)) => {
+            Ok(Some(trim)) => {
                 // Whatever becomes of it: what is still too much then goes the
                 // next time.
-                let _ = group.propose(queue::trim(ages.stamp(), start)).await;
+                if let Ok(Reply::Trim(Trimmed { stranded, .. })) = group.propose(queue::trim(stamp, trim)).await {
+                    for Lease { holder, offset, .. } in stranded {
+                        tracing::warn!(key = %group.key(), holder, %offset, "a lease kept more than max_lease_bytes and is gone");
+                    }
+                }
             }
             Err(error) => tracing::warn!(key = %group.key(), %error, "a log's retention cannot be looked at"),
         }
@@ -174,6 +225,29 @@ mod tests {
         assert_eq!(keep(10 * bytes - 1), Some(1));
         assert_eq!(keep(3 * bytes + 1), Some(7));
         assert_eq!(keep(1), Some(9));
+    }
+
+    #[test]
+    fn a_lease_that_keeps_more_than_it_may_holds_retention_up_no_longer() {
+        use stored::log_command::Command;
+        let (mut log, bytes) = log(10);
+        for (index, offset) in [(11, 2), (12, 5)] {
+            let holder = format!("from-{offset}");
+            let lease = stored::HoldLease { holder, offset: Some(offset), ms: 1_000_000, renew: false };
+            let command =
+                stored::LogCommand { command: Some(Command::HoldLease(lease)), ..stored::LogCommand::default() };
+            let id = EntryId { term: Term::new(1), index: Index::new(index) };
+            log.apply(id, &command.encode_to_vec().into()).unwrap();
+        }
+        let over = |kept, most| {
+            let over = log.leases_over(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap();
+            over.into_iter().map(|lease| lease.offset.get()).collect::<Vec<_>>()
+        };
+        assert_eq!(over(None, None), [] as [u64; 0]);
+        assert_eq!(over(None, Some(8 * bytes)), [] as [u64; 0]);
+        assert_eq!(over(None, Some(8 * bytes - 1)), [2]);
+        assert_eq!(over(Some(bytes), Some(4 * bytes)), [2]);
+        assert_eq!(over(Some(bytes), Some(4 * bytes - 1)), [2, 5]);
     }
 
     #[test]

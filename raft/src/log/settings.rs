@@ -27,6 +27,11 @@ pub struct LogSettings {
     /// How long after its last commit a cursor is kept, in milliseconds of log time;
     /// 0 for ever.
     pub cursor_expiry_ms: u64,
+    /// How many bytes a lease may keep from retention beyond what that keeps;
+    /// `None` for any.
+    pub max_lease_bytes: Option<u64>,
+    /// The longest that a lease is granted for, ms; `None` for any.
+    pub max_lease_ms: Option<u64>,
 }
 
 /// How long a cursor is kept unless the log says otherwise: 7 days, in milliseconds.
@@ -42,6 +47,8 @@ impl Default for LogSettings {
             timestamp_after: None,
             retention: Retention::default(),
             cursor_expiry_ms: 0,
+            max_lease_bytes: None,
+            max_lease_ms: None,
         }
     }
 }
@@ -58,6 +65,8 @@ impl LogSettings {
             timestamp_after: set(config.max_timestamp_after_ms),
             retention: Retention::of(config),
             cursor_expiry_ms: config.cursor_expiry_ms.unwrap_or(CURSOR_EXPIRY_MS),
+            max_lease_bytes: Some(config.max_lease_bytes).filter(|bytes| *bytes > 0),
+            max_lease_ms: Some(config.max_lease_ms).filter(|ms| *ms > 0),
         }
     }
 

@@ -68,6 +68,12 @@ pub trait Machine: Sized + Send + Sync + 'static {
         let _ = applied;
     }
 
+    /// How far the state has come, for those who want to know whether it has what
+    /// another replica told of: never goes back. A log's end.
+    fn reach(&self) -> u64 {
+        0
+    }
+
     /// Changes whenever more entries may have become dispensable.
     fn trimmed(&self) -> u64 {
         0

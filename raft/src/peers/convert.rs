@@ -57,6 +57,7 @@ pub(crate) fn send_append(request: &AppendEntriesRequest<TypeConfig>, session: u
         commit: request.leader_commit.as_ref().map(sent_id),
         entries: entries.collect(),
         session,
+        pulse: None,
     }
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn send_appended(response: AppendEntriesResponse<TypeConfig>) -> peer
         AppendEntriesResponse::Conflict => Outcome::Conflict(true),
         AppendEntriesResponse::HigherVote(vote) => Outcome::Higher(ballot(&vote)),
     };
-    peer::Appended { outcome: Some(outcome) }
+    peer::Appended { outcome: Some(outcome), stamp: 0 }
 }
 
 pub(crate) fn receive_appended(reply: peer::Appended) -> Result<AppendEntriesResponse<TypeConfig>, Unreadable> {

@@ -57,6 +57,7 @@ impl GroupNetwork {
             lane,
             sessions: Arc::clone(&self.sessions),
             matched: Mutex::default(),
+            echo: Arc::default(),
         }
     }
 }
@@ -84,6 +85,8 @@ pub(crate) struct ReplicaLink {
     lane: Lane,
     sessions: Arc<AtomicU64>,
     matched: Mutex<Matched>,
+    /// The stamp of the last answer to a heartbeat; 0 before.
+    echo: Arc<AtomicU64>,
 }
 
 /// Requests whose order is kept on a lane.
@@ -131,18 +134,34 @@ impl ReplicaLink {
         request: &AppendEntriesRequest<TypeConfig>,
         session: u64,
     ) -> impl Future<Output = Result<AppendEntriesResponse<TypeConfig>, RpcError>> + Send + use<> {
-        let append = convert::send_append(request, session);
+        let pulse = self.pulse();
+        let append = peer::Append { pulse, ..convert::send_append(request, session) };
+        let echo = Arc::clone(&self.echo);
         let reply = self.send(self.lane, Kind::Append, request::Kind::Append(append));
         let failed = self.failed(RPCTypes::AppendEntries);
         async move {
             match reply.await {
                 Ok(reply::Kind::Appended(appended)) => {
+                    if appended.stamp != 0 {
+                        echo.store(appended.stamp, Ordering::Release);
+                    }
                     convert::receive_appended(appended).map_err(|error| unreachable(&error))
                 }
                 Ok(_) => Err(unreachable(&WrongReply)),
                 Err(error) => Err(failed(error)),
             }
         }
+    }
+
+    /// What a heartbeat tells beside what openraft says.
+    fn pulse(&self) -> Option<peer::Pulse> {
+        // The echo before the state that is told of.
+        let echo = self.echo.load(Ordering::Acquire);
+        if self.lane != Lane::Control || echo == 0 {
+            return None;
+        }
+        let local = self.peers.registry().get(self.group).filter(|local| local.replica == self.from)?;
+        local.endpoint.pulse(echo)
     }
 
     async fn ballot(&self, kind: request::Kind, option: &RPCOption) -> Result<VoteResponse<TypeConfig>, RpcError> {

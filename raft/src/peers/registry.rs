@@ -16,7 +16,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use quipu_protocol::environment::{BoxFuture, Clock};
-use quipu_protocol::peer::{Refusal, refusal as refused};
+use quipu_protocol::peer::{Pulse, Refusal, refusal as refused};
 use quipu_protocol::{LogId, ReplicaId};
 use tokio::sync::watch;
 
@@ -42,6 +42,12 @@ pub(crate) trait Endpoint: Send + Sync {
     fn install(&self, vote: Vote, snapshot: RaftSnapshot) -> Answer<SnapshotResponse<TypeConfig>>;
     /// Answers why the transfer was not accepted, if it was not.
     fn transfer(&self, request: TransferLeaderRequest<TypeConfig>) -> Answer<Option<String>>;
+    /// What it tells a replica that follows it and gave it the stamp `echo`.
+    fn pulse(&self, echo: u64) -> Option<Pulse>;
+    /// Its leader tells that.
+    fn hear(&self, pulse: Pulse);
+    /// The stamp of an answer to its leader.
+    fn stamp(&self) -> u64;
     /// What it knows of its group.
     fn status(&self) -> GroupStatus;
     /// Takes a step of its group's membership, as its leader.
@@ -101,6 +107,18 @@ impl<M: Machine> Endpoint for Group<M> {
                 Err(fatal) => Err(fatal.to_string()),
             }
         }))
+    }
+
+    fn pulse(&self, echo: u64) -> Option<Pulse> {
+        Self::pulse(self, echo)
+    }
+
+    fn hear(&self, pulse: Pulse) {
+        Self::hear(self, pulse);
+    }
+
+    fn stamp(&self) -> u64 {
+        Self::stamp(self)
     }
 
     fn status(&self) -> GroupStatus {

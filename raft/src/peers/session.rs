@@ -427,8 +427,12 @@ async fn try_answer(endpoint: &dyn Endpoint, kind: request::Kind) -> Result<repl
     let malformed = |error: convert::Unreadable| refusal(refused::Reason::Malformed, error.to_string());
     Ok(match kind {
         request::Kind::Append(append) => {
+            let pulse = append.pulse;
             let answer = endpoint.append(convert::receive_append(append).map_err(malformed)?).await.map_err(stopped)?;
-            reply::Kind::Appended(convert::send_appended(answer))
+            if let Some(pulse) = pulse {
+                endpoint.hear(pulse);
+            }
+            reply::Kind::Appended(peer::Appended { stamp: endpoint.stamp(), ..convert::send_appended(answer) })
         }
         request::Kind::Vote(vote) => {
             let answer = endpoint.vote(convert::receive_vote(vote).map_err(malformed)?).await.map_err(stopped)?;

@@ -258,7 +258,7 @@ impl Cluster {
         let mut next = Offset::ZERO;
         while next < end {
             let chunk = replica.read(next, 1 << 20).await.expect("readable");
-            values.extend(chunk.batches.iter().flat_map(self::values));
+            values.extend(chunk.batches.into_iter().flat_map(|batch| self::values(&batch.into_bytes())));
             next = chunk.next;
         }
         values

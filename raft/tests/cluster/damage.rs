@@ -170,7 +170,7 @@ async fn what_rotted_while_a_node_was_down_is_fetched_when_somebody_reads_it() {
             replica.wait_past(Offset::new(VALUES - 1)).await.ok()?;
             while next < Offset::new(VALUES) {
                 let chunk = replica.read(next, 1 << 20).await.ok()?;
-                values.extend(chunk.batches.iter().flat_map(crate::cluster::values));
+                values.extend(chunk.batches.into_iter().flat_map(|batch| crate::cluster::values(&batch.into_bytes())));
                 next = chunk.next;
             }
             Some(values)

@@ -6,6 +6,7 @@ mod cluster;
 mod damage;
 mod deletion;
 mod founding;
+mod freshness;
 mod large;
 mod loss;
 mod network;

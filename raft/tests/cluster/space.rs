@@ -2,7 +2,7 @@
 //! again once there is room.
 
 use quipu_protocol::{Offset, v1};
-use quipu_raft::AppendError;
+use quipu_raft::{AppendError, OnLeases};
 
 use crate::cluster::{Cluster, batch};
 
@@ -22,7 +22,8 @@ async fn a_leader_on_a_full_disk_refuses_appends_reads_and_trims_on_and_comes_ba
     assert!(refused.has_no_side_effects());
     let end = log.range().end();
     assert_eq!(cluster.read_all(&log, end).await[0], "value 0", "reads go on");
-    let range = cluster.within("trims go on", log.trim(Offset::new(4))).await.expect("it is trimmed");
+    let range =
+        cluster.within("trims go on", log.trim(Offset::new(4), OnLeases::Refuse)).await.expect("it is trimmed").range;
     assert_eq!(range.start(), Offset::new(4));
     disk.limit_bytes(None);
     let range = cluster.append("orders", "taken").await;

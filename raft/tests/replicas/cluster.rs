@@ -13,7 +13,8 @@ use quipu_protocol::environment::{Environment, Spans};
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, Offset, OffsetRange, ReplicaId, Timestamp};
 use quipu_raft::group::found;
 use quipu_raft::{
-    AppendError, Appended, GroupOptions, LogOptions, LogReplica, Machine, ProposeError, Role, StartError,
+    AppendError, Appended, GroupOptions, LogOptions, LogReplica, Machine, OnLeases, ProposeError, Role, StartError,
+    TrimError,
 };
 use quipu_storage::journal::{Journal, JournalConfig, Owner, ReplicaKey};
 use quipu_storage::{Kv, MemoryDisk, MemoryKv};
@@ -181,9 +182,9 @@ impl Cluster {
     pub(crate) async fn trim(&self, to: u64) -> OffsetRange {
         loop {
             let leader = self.leader().await;
-            match self.log(leader).trim(Offset::new(to)).await {
+            match self.log(leader).trim(Offset::new(to), OnLeases::Refuse).await.map(|trimmed| trimmed.range) {
                 Ok(range) => return range,
-                Err(ProposeError::NotLeader { .. }) => {}
+                Err(TrimError::Propose(ProposeError::NotLeader { .. })) => {}
                 Err(error) => panic!("the trim failed: {error}"),
             }
         }
@@ -214,7 +215,7 @@ impl Cluster {
         while next < Offset::new(end) {
             let chunk = log.read(next, 4096).await.unwrap();
             for batch in &chunk.batches {
-                for record in records(batch, 1 << 20).unwrap() {
+                for record in records(&batch.clone().into_bytes(), 1 << 20).unwrap() {
                     let (offset, record) = record.unwrap();
                     if offset < next {
                         // The start lies inside a batch.

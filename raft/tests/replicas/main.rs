@@ -11,6 +11,7 @@ mod environment;
 mod following;
 mod founding;
 mod network;
+mod sharing;
 mod snapshots;
 mod stories;
 mod times;

@@ -52,7 +52,7 @@ async fn read_starts_inside_a_batch_and_patches_its_place() {
         let log = cluster.log(1);
         let chunk = log.read(Offset::new(2), 1).await.unwrap();
         assert_eq!((chunk.batches.len(), chunk.next, chunk.range), (1, Offset::new(4), range(0, 4)));
-        let header = BatchHeader::parse(&chunk.batches[0]).unwrap();
+        let header = BatchHeader::parse(&chunk.batches[0].clone().into_bytes()).unwrap();
         assert_eq!(header.base_offset, Offset::new(1));
         assert_eq!(u64::from(header.leader_epoch), log.group().status().term.get());
         assert!(log.read(Offset::new(4), 1).await.unwrap().batches.is_empty());

@@ -52,7 +52,11 @@ const fn code(kind: Option<&Kind>) -> Code {
             | Kind::EpochAhead(_)
             | Kind::WriterRequired(_)
             | Kind::OtherPattern(_)
-            | Kind::NoMatchingLogs(_),
+            | Kind::NoMatchingLogs(_)
+            | Kind::TooStale(_)
+            | Kind::NotYetApplied(_)
+            | Kind::StrandsLeases(_)
+            | Kind::LeaseNotHeld(_),
         ) => Code::FailedPrecondition,
         // A sequencer said no, as google.rpc.Code has it.
         Some(
@@ -304,6 +308,37 @@ impl v1::Error {
         Self::new(message, Kind::NoSuchReplica(v1::NoSuchReplica { node: node.get(), replicas }))
     }
 
+    /// The answer of a replica may be older than its reader takes.
+    pub fn too_stale(kind: v1::TooStale) -> Self {
+        let v1::TooStale { node, max_age_ms, age_ms, end, leader_end } = kind;
+        let age = age_ms.map_or("of an age that it cannot tell".to_owned(), |age| format!("up to {age} ms old"));
+        let message = format!(
+            "what node {node} has is {age}, and the reader takes {max_age_ms} ms: it ends at {end}, and its leader has told of {leader_end}"
+        );
+        Self::new(message, Kind::TooStale(kind))
+    }
+
+    /// `node` has applied up to `end` only, where `at_least` is asked for.
+    pub fn not_yet_applied(node: NodeId, at_least: Offset, end: Offset) -> Self {
+        let message = format!("node {node} has applied up to {end} and not yet up to {at_least}");
+        let kind = v1::NotYetApplied { node: node.get(), at_least: at_least.get(), end: end.get() };
+        Self::new(message, Kind::NotYetApplied(kind))
+    }
+
+    /// A trim would take away what `leases` keep.
+    pub fn strands_leases(leases: Vec<v1::Lease>) -> Self {
+        let named: Vec<String> =
+            leases.iter().map(|lease| format!("{:?} (from {} on)", lease.holder, lease.offset)).collect();
+        let message = format!("the trim would strand who holds a lease: {}", named.join(", "));
+        Self::new(message, Kind::StrandsLeases(v1::StrandsLeases { leases }))
+    }
+
+    /// A lease that is to be renewed is not held.
+    pub fn lease_not_held(holder: &str) -> Self {
+        let message = format!("{holder:?} holds no lease of the log: it has ended, or a forced trim has stranded it");
+        Self::new(message, Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: holder.to_owned() }))
+    }
+
     fn new(message: impl ToString, kind: Kind) -> Self {
         Self { message: bounded(message.to_string()), kind: Some(kind) }
     }
@@ -368,6 +403,13 @@ mod tests {
             (v1::Error::unavailable("no leader"), Code::Unavailable),
             (v1::Error::damaged(NodeId::new(1), "entry 7 fails its checksum"), Code::DataLoss),
             (v1::Error::no_such_replica(NodeId::new(4), vec![peer(1)]), Code::FailedPrecondition),
+            (
+                v1::Error::too_stale(v1::TooStale { node: 4, age_ms: Some(9), ..Default::default() }),
+                Code::FailedPrecondition,
+            ),
+            (v1::Error::not_yet_applied(NodeId::new(4), Offset::new(9), Offset::new(5)), Code::FailedPrecondition),
+            (v1::Error::strands_leases(vec![v1::Lease::default()]), Code::FailedPrecondition),
+            (v1::Error::lease_not_held("replica-7"), Code::FailedPrecondition),
         ]
     }
 
@@ -422,7 +464,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_details_are_no_panic(which in 0_usize..29, at: prop::sample::Index, bits: u8) {
+        fn damaged_details_are_no_panic(which in 0_usize..33, at: prop::sample::Index, bits: u8) {
             let (error, _) = one_of_each_kind().swap_remove(which);
             let mut details = Status::from(error).details().to_vec();
             let at = at.index(details.len());

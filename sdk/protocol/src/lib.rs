@@ -20,6 +20,7 @@ mod identifiers;
 mod log_name;
 mod log_pattern;
 mod offset;
+mod read_response;
 mod reader_group_name;
 pub mod trace;
 pub mod transport;
@@ -40,6 +41,8 @@ mod generated {
 
     pub mod v1 {
         tonic::include_proto!("quipu.v1");
+
+        pub use crate::read_response::ReadResponse;
     }
     pub mod peer {
         pub mod v1 {

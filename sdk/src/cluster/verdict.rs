@@ -85,7 +85,8 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             let others = addresses(missing.replicas.clone());
             Verdict::NoReplica { refusal: refusal(error), others }
         }
-        Some(Kind::Damaged(_)) => {
+        // Another replica may be fresher, the leader above all.
+        Some(Kind::Damaged(_) | Kind::TooStale(_) | Kind::NotYetApplied(_)) => {
             let others = Vec::new();
             Verdict::NoReplica { refusal: refusal(error), others }
         }
@@ -111,7 +112,9 @@ pub(crate) fn of_error(address: &str, error: v1::Error) -> Failure {
             | Kind::UnknownReaderMember(_)
             | Kind::OtherPattern(_)
             | Kind::NoMatchingLogs(_)
-            | Kind::CursorRefused(_),
+            | Kind::CursorRefused(_)
+            | Kind::StrandsLeases(_)
+            | Kind::LeaseNotHeld(_),
         )
         | None => Verdict::Final(refusal(error)),
     };

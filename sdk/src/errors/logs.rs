@@ -3,7 +3,7 @@
 use quipu_protocol::LogName;
 
 use super::RequestError;
-use crate::LogConfig;
+use crate::{Lease, LogConfig};
 
 /// Why a log was not created.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -128,6 +128,12 @@ pub enum TrimError {
         /// The name.
         log: LogName,
     },
+    /// It would take away what leases keep.
+    #[error("it would strand who holds a lease: {}", named(.leases))]
+    StrandsLeases {
+        /// Those leases, by holder.
+        leases: Vec<Lease>,
+    },
     /// The request failed.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -143,9 +149,15 @@ impl TrimError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
-            Self::UnknownLog { .. } => true,
+            Self::UnknownLog { .. } | Self::StrandsLeases { .. } => true,
         }
     }
+}
+
+fn named(leases: &[Lease]) -> String {
+    let named: Vec<String> =
+        leases.iter().map(|lease| format!("{} (from {} on)", lease.holder, lease.offset)).collect();
+    named.join(", ")
 }
 
 /// Why a log's writer epoch was not acquired, or an append not resolved.

@@ -1,5 +1,7 @@
 //! Errors of reading.
 
+use std::time::Duration;
+
 use quipu_protocol::batch::BatchError;
 use quipu_protocol::{LogName, NodeId, Offset};
 
@@ -52,6 +54,34 @@ pub enum ReadError {
         /// What it said.
         message: String,
     },
+    /// The chosen replica's answer may be older than what is taken.
+    #[error(
+        "what node {node} has may be {}, and {max_age:?} is taken: it ends at {end}, and its leader has told of {leader_end}",
+        .age.map_or("of any age".to_owned(), |age| format!("{age:?} old"))
+    )]
+    TooStale {
+        /// The node.
+        node: NodeId,
+        /// The oldest that is taken.
+        max_age: Duration,
+        /// How old it may be; `None` when the replica cannot tell.
+        age: Option<Duration>,
+        /// Where the replica's copy ends.
+        end: Offset,
+        /// The furthest end that the leader has told it.
+        leader_end: Offset,
+    },
+    /// The chosen replica has not applied what has to be there, within the time that
+    /// it was given.
+    #[error("node {node} has applied up to {end}, and not yet up to {at_least}")]
+    NotYetApplied {
+        /// The node.
+        node: NodeId,
+        /// What has to be applied.
+        at_least: Offset,
+        /// Where its copy ends.
+        end: Offset,
+    },
     /// What arrived for this offset is no sound batch.
     #[error("what {address} sent for offset {offset} is damaged")]
     Corrupt {
@@ -82,7 +112,11 @@ impl ReadError {
     /// Whether calling `next` again may succeed: the reader goes on where it
     /// stands.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Request(error) if error.is_retryable())
+        match self {
+            Self::Request(error) => error.is_retryable(),
+            Self::TooStale { .. } | Self::NotYetApplied { .. } => true,
+            _ => false,
+        }
     }
 
     /// Always true: reading changes nothing.

@@ -79,7 +79,7 @@ impl Intake {
         self.begun = false;
     }
 
-    pub(super) fn add(&mut self, batches: Vec<Bytes>) {
+    pub(super) fn add(&mut self, batches: impl IntoIterator<Item = Bytes>) {
         self.batches.extend(batches);
     }
 

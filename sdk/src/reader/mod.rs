@@ -24,15 +24,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::{Either, select};
-use quipu_protocol::batch::{Header, Record};
+use quipu_protocol::batch::{Header, PlacedBatch, Record};
 use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::{LogId, LogName, Offset, Timestamp, v1};
 
 use crate::cluster::Cluster;
 use crate::cluster::verdict::{self, Failure};
-use crate::{From, OnTrimmed, ReadError, ReaderConfig};
+use crate::wire::Plain;
+use crate::{Freshness, From, OnTrimmed, ReadError, ReaderConfig};
 use intake::{Intake, Unfit};
 use opener::{Open, Opener};
+
+pub(crate) use opener::read_error;
 
 /// Reads one log, record by record.
 pub struct Reader {
@@ -52,6 +55,7 @@ pub struct Reader {
     /// Where the reader was when it was told to go on elsewhere, until it does.
     left_at: Option<Offset>,
     skipped: u64,
+    freshness: Option<Freshness>,
     done: bool,
 }
 
@@ -84,6 +88,7 @@ impl Reader {
             on_trimmed: config.on_trimmed,
             left_at: None,
             skipped: 0,
+            freshness: None,
             done: config.max_records == Some(0),
             intake,
             opener: Some(Opener::new(Arc::clone(&cluster), log, config)),
@@ -146,6 +151,12 @@ impl Reader {
     /// were read; 0 unless the reader is to go on then.
     pub const fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// How old the last answer that came may be; `None` before the first one, and
+    /// for linearizable reads.
+    pub const fn freshness(&self) -> Option<Freshness> {
+        self.freshness
     }
 
     /// The record at `offset` is gone; the log starts at `start`.
@@ -262,10 +273,11 @@ impl Reader {
             opener.succeeded(&open.address, !answer.batches.is_empty());
             opener.is_of(answer.log_id);
         }
+        self.freshness = answer.freshness.map(Plain::of);
         self.until.get_or_insert(Offset::new(answer.end));
         let (start, max_records) = (Offset::new(answer.start), self.max_records);
         let intake = self.intake.get_or_insert_with(|| Intake::new(start, max_records));
-        intake.add(answer.batches);
+        intake.add(answer.batches.into_iter().map(PlacedBatch::into_bytes));
     }
 
     /// Whether a stream that has ended may have.

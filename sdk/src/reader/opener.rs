@@ -1,6 +1,7 @@
 //! Finding a node to read from, and opening a stream there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::records_client::RecordsClient;
@@ -47,7 +48,8 @@ impl Opener {
             (None, Consistency::Linearizable) => (Target::Leader(log.clone()), Consistency::Linearizable),
         };
         let pursuit = Pursuit::new(Arc::clone(&cluster), target, Some(cluster.config.retry_timeout));
-        Self { cluster, log, log_id: 0, config, consistency, pursuit, place: None, least: Offset::ZERO, resumed: false }
+        let log_id = config.after.map_or(0, |barrier| barrier.log.get());
+        Self { cluster, log, log_id, config, consistency, pursuit, place: None, least: Offset::ZERO, resumed: false }
     }
 
     /// Opens a stream at `position` (at the configured place while there is
@@ -96,9 +98,13 @@ impl Opener {
             follow: self.config.follow,
             consistency: self.consistency.on_wire().into(),
             log_id: self.log_id,
+            at_least: self.config.after.map_or(0, |barrier| barrier.end.get()),
+            wait_ms: if self.config.after.is_some() { milliseconds(self.config.after_wait) } else { 0 },
+            max_age_ms: self.config.max_age.map(|age| milliseconds(age).into()),
         };
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let limit = self.cluster.config.request_timeout;
+        let waits = Duration::from_millis(request.wait_ms.into());
+        let limit = self.cluster.config.request_timeout.saturating_add(waits);
         match self.cluster.environment.clock.timeout(limit, client.read(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(verdict::of_status(address, &status)),
@@ -125,8 +131,10 @@ impl Opener {
         let offsets = client::offsets(&self.cluster, target, &self.log, self.log_id, self.consistency).await;
         let offsets = offsets.map_err(|error| self.error(error, None))?;
         self.is_of(offsets.log_id);
-        // What a replica that was ahead has said of the start holds for all.
-        let end = offsets.range.end().max(self.least);
+        // What a replica that was ahead has said of the start holds for all, and so
+        // does the end that a barrier has named.
+        let least = self.config.after.map_or(self.least, |barrier| self.least.max(barrier.end));
+        let end = offsets.range.end().max(least);
         self.named_by_the_cluster(end);
         Ok(end)
     }
@@ -202,29 +210,45 @@ impl Opener {
     }
 
     fn error(&self, error: PursuitError, position: Option<Offset>) -> ReadError {
-        let Refusal { address, error } = match error {
-            PursuitError::Refused { refusal, .. } => refusal,
-            PursuitError::GivenUp(error) => return error.into(),
-        };
-        match error.kind {
-            Some(Kind::UnknownLog(_)) => ReadError::UnknownLog { log: self.log.clone() },
-            Some(Kind::OutOfRange(range)) => {
-                let offset = position.unwrap_or_default();
-                let (start, end) = (Offset::new(range.start), Offset::new(range.end));
-                if offset < start {
-                    ReadError::BelowStart { offset, start }
-                } else {
-                    ReadError::AboveEnd { offset, end }
-                }
-            }
-            Some(Kind::Damaged(damaged)) => {
-                ReadError::Damaged { node: NodeId::new(damaged.node), message: error.message }
-            }
-            Some(Kind::NoSuchReplica(missing)) => ReadError::NoSuchReplica {
-                node: NodeId::new(missing.node),
-                replicas: missing.replicas.iter().map(|peer| NodeId::new(peer.node)).collect(),
-            },
-            _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
-        }
+        read_error(&self.log, error, position)
     }
+}
+
+/// Why `log` is not read at `position`.
+pub(crate) fn read_error(log: &LogName, error: PursuitError, position: Option<Offset>) -> ReadError {
+    let Refusal { address, error } = match error {
+        PursuitError::Refused { refusal, .. } => refusal,
+        PursuitError::GivenUp(error) => return error.into(),
+    };
+    match error.kind {
+        Some(Kind::UnknownLog(_)) => ReadError::UnknownLog { log: log.clone() },
+        Some(Kind::OutOfRange(range)) => {
+            let offset = position.unwrap_or_default();
+            let (start, end) = (Offset::new(range.start), Offset::new(range.end));
+            if offset < start { ReadError::BelowStart { offset, start } } else { ReadError::AboveEnd { offset, end } }
+        }
+        Some(Kind::Damaged(damaged)) => ReadError::Damaged { node: NodeId::new(damaged.node), message: error.message },
+        Some(Kind::NoSuchReplica(missing)) => ReadError::NoSuchReplica {
+            node: NodeId::new(missing.node),
+            replicas: missing.replicas.iter().map(|peer| NodeId::new(peer.node)).collect(),
+        },
+        Some(Kind::TooStale(stale)) => ReadError::TooStale {
+            node: NodeId::new(stale.node),
+            max_age: Duration::from_millis(stale.max_age_ms),
+            age: stale.age_ms.map(Duration::from_millis),
+            end: Offset::new(stale.end),
+            leader_end: Offset::new(stale.leader_end),
+        },
+        Some(Kind::NotYetApplied(missing)) => ReadError::NotYetApplied {
+            node: NodeId::new(missing.node),
+            at_least: Offset::new(missing.at_least),
+            end: Offset::new(missing.end),
+        },
+        _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
+    }
+}
+
+/// Whole milliseconds, as far as they can be said.
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -105,6 +105,7 @@ pub(crate) struct FakeLog {
     dedupe: Dedupe,
     config: v1::LogConfig,
     writer: FakeWriter,
+    leases: BTreeMap<String, v1::Lease>,
 }
 
 /// Who may write a log.

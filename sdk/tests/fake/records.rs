@@ -73,7 +73,7 @@ impl Records for Node {
         }
         let mut state = self.world.state();
         let log = state.find(&request.log, request.log_id)?;
-        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id }))
+        Ok(Response::new(v1::OffsetsResponse { start: log.start, end: log.end, log_id: log.id, freshness: None }))
     }
 
     async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
@@ -139,14 +139,62 @@ impl Records for Node {
         Ok(Response::new(v1::ResolveResponse { outcome: Some(outcome), log_id: log.id }))
     }
 
+    async fn hold_lease(
+        &self,
+        request: Request<v1::HoldLeaseRequest>,
+    ) -> Result<Response<v1::HoldLeaseResponse>, Status> {
+        let v1::HoldLeaseRequest { log, holder, offset, ms, renew, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        if renew && !log.leases.contains_key(&holder) {
+            return Err(v1::Error::lease_not_held(&holder).into());
+        }
+        let held = log.leases.get(&holder).map(|lease| lease.offset);
+        let offset = offset.or(held).unwrap_or(log.start);
+        let lease = v1::Lease { holder: holder.clone(), offset, until: i64::try_from(ms).unwrap_or(i64::MAX) };
+        log.leases.insert(holder, lease.clone());
+        Ok(Response::new(v1::HoldLeaseResponse { lease: Some(lease), log_id: log.id }))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<v1::ReleaseLeaseRequest>,
+    ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
+        let v1::ReleaseLeaseRequest { log, holder, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        let released = log.leases.remove(&holder).is_some();
+        Ok(Response::new(v1::ReleaseLeaseResponse { released, log_id: log.id }))
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<v1::ListLeasesRequest>,
+    ) -> Result<Response<v1::ListLeasesResponse>, Status> {
+        let v1::ListLeasesRequest { log, log_id } = request.into_inner();
+        self.world.check_leader(self.node, &log, log_id)?;
+        let mut state = self.world.state();
+        let log = state.find(&log, log_id)?;
+        let leases = log.leases.values().cloned().collect();
+        Ok(Response::new(v1::ListLeasesResponse { leases, start: log.start, end: log.end, log_id: log.id }))
+    }
+
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
-        let v1::TrimRequest { log, to } = request.into_inner();
+        let v1::TrimRequest { log, to, force } = request.into_inner();
         self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, 0)?;
         let mut state = self.world.state();
         let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };
-        log.start = log.start.max(to.min(log.end));
-        Ok(Response::new(v1::TrimResponse { start: log.start, end: log.end }))
+        let to = to.min(log.end);
+        let stranded: Vec<v1::Lease> = log.leases.values().filter(|lease| lease.offset < to).cloned().collect();
+        if !force && !stranded.is_empty() {
+            return Err(v1::Error::strands_leases(stranded).into());
+        }
+        log.leases.retain(|_, lease| lease.offset >= to);
+        log.start = log.start.max(to);
+        Ok(Response::new(v1::TrimResponse { start: log.start, end: log.end, stranded }))
     }
 }
 
@@ -231,7 +279,10 @@ impl Node {
                 let batch = log.batches.iter().rev().find(|(base, _)| *base <= next && next < log.end).cloned();
                 (batch, log.start, log.end, log.id)
             };
-            let answer = |batches, next| v1::ReadResponse { batches, start, end, next, log_id };
+            let answer = |batches: Vec<bytes::Bytes>, next| {
+                let batches = batches.into_iter().map(Into::into).collect();
+                v1::ReadResponse { batches, start, end, next, log_id, freshness: None }
+            };
             match script {
                 Some(OnRead::BreakAfter(after)) if after == sent => {
                     let _ = answers.send(Err(Status::unavailable("broken by the script")));

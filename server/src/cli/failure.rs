@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::io;
 
 use quipu_sdk::{
-    AlterLogError, AppendError, ConfigError, CreateLogError, CursorError, DeleteLogError, GroupError, LogError,
-    LogNameError, ReadError, RequestError, SendError, TrimError, WriterError,
+    AlterLogError, AppendError, ConfigError, CreateLogError, CursorError, DeleteLogError, GroupError, LeaseError,
+    LogError, LogNameError, ReadError, RequestError, SendError, TrimError, WriterError,
 };
 
 /// The exit codes beside 0, done. Scripts rely on them.
@@ -161,6 +161,12 @@ impl From<DeleteLogError> for Failure {
 
 impl From<TrimError> for Failure {
     fn from(error: TrimError) -> Self {
+        Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
+    }
+}
+
+impl From<LeaseError> for Failure {
+    fn from(error: LeaseError) -> Self {
         Self::of_change(&error, error.is_retryable(), error.has_no_side_effects())
     }
 }

@@ -14,6 +14,7 @@ mod cursor;
 mod demo;
 mod failure;
 mod group;
+mod lease;
 mod lines;
 mod log;
 mod log_level;
@@ -80,6 +81,8 @@ enum Command {
     Writer(writer::WriterCommand),
     #[command(subcommand)]
     Group(group::GroupCommand),
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     Status(status::StatusArguments),
     Top(top::TopArguments),
     LogLevel(log_level::LogLevelArguments),
@@ -177,6 +180,7 @@ async fn as_client(
         Command::Cursor(command) => command.run(&client).await,
         Command::Writer(command) => command.run(&client).await,
         Command::Group(command) => command.run(&client, environment).await,
+        Command::Lease(command) => command.run(&client).await,
         Command::Status(arguments) => status::run(&arguments, &client).await,
         Command::LogLevel(arguments) => log_level::run(&arguments, &client).await,
         Command::Serve(_)

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use quipu_sdk::{
-    Client, Consistency, Environment, From as Start, NodeId, Offset, OnTrimmed, ReadRecord, ReaderConfig, Timestamp,
+    Barrier, Client, Consistency, Environment, From as Start, LogId, NodeId, Offset, OnTrimmed, ReadRecord,
+    ReaderConfig, Timestamp,
 };
 use quipu_server::output::counted;
 
@@ -27,7 +28,9 @@ Examples:
   quipu read orders --from 1000 --max-records 10 --format json
   quipu read orders --since -5m
   quipu read orders --since 2026-11-25T12:00:00Z --max-bytes 1000000
-  quipu read orders --replica 2          node 2's own copy")]
+  quipu read orders --replica 2          node 2's own copy
+  quipu read orders --replica 2 --at-least $(quipu log end orders)
+  quipu read orders --local --max-age 1s")]
 pub(crate) struct ReadArguments {
     /// The log's name.
     name: String,
@@ -56,8 +59,23 @@ pub(crate) struct ReadArguments {
     format: Format,
     /// Read the copy that this node holds: what it has committed, which may be
     /// behind the leader's.
-    #[arg(long, value_name = "NODE")]
+    #[arg(long, value_name = "NODE", conflicts_with = "local")]
     replica: Option<u64>,
+    /// Read any replica's copy: what it has committed, which may be behind the
+    /// leader's.
+    #[arg(long)]
+    local: bool,
+    /// Read once the replica has applied everything before this offset, waiting for
+    /// it as long as --wait says.
+    #[arg(long, value_name = "OFFSET")]
+    at_least: Option<u64>,
+    /// How long to wait for --at-least, up to 60s.
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Take no copy that may be older: whatever was acknowledged longer ago is
+    /// there.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
 }
 
 /// A place in a log, as a command line names it.
@@ -137,6 +155,8 @@ impl From<Trimmed> for OnTrimmed {
 
 pub(crate) async fn run(arguments: ReadArguments, client: &Client, environment: &Environment) -> Result<(), Failure> {
     let node = arguments.replica.map(NodeId::new);
+    // Of whichever log has the name.
+    let after = arguments.at_least.map(|end| Barrier { log: LogId::new(0), end: Offset::new(end) });
     let config = ReaderConfig {
         from: match arguments.since {
             Some(since) => Start::Time(since.timestamp(environment.clock.wall())),
@@ -144,8 +164,11 @@ pub(crate) async fn run(arguments: ReadArguments, client: &Client, environment: 
         },
         max_records: arguments.max_records.map(NonZeroU64::get),
         on_trimmed: arguments.on_trimmed.into(),
-        consistency: if node.is_some() { Consistency::Local } else { Consistency::Linearizable },
+        consistency: if node.is_some() || arguments.local { Consistency::Local } else { Consistency::Linearizable },
         node,
+        after,
+        after_wait: arguments.wait,
+        max_age: arguments.max_age,
         ..ReaderConfig::default()
     };
     let mut reader = client.reader(&arguments.name.parse()?, config)?;

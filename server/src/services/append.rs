@@ -22,7 +22,7 @@ use futures_util::{FutureExt as _, Stream};
 use quipu_protocol::batch::{self, BatchHeader, BatchLimits};
 use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::trace::TraceContext;
-use quipu_protocol::{CursorName, LogId, LogName, Offset, OffsetRange, WriterEpoch, v1};
+use quipu_protocol::{CursorName, LogId, LogName, Offset, WriterEpoch, v1};
 use quipu_raft::group::BarrierError;
 use quipu_raft::{Appended, CursorAction, CursorAnswer, LogReplica, ProposeError, Terms};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -94,11 +94,6 @@ impl Log {
     /// How a question to its leader failed.
     pub(super) fn unanswered(&self, error: BarrierError) -> v1::Error {
         refusals::of_range(&self.shared.node, &self.name, error)
-    }
-
-    /// Moves the log's start to `to`.
-    pub(super) async fn trim(&self, to: Offset) -> Result<OffsetRange, v1::Error> {
-        self.replica()?.trim(to).await.map_err(|error| self.refused(error))
     }
 
     /// Carries a command to a cursor out.

@@ -9,6 +9,8 @@ mod append;
 mod cluster;
 mod cursors;
 mod follow;
+mod fresh;
+mod leases;
 mod operator;
 mod read;
 mod reader_groups;

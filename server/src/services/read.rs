@@ -9,22 +9,23 @@
 //! ```
 //!
 //! Nothing is read ahead: an answer is made when the connection has room for
-//! it, so a slow reader costs one answer's memory.
+//! it, so a slow reader costs one answer's memory. The batches of an answer are those
+//! of the journal's cache, whoever else reads them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::{self, Either};
 use futures_util::stream::BoxStream;
-use quipu_protocol::batch::BatchHeader;
+use quipu_protocol::batch::PlacedBatch;
 use quipu_protocol::v1::{self, Consistency, read_request::From};
 use quipu_protocol::{LogId, LogName, Offset, OffsetRange, Timestamp};
 use quipu_raft::{LogReplica, ReadChunk, ReadError, StopReason};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
+use super::fresh::{self, Wanted};
 use super::{SharedNode, ending, log_id, log_name, records, refusals, status};
 
 /// A follower of a linearizable read that waits at the end makes sure so often
@@ -93,7 +94,11 @@ pub(super) async fn start(
     let Some(from) = request.from else {
         return Err(v1::Error::invalid_argument("from", "an offset, the start or the end has to be given"));
     };
-    let (replica, range) = settled_range(shared, &name, log_id(request.log_id), consistency).await?;
+    let wanted = Wanted::by(&request, consistency)?;
+    let (replica, _) = settled_range(shared, &name, log_id(request.log_id), consistency).await?;
+    wanted.reached(shared, &name, &replica).await?;
+    wanted.judge(shared, &replica, replica.freshness())?;
+    let range = replica.range();
     let next = match from {
         From::Offset(offset) => Offset::new(offset),
         From::Start(_) => range.start(),
@@ -112,6 +117,7 @@ pub(super) async fn start(
         stop: Stop::of(&request, next, range.end()),
         max_bytes,
         consistency,
+        wanted,
         state: State::First,
         _busy: shared.busy.token(),
     };
@@ -128,6 +134,7 @@ struct Reader {
     stop: Stop,
     max_bytes: u64,
     consistency: Consistency,
+    wanted: Wanted,
     state: State,
     _busy: TaskTrackerToken,
 }
@@ -180,11 +187,16 @@ impl Reader {
             if self.shared.ending.is_cancelled() {
                 return Err(ending());
             }
+            // Before what it is about is looked at: that may be newer then.
+            let fresh = self.replica.freshness();
+            self.wanted.judge(&self.shared, &self.replica, fresh)?;
             let read = self.replica.read(self.next, self.max_bytes).await;
             let chunk = read.map_err(|error| refusal(&self.shared, &self.name, &self.replica, self.next, error))?;
             // The first answer says where the reader is, even at the end.
             if !chunk.batches.is_empty() || self.state == State::First || self.stop.reached(self.next) {
-                return Ok(self.take(chunk));
+                let local = self.consistency == Consistency::Local;
+                let freshness = local.then(|| fresh::told(&self.shared, fresh));
+                return Ok(v1::ReadResponse { freshness, ..self.take(chunk) });
             }
             self.wait_for_more().await?;
         }
@@ -207,6 +219,7 @@ impl Reader {
             end: range.end().get(),
             next: next.get(),
             log_id: self.replica.group().key().group.get(),
+            freshness: None,
         }
     }
 
@@ -229,8 +242,8 @@ impl Reader {
     }
 }
 
-fn starts_before(batch: &Bytes, before: Offset) -> bool {
+fn starts_before(batch: &PlacedBatch, before: Offset) -> bool {
     // What the log holds was validated; a batch that cannot be parsed is for
     // the client to complain about, not to be kept from it.
-    BatchHeader::parse(batch).map_or(true, |header| header.base_offset < before)
+    batch.base_offset().map_or(true, |base| base < before)
 }

@@ -1,15 +1,15 @@
-//! The service `quipu.v1.Records`: appends, reads, offsets, trims, writers.
+//! The service `quipu.v1.Records`: appends, reads, offsets, trims, leases, writers.
 
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
 use quipu_protocol::v1::records_server::Records;
 use quipu_protocol::v1::{self, Consistency};
-use quipu_protocol::{LogId, Offset, Timestamp};
+use quipu_protocol::{LogId, Timestamp};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append::{self, Pipeline};
-use super::{SharedNode, follow, log_id, log_name, read, status, writers};
+use super::{SharedNode, follow, fresh, leases, log_id, log_name, read, status, writers};
 
 /// Serves appends and reads of the logs that this node has replicas of.
 pub(crate) struct RecordsService {
@@ -57,9 +57,15 @@ impl Records for RecordsService {
         let consistency = consistency(request.consistency).map_err(status)?;
         let name = log_name(&request.log).map_err(status)?;
         let settled = read::settled_range(&self.shared, &name, log_id(request.log_id), consistency).await;
-        let (replica, range) = settled.map_err(status)?;
+        let (replica, settled) = settled.map_err(status)?;
         let log_id = replica.group().key().group.get();
-        Ok(Response::new(v1::OffsetsResponse { start: range.start().get(), end: range.end().get(), log_id }))
+        let local = consistency == Consistency::Local;
+        let fresh = local.then(|| replica.freshness());
+        // As new as its freshness says.
+        let range = if local { replica.range() } else { settled };
+        let freshness = fresh.map(|known| fresh::told(&self.shared, known));
+        let (start, end) = (range.start().get(), range.end().get());
+        Ok(Response::new(v1::OffsetsResponse { start, end, log_id, freshness }))
     }
 
     async fn offset_at(&self, request: Request<v1::OffsetAtRequest>) -> Result<Response<v1::OffsetAtResponse>, Status> {
@@ -73,10 +79,30 @@ impl Records for RecordsService {
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
         let _busy = self.shared.busy.token();
-        let v1::TrimRequest { log, to } = request.into_inner();
-        let log = append::Log::find(&self.shared, &log, 0).await.map_err(status)?;
-        let range = log.trim(Offset::new(to)).await.map_err(status)?;
-        Ok(Response::new(v1::TrimResponse { start: range.start().get(), end: range.end().get() }))
+        Ok(Response::new(leases::trim(&self.shared, request.into_inner()).await.map_err(status)?))
+    }
+
+    async fn hold_lease(
+        &self,
+        request: Request<v1::HoldLeaseRequest>,
+    ) -> Result<Response<v1::HoldLeaseResponse>, Status> {
+        let _busy = self.shared.busy.token();
+        Ok(Response::new(leases::hold(&self.shared, request.into_inner()).await.map_err(status)?))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<v1::ReleaseLeaseRequest>,
+    ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
+        let _busy = self.shared.busy.token();
+        Ok(Response::new(leases::release(&self.shared, request.into_inner()).await.map_err(status)?))
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<v1::ListLeasesRequest>,
+    ) -> Result<Response<v1::ListLeasesResponse>, Status> {
+        Ok(Response::new(leases::list(&self.shared, request.into_inner()).await.map_err(status)?))
     }
 
     async fn acquire_writer(

@@ -9,7 +9,7 @@ use quipu_raft::Appended;
 
 /// Why something was not done, in the words of `quipu.v1.Error`. The last one
 /// is for whatever has no kind.
-pub(crate) const REASONS: [&str; 24] = [
+pub(crate) const REASONS: [&str; 28] = [
     "not_leader",
     "unknown_log",
     "log_exists",
@@ -33,6 +33,10 @@ pub(crate) const REASONS: [&str; 24] = [
     "writer_required",
     "offset_mismatch",
     "cursor_refused",
+    "too_stale",
+    "not_yet_applied",
+    "strands_leases",
+    "lease_not_held",
     "other",
 ];
 
@@ -158,6 +162,10 @@ fn reason(error: &v1::Error) -> usize {
         Some(Kind::WriterRequired(_)) => 20,
         Some(Kind::OffsetMismatch(_)) => 21,
         Some(Kind::CursorRefused(_)) => 22,
+        Some(Kind::TooStale(_)) => 23,
+        Some(Kind::NotYetApplied(_)) => 24,
+        Some(Kind::StrandsLeases(_)) => 25,
+        Some(Kind::LeaseNotHeld(_)) => 26,
         // Neither appends nor reads are refused for reader groups.
         Some(
             Kind::UnknownReaderGroup(_)
@@ -165,7 +173,7 @@ fn reason(error: &v1::Error) -> usize {
             | Kind::OtherPattern(_)
             | Kind::NoMatchingLogs(_),
         )
-        | None => 23,
+        | None => 27,
     }
 }
 

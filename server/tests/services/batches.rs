@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quipu_protocol::Timestamp;
-use quipu_protocol::batch::{BatchBuilder, Compression, HEADER_BYTES, Record, records};
+use quipu_protocol::batch::{BatchBuilder, Compression, HEADER_BYTES, PlacedBatch, Record, records};
 
 /// A batch with a record for each value.
 pub(crate) fn batch(values: &[&str]) -> Bytes {
@@ -30,8 +30,8 @@ pub(crate) fn forged(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
 }
 
 /// The values of `batches`, each with its offset.
-pub(crate) fn values(batches: &[Bytes]) -> Vec<(u64, String)> {
-    let all = batches.iter().flat_map(|batch| records(batch, 1 << 20).expect("a batch"));
+pub(crate) fn values(batches: &[PlacedBatch]) -> Vec<(u64, String)> {
+    let all = batches.iter().flat_map(|batch| records(&batch.clone().into_bytes(), 1 << 20).expect("a batch"));
     all.map(|record| {
         let (offset, record) = record.expect("a record");
         (offset.get(), String::from_utf8(record.value.expect("a value").to_vec()).expect("text"))

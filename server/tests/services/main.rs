@@ -4,7 +4,9 @@
 mod appends;
 mod batches;
 mod cursors;
+mod fresh;
 mod http;
+mod leases;
 mod life;
 mod network;
 mod node;

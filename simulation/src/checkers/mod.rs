@@ -50,8 +50,9 @@ fn assert_well_formed(operations: &[Operation]) {
             Outcome::Mismatch { .. } => matches!(call, Call::Append { terms, .. } if terms.expected_end.is_some()),
             Outcome::Acquired { .. } => *call == Call::Acquire,
             Outcome::Resolved { .. } => matches!(call, Call::Resolve { .. }),
-            Outcome::Read { .. } => matches!(call, Call::Read { .. }),
+            Outcome::Read { .. } => matches!(call, Call::Read { .. } | Call::ReadAfter { .. }),
             Outcome::End { .. } => matches!(call, Call::End),
+            Outcome::LocalEnd { .. } => matches!(call, Call::LocalEnd { .. }),
         };
         assert!(fits, "operation {id}: {call:?} was answered with {outcome:?}");
         let answered = *outcome != Outcome::Pending;

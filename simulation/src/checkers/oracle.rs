@@ -19,6 +19,8 @@
 //! | `end-covers-acknowledged` | so does an end |
 //! | `end-within-log` | an end counts nothing that the log does not hold |
 //! | `end-never-goes-back` | a later end is no lower |
+//! | `barrier-sees-all` | a read after a barrier shows all that lies before it |
+//! | `freshness-is-true` | a replica has all that was acknowledged before it was as old as it says |
 //! | `epoch-is-given-once` | no two acquisitions have the same writer epoch |
 //! | `fenced-never-lands` | nothing lands under an older epoch once a newer one was acknowledged |
 //! | `resolve-never-lies` | what was resolved is as it was said to be |

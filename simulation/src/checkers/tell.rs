@@ -55,6 +55,10 @@ impl fmt::Display for Told<'_> {
                 write!(f, "{how} from {from}, at most {max}")?;
             }
             Call::End => write!(f, "end")?,
+            Call::ReadAfter { from, max, barrier } => {
+                write!(f, "local read from {from} after a barrier at {barrier}, at most {max}")?;
+            }
+            Call::LocalEnd { node } => write!(f, "end on node {node}")?,
         }
         match outcome {
             Outcome::Pending => write!(f, ", never answered"),
@@ -74,6 +78,9 @@ impl fmt::Display for Told<'_> {
                 _ => write!(f, ", saw nothing"),
             },
             Outcome::End { end } => write!(f, " is {end}"),
+            Outcome::LocalEnd { end, leader_end, age_ms } => {
+                write!(f, " is {end} of {leader_end}, {age_ms:?} ms old")
+            }
             Outcome::Failed { why } => write!(f, ", failed: {why}"),
             Outcome::Unknown { why } => write!(f, ", unknown: {why}"),
         }

@@ -28,6 +28,11 @@ const ONE_IN_GROUPED: u32 = 4;
 /// Leaders are cut off with entries that others lack in one run of so many.
 const ONE_IN_BRANCHING: u32 = 8;
 
+/// Clients hold leases in one run of so many in which something is trimmed.
+const ONE_IN_LEASED: u32 = 2;
+/// Clients ask for barriers in one run of so many.
+const ONE_IN_BARRED: u32 = 3;
+
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
 /// Those of trims.
@@ -47,6 +52,11 @@ const OF_READER_GROUPS: u64 = 1 << 57;
 
 /// Those of cursors.
 const OF_CURSORS: u64 = 1 << 58;
+
+/// Those of leases.
+const OF_LEASES: u64 = 0x1ea5;
+/// Those of barriers.
+const OF_BARRIERS: u64 = 0x6241;
 
 /// So many replicas can do without one.
 const SPARE: u32 = 3;
@@ -244,6 +254,38 @@ impl Scenario {
             at_ms += lasts_ms;
         }
         self.faults.sort_by_key(|fault| fault.at_ms);
+        self
+    }
+
+    /// In some scenarios clients ask for barriers, and replicas how old they are.
+    pub(super) fn with_barriers(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_BARRIERS);
+        if chance.random_range(0..ONE_IN_BARRED) > 0 {
+            return self;
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            let pause_ms = *[5, 20, 100, 300].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Barrier { log: chance.random_range(0..logs), pause_ms });
+        }
+        self
+    }
+
+    /// In some scenarios in which logs are trimmed clients hold leases. Not where
+    /// trims have to make room.
+    pub(super) fn with_leases(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_LEASES);
+        let trims = self.clients.iter().flat_map(|client| &client.jobs).any(|job| matches!(job, Job::Trim { .. }));
+        let forgets = self.logs.iter().any(LogPlan::forgets);
+        let fills = self.faults.iter().any(|fault| fault.kind == Kind::DiskFull);
+        if !(trims || forgets) || fills || chance.random_range(0..ONE_IN_LEASED) > 0 {
+            return self;
+        }
+        let logs = self.logs.len();
+        for client in &mut self.clients {
+            let pause_ms = *[20, 100, 300].choose(&mut chance).expect("not empty");
+            client.jobs.push(Job::Lease { log: chance.random_range(0..logs), pause_ms });
+        }
         self
     }
 

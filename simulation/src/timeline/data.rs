@@ -177,6 +177,10 @@ fn asked(operation: &Operation) -> Value {
         Outcome::Read { records } if records.is_empty() => ("done", "read nothing".to_owned()),
         Outcome::Read { records } => ("done", format!("read {}", spelled_out(records))),
         Outcome::End { end } => ("done", format!("ends at {end}")),
+        Outcome::LocalEnd { end, leader_end, age_ms: Some(age) } => {
+            ("done", format!("ends at {end} of {leader_end}, up to {age} ms old"))
+        }
+        Outcome::LocalEnd { end, leader_end, age_ms: None } => ("done", format!("ends at {end} of {leader_end}")),
         Outcome::Failed { why } => ("failed", why.clone()),
         Outcome::Unknown { why } => ("unknown", why.clone()),
     };
@@ -199,6 +203,8 @@ fn asked(operation: &Operation) -> Value {
             ("read", format!("read at most {max} from {from} on{local}"))
         }
         Call::End => ("end", "where does it end?".to_owned()),
+        Call::ReadAfter { from, max, barrier } => ("read", format!("read {max} from {from}, all before {barrier}")),
+        Call::LocalEnd { node } => ("end", format!("where does it end on node {node}?")),
     };
     json!({
         "id": operation.id.to_string(),

@@ -6,10 +6,12 @@
 //! answer once it came; the checkers do the rest.
 
 mod append;
+mod barrier;
 pub(crate) mod create;
 mod cursors;
 pub(crate) mod fight;
 pub(crate) mod groups;
+mod lease;
 pub(crate) mod pipeline;
 pub(crate) mod read;
 pub(crate) mod recreate;
@@ -229,6 +231,8 @@ async fn do_job(context: Context, job: Job) {
         Job::Read { log, max_records, local, pause_ms } => read::some(context, log, max_records, local, pause_ms).await,
         Job::Tail { log, local } => read::tail(context, log, local).await,
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
+        Job::Lease { log, pause_ms } => lease::run(context, log, pause_ms).await,
+        Job::Barrier { log, pause_ms } => barrier::run(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Cursors { log, pause_ms } => cursors::run(context, log, pause_ms).await,
         Job::Pipeline { from, log, pause_ms } => pipeline::run(context, from, log, pause_ms).await,
@@ -276,6 +280,8 @@ fn describe_call(call: &Call) -> String {
             format!("read {max} from {from}{}", if *local { ", any replica" } else { "" })
         }
         Call::End => "end".to_owned(),
+        Call::ReadAfter { from, max, barrier } => format!("read {max} from {from} after a barrier at {barrier}"),
+        Call::LocalEnd { node } => format!("end on node {node}"),
     }
 }
 
@@ -298,6 +304,7 @@ fn describe_outcome(outcome: &Outcome) -> String {
             _ => "no records".to_owned(),
         },
         Outcome::End { end } => format!("end {end}"),
+        Outcome::LocalEnd { end, leader_end, age_ms } => format!("end {end} of {leader_end}, {age_ms:?} ms old"),
         Outcome::Failed { why } | Outcome::Unknown { why } => why.clone(),
     }
 }

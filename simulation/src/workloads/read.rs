@@ -125,7 +125,7 @@ pub(crate) fn place(context: &Context, record: &ReadRecord) -> (u64, u64) {
 }
 
 /// Errors that a reader must never see are broken promises.
-fn failed_read(context: &Context, error: &ReadError) -> Outcome {
+pub(super) fn failed_read(context: &Context, error: &ReadError) -> Outcome {
     if matches!(error, ReadError::Corrupt { .. } | ReadError::NotContiguous { .. }) {
         let violation = Violation::new("readers-see-no-gap-and-no-damage", error);
         context.shared.recorder.violated(now(), violation, None);

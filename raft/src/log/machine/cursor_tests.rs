@@ -97,7 +97,7 @@ fn commands_of_an_entry_come_before_its_batches_and_each_has_its_answer() {
 fn expiry_is_what_the_entry_says_and_a_trim_moves_no_cursor() {
     let mut machine = LogMachine::new();
     append(&mut machine, 1, batch(5, None), carrying(&[("a", commit(1))]));
-    run(&mut machine, 2, stored::log_command::Command::Trim(stored::Trim { to: 4 }));
+    run(&mut machine, 2, stored::log_command::Command::Trim(stored::Trim { to: 4, ..Default::default() }));
     assert_eq!(position(&machine, "a"), Some(1), "it lies before the start");
     let mut later = |index, stamp, cursor_expiry_ms| {
         let append = stored::AppendBatches { cursor_expiry_ms, ..Default::default() };

@@ -97,12 +97,66 @@ fn malformed_batch_is_refused_and_changes_nothing() {
 }
 
 fn trim(machine: &mut LogMachine, index: u64, to: u64) -> OffsetRange {
-    let command = Some(stored::log_command::Command::Trim(stored::Trim { to }));
+    let command = Some(stored::log_command::Command::Trim(stored::Trim { to, ..stored::Trim::default() }));
     let command = stored::LogCommand { stamp: NOW, command, ..stored::LogCommand::default() }.encode_to_vec();
     match machine.apply(id(index), &command.into()).unwrap() {
-        Reply::Trim(range) => range,
+        Reply::Trim(trimmed) => trimmed.range,
         reply => panic!("a trim is answered by {reply:?}"),
     }
+}
+
+#[test]
+fn a_trim_meets_the_leases_of_the_log_as_it_says() {
+    use stored::StrandedLeases::{Drop, Hold, Refuse};
+    use stored::log_command::Command;
+    let mut machine = LogMachine::new();
+    apply(&mut machine, 1, NOW, (0..10).map(|_| batch(1, None)).collect());
+    let mut index = 1;
+    let mut next = || {
+        index += 1;
+        index
+    };
+    let hold = |machine: &mut LogMachine, index, holder: &str, offset| {
+        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew: false };
+        let reply = run(machine, index, Command::HoldLease(lease));
+        assert!(matches!(reply, Reply::Lease(Ok(_))), "{reply:?}");
+    };
+    let trim = |machine: &mut LogMachine, index, to, leases: stored::StrandedLeases, past: &[&str]| {
+        let past = past.iter().map(|holder| (*holder).to_owned()).collect();
+        run(machine, index, Command::Trim(stored::Trim { to, leases: leases.into(), past }))
+    };
+    let names = |leases: &[Lease]| leases.iter().map(|lease| lease.holder.clone()).collect::<Vec<_>>();
+    hold(&mut machine, next(), "a", 3);
+    hold(&mut machine, next(), "b", 6);
+
+    let Reply::Strands(leases) = trim(&mut machine, next(), 4, Refuse, &[]) else { panic!("it is refused") };
+    assert_eq!((names(&leases), machine.range().start()), (vec!["a".to_owned()], Offset::ZERO));
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 2, Refuse, &[]) else { panic!("it strands nobody") };
+    assert_eq!((trimmed.range.start(), trimmed.stranded), (Offset::new(2), vec![]));
+    // Retention goes as far as it may.
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, &[]) else { panic!("it is done") };
+    assert_eq!((trimmed.range.start(), trimmed.stranded), (Offset::new(3), vec![]));
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, &["a"]) else { panic!("it is done") };
+    assert_eq!((trimmed.range.start(), names(&trimmed.stranded)), (Offset::new(6), vec!["a".to_owned()]));
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 100, Drop, &[]) else { panic!("it is done") };
+    assert_eq!((trimmed.range.start(), names(&trimmed.stranded)), (Offset::new(10), vec!["b".to_owned()]));
+    assert_eq!(machine.leases(), []);
+}
+
+#[test]
+fn a_lease_ends_in_log_time_and_is_in_the_image() {
+    use stored::log_command::Command;
+    let mut machine = LogMachine::new();
+    apply(&mut machine, 1, NOW, vec![batch(5, None)]);
+    let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(2), ms: 1_000, renew: false };
+    run(&mut machine, 2, Command::HoldLease(lease));
+    let mut copy = LogMachine::new();
+    copy.install(&machine.image()).unwrap();
+    assert_eq!((copy.leases(), copy.image()), (machine.leases(), machine.image()));
+    apply(&mut copy, 3, NOW + 999, vec![batch(1, None)]);
+    assert_eq!(copy.leases().len(), 1);
+    apply(&mut copy, 4, NOW + 1_000, vec![batch(1, None)]);
+    assert_eq!(copy.leases(), []);
 }
 
 fn terms(ordinal: u32, writer_epoch: Option<u64>, expected_end: Option<u64>) -> stored::Terms {

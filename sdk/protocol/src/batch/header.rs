@@ -227,6 +227,12 @@ const PRODUCER_EPOCH: usize = 51;
 const BASE_SEQUENCE: usize = 53;
 const COUNT: usize = 57;
 
+/// What of a header [`PlacedBatch`](super::PlacedBatch) writes: the base offset
+/// and the leader's epoch, and what lies between them.
+pub(super) const PLACE_BYTES: usize = FORMAT_VERSION;
+/// Between the two.
+pub(super) const LENGTH_FIELD: std::ops::Range<usize> = LENGTH..LEADER_EPOCH;
+
 /// The length field does not count what is before its end.
 const LENGTH_COUNTS_FROM: usize = LENGTH + 4;
 const FORMAT: u8 = 2;

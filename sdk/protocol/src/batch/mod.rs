@@ -1,8 +1,8 @@
 //! RecordBatch v2: how records travel and rest.
 //!
 //! ```text
-//!   BatchBuilder ──► bytes ──► validate ──► with_position ──► records
-//!   (producer)                 (server)     (server)          (reader)
+//!   BatchBuilder ──► bytes ──► validate ──► PlacedBatch ──► records
+//!   (producer)                 (server)     (server)        (reader)
 //! ```
 //!
 //! The bytes are Kafka's (<https://kafka.apache.org/documentation/#recordbatch>):
@@ -20,6 +20,7 @@ mod codecs;
 mod compression;
 mod error;
 mod header;
+mod placed;
 mod record;
 mod records;
 mod validate;
@@ -30,6 +31,7 @@ pub use codecs::Codecs;
 pub use compression::{Compression, UnknownCompression};
 pub use error::{BatchError, RecordFault};
 pub use header::{BatchHeader, HEADER_BYTES, Producer, patch_position, with_position, with_producer};
+pub use placed::PlacedBatch;
 pub use record::{Header, Record};
 pub use records::{Records, records};
 pub use validate::{BatchLimits, Inspected, inspect, validate};

@@ -47,6 +47,10 @@ pub(super) struct JsonConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_timestamp_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    max_lease_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_lease_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     writers: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor_expiry_ms: Option<u64>,
@@ -62,6 +66,8 @@ impl From<LogConfig> for JsonConfig {
             codecs: Some(config.codecs).filter(|codecs| !codecs.is_any()).as_ref().map(Codecs::to_string),
             max_timestamp_before_ms: config.max_timestamp_before_ms,
             max_timestamp_after_ms: config.max_timestamp_after_ms,
+            max_lease_bytes: config.max_lease_bytes,
+            max_lease_ms: config.max_lease_ms,
             writers: (config.writers == Writers::Exclusive).then_some("exclusive"),
             cursor_expiry_ms: config.cursor_expiry_ms,
         }

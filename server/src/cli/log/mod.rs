@@ -2,17 +2,19 @@
 
 mod delete;
 mod describe;
+mod end;
 mod json;
 mod settings;
 
 use std::io::{BufWriter, Write as _};
 
 use clap::{Args, Subcommand};
-use quipu_sdk::{Client, Offset};
+use quipu_sdk::{Client, Lease, Offset};
 use serde::Serialize;
 
 use self::delete::DeleteArguments;
 use self::describe::DescribeArguments;
+use self::end::EndArguments;
 use self::json::JsonLog;
 use self::settings::{AlterArguments, CreateArguments};
 use super::failure::Failure;
@@ -25,6 +27,7 @@ pub(crate) enum LogCommand {
     Alter(AlterArguments),
     List(ListArguments),
     Describe(DescribeArguments),
+    End(EndArguments),
     Trim(TrimArguments),
     Delete(DeleteArguments),
 }
@@ -48,17 +51,23 @@ pub(crate) struct ListArguments {
 /// Move a log's start forward: records before it cannot be read any more.
 ///
 /// A start is never moved back, and not beyond the end; trimming again does no
-/// harm. The space is freed later, when whole segments hold nothing else.
+/// harm. A trim that would take away what leases keep is refused, and names their
+/// holders. The space is freed later, when whole segments hold nothing else.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  quipu log trim orders --to 1000000")]
+  quipu log trim orders --to 1000000
+  quipu log trim orders --to 1000000 --force      whoever holds a lease")]
 pub(crate) struct TrimArguments {
     /// The log's name.
     name: String,
     /// The first offset to stay readable.
     #[arg(long, value_name = "OFFSET")]
     to: u64,
+    /// Trim although holders of leases are stranded by it: their leases are gone, and
+    /// what these kept.
+    #[arg(long)]
+    force: bool,
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
@@ -71,6 +80,7 @@ impl LogCommand {
             Self::Alter(arguments) => settings::alter(arguments, client).await,
             Self::List(arguments) => list(&arguments, client).await,
             Self::Describe(arguments) => describe::run(arguments, client).await,
+            Self::End(arguments) => end::run(arguments, client).await,
             Self::Trim(arguments) => trim(arguments, client).await,
             Self::Delete(arguments) => delete::run(arguments, client).await,
         }
@@ -78,10 +88,20 @@ impl LogCommand {
 }
 
 async fn trim(arguments: TrimArguments, client: &Client) -> Result<(), Failure> {
-    let range = client.trim(&arguments.name.parse()?, Offset::new(arguments.to)).await?;
+    let (log, to) = (arguments.name.parse()?, Offset::new(arguments.to));
+    let (range, stranded) = if arguments.force {
+        let trimmed = client.trim_past_leases(&log, to).await?;
+        (trimmed.range, trimmed.stranded)
+    } else {
+        (client.trim(&log, to).await?, Vec::new())
+    };
+    for Lease { holder, offset, .. } in &stranded {
+        super::complain(&format!("STRANDED: {holder} held a lease from {offset} on, which is gone with its records"));
+    }
     if arguments.json {
         let (start, end) = (range.start().get(), range.end().get());
-        output::print_json(&JsonTrimmed { name: &arguments.name, start, end })?;
+        let stranded = stranded.iter().map(|lease| lease.holder.as_str()).collect();
+        output::print_json(&JsonTrimmed { name: &arguments.name, start, end, stranded })?;
         return Ok(());
     }
     let records = counted(range.count(), "record", "records");
@@ -110,4 +130,6 @@ struct JsonTrimmed<'a> {
     name: &'a str,
     start: u64,
     end: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stranded: Vec<&'a str>,
 }

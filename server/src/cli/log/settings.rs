@@ -95,6 +95,15 @@ struct SettingArguments {
     /// At first 604800000, 7 days.
     #[arg(long, value_name = "MS")]
     cursor_expiry_ms: Option<u64>,
+    /// How many bytes of batches, up to the log's end, a lease may keep from
+    /// retention beyond --retention-bytes: over that it is let go of. At first as
+    /// many as it likes.
+    #[arg(long, value_name = "BYTES|none")]
+    max_lease_bytes: Option<Bound>,
+    /// The longest that a lease is granted or renewed for, in milliseconds. At first
+    /// as long as it likes.
+    #[arg(long, value_name = "MS|none")]
+    max_lease_ms: Option<Bound>,
 }
 
 /// A bound, or none.
@@ -127,6 +136,8 @@ impl SettingArguments {
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
             cursor_expiry_ms: self.cursor_expiry_ms,
+            max_lease_bytes: bound(self.max_lease_bytes),
+            max_lease_ms: bound(self.max_lease_ms),
             writers: match writers {
                 WritersArgument::Shared => Writers::Shared,
                 WritersArgument::Exclusive => Writers::Exclusive,
@@ -144,6 +155,8 @@ impl SettingArguments {
             max_timestamp_before_ms: bound(self.max_timestamp_before_ms),
             max_timestamp_after_ms: bound(self.max_timestamp_after_ms),
             cursor_expiry_ms: self.cursor_expiry_ms,
+            max_lease_bytes: bound(self.max_lease_bytes),
+            max_lease_ms: bound(self.max_lease_ms),
         }
     }
 }

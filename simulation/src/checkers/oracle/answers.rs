@@ -1,5 +1,7 @@
 //! What reads and ends showed.
 
+use std::time::Duration;
+
 use super::Findings;
 use crate::checkers::order;
 use crate::checkers::settled::Settled;
@@ -26,6 +28,17 @@ pub(super) fn check(calls: &[&Operation], settled: &Settled, findings: &mut Find
                 if !local {
                     let shown = from.saturating_add(records.len() as u64);
                     reads_miss_nothing(operation, from..from.saturating_add(max), shown, acknowledged, findings);
+                }
+            }
+            (&Call::ReadAfter { from, max, barrier }, Outcome::Read { records }) => {
+                reads_agree(operation, from, max, records, settled, findings);
+                let shown = from.saturating_add(records.len() as u64);
+                barrier_sees_all(operation, from..from.saturating_add(max), shown, barrier, findings);
+            }
+            (Call::LocalEnd { .. }, &Outcome::LocalEnd { end, leader_end, age_ms }) => {
+                end_within_log(operation, end.max(leader_end), settled, findings);
+                if let Some(age_ms) = age_ms {
+                    freshness_is_true(operation, end, Duration::from_millis(age_ms), calls, findings);
                 }
             }
             (Call::End, &Outcome::End { end }) => {
@@ -81,6 +94,40 @@ fn reads_miss_nothing(
         let details =
             format_args!("#{append} was acknowledged up to {end} before, and the read ends at {shown}: {told}");
         findings.add("reads-miss-nothing", [append, operation.id], details);
+    }
+}
+
+fn barrier_sees_all(
+    operation: &Operation,
+    asked: std::ops::Range<u64>,
+    shown: u64,
+    barrier: u64,
+    findings: &mut Findings<'_>,
+) {
+    let owed = asked.start..barrier.min(asked.end);
+    if !owed.is_empty() && shown < owed.end {
+        let details = format_args!("the read ends at {shown}: {}", Told(operation));
+        findings.add("barrier-sees-all", [operation.id], details);
+    }
+}
+
+/// The answer was given after it was asked for, and is about the time before that
+/// less the age: whatever had been acknowledged then has to be there.
+fn freshness_is_true(
+    operation: &Operation,
+    end: u64,
+    age: Duration,
+    calls: &[&Operation],
+    findings: &mut Findings<'_>,
+) {
+    let Some(as_of) = operation.invoked.checked_sub(age) else { return };
+    let missing = calls.iter().find(|call| match call.outcome {
+        Outcome::Appended { end: appended, .. } => appended > end && call.completed.is_some_and(|at| at <= as_of),
+        _ => false,
+    });
+    if let Some(append) = missing {
+        let details = format_args!("{} was acknowledged before {as_of:?}: {}", Told(append), Told(operation));
+        findings.add("freshness-is-true", [append.id, operation.id], details);
     }
 }
 

@@ -209,6 +209,36 @@ fn end_beyond_the_log_is_found() {
 }
 
 #[test]
+fn a_read_after_a_barrier_that_misses_what_lies_before_it_is_found() {
+    let after = |from, max, barrier| Call::ReadAfter { from, max, barrier };
+    let mut story = Story::default();
+    story.does(append(&[1, 2, 3]), at(0, 3)).holds(&[1, 2, 3]);
+    // What lies behind the barrier may be missed.
+    story.does(after(0, 2, 3), saw(0, &[1, 2])).does(after(1, 10, 2), saw(1, &[2])).is_well();
+    story.does(after(1, 10, 3), saw(1, &[2])).breaks(&["barrier-sees-all"]);
+}
+
+#[test]
+fn a_replica_that_seems_younger_than_it_is_is_found() {
+    let local = |end, age_ms| Outcome::LocalEnd { end, leader_end: 2, age_ms };
+    let mut story = Story::default();
+    // Acknowledged after 2 ms and after 4 ms; asked for after 5, 7, 9 and 11 ms.
+    story.does(append(&[1]), at(0, 1)).does(append(&[2]), at(1, 2)).holds(&[1, 2]);
+    let here = Call::LocalEnd { node: 1 };
+    story.does(here.clone(), local(1, Some(2))).does(here.clone(), local(0, None));
+    story.does(here.clone(), local(1, Some(6))).is_well();
+    story.does(here, local(1, Some(7))).breaks(&["freshness-is-true"]);
+}
+
+#[test]
+fn a_replica_that_knows_of_more_than_there_is_is_found() {
+    let told = Outcome::LocalEnd { end: 1, leader_end: 2, age_ms: None };
+    let mut story = Story::default();
+    story.does(append(&[1]), at(0, 1)).does(Call::LocalEnd { node: 1 }, told).holds(&[1]);
+    story.breaks(&["end-within-log"]);
+}
+
+#[test]
 fn end_that_goes_back_is_found() {
     let mut story = Story::default();
     story.does(append(&[1]), unknown()).holds(&[1]);

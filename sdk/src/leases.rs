@@ -1,0 +1,186 @@
+//! Leases: what keeps a log's records from being trimmed.
+
+use std::time::Duration;
+
+use quipu_protocol::v1::error::Kind;
+use quipu_protocol::v1::records_client::RecordsClient;
+use quipu_protocol::{LogName, Offset, OffsetRange, Timestamp, v1};
+
+use crate::cluster::{PursuitError, Refusal, Target};
+use crate::wire::{Malformed, Meaning, Plain};
+use crate::{Client, RequestError};
+
+/// A lease of a log's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose it is.
+    pub holder: String,
+    /// The first offset that it keeps.
+    pub offset: Offset,
+    /// When it ends, in the log's time, which is its leaders'.
+    pub until: Timestamp,
+}
+
+/// What a trim has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// What can be read after it.
+    pub range: OffsetRange,
+    /// The leases that are gone by it; none unless it was forced.
+    pub stranded: Vec<Lease>,
+}
+
+/// Why a lease was not granted, renewed, released or listed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// There is no log of that name.
+    #[error("there is no log {log}")]
+    UnknownLog {
+        /// The name.
+        log: LogName,
+    },
+    /// It is over a bound: `max_lease_ms` of the log, or `max_leases`, which is 100.
+    #[error("{actual} is over {bound}, which is {limit}")]
+    OverBound {
+        /// The bound's name.
+        bound: String,
+        /// The bound.
+        limit: u64,
+        /// What was asked for.
+        actual: u64,
+    },
+    /// The offset is not there to be kept.
+    #[error("the log has {range}: a lease keeps an offset from start to end")]
+    OutOfRange {
+        /// What there is.
+        range: OffsetRange,
+    },
+    /// It was to be renewed and is not held: it has ended, or a forced trim has
+    /// stranded it. What it kept may be gone.
+    #[error("{holder} holds no lease of the log: it has ended, or a forced trim has stranded it")]
+    NotHeld {
+        /// Whose it was.
+        holder: String,
+    },
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl LeaseError {
+    /// Whether the same call may succeed later. Asking again does no harm.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// Whether it is certain that nothing was changed.
+    pub const fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Request(error) => error.has_no_side_effects(),
+            _ => true,
+        }
+    }
+}
+
+impl Client {
+    /// Keeps a log's records from `offset` on (from its start, or from where the
+    /// holder's lease is, without one) for `lasting` from now on. A holder, named in
+    /// 1 to 256 bytes, has one lease of a log, so that this renews it, or moves it.
+    ///
+    /// A trim that would take away what it keeps is refused, unless it is forced;
+    /// retention stops there, until the lease keeps more than `max_lease_bytes`.
+    pub async fn hold_lease(
+        &self,
+        log: &LogName,
+        holder: &str,
+        offset: Option<Offset>,
+        lasting: Duration,
+    ) -> Result<Lease, LeaseError> {
+        self.lease(log, holder, offset, lasting, false).await
+    }
+
+    /// The same, if the holder has a lease still: whoever lost it learns that what it
+    /// kept may be gone.
+    pub async fn renew_lease(
+        &self,
+        log: &LogName,
+        holder: &str,
+        offset: Option<Offset>,
+        lasting: Duration,
+    ) -> Result<Lease, LeaseError> {
+        self.lease(log, holder, offset, lasting, true).await
+    }
+
+    async fn lease(
+        &self,
+        log: &LogName,
+        holder: &str,
+        offset: Option<Offset>,
+        lasting: Duration,
+        renew: bool,
+    ) -> Result<Lease, LeaseError> {
+        let request = || v1::HoldLeaseRequest {
+            log: log.to_string(),
+            holder: holder.to_owned(),
+            offset: offset.map(Offset::get),
+            ms: u64::try_from(lasting.as_millis()).unwrap_or(u64::MAX),
+            renew,
+            log_id: 0,
+        };
+        let call = |channel| async { RecordsClient::new(channel).hold_lease(request()).await };
+        let answer = self.cluster().call(Target::Leader(log.clone()), call).await;
+        let answer = answer.map_err(|error| lease_error(log, error))?;
+        let address = answer.address;
+        let missing = || RequestError::Protocol { address, violation: Malformed::NoOutcome.to_string() };
+        Ok(Plain::of(answer.value.lease.ok_or_else(missing)?))
+    }
+
+    /// Lets go of a lease; whether there was one. May be repeated.
+    pub async fn release_lease(&self, log: &LogName, holder: &str) -> Result<bool, LeaseError> {
+        let request = || v1::ReleaseLeaseRequest { log: log.to_string(), holder: holder.to_owned(), log_id: 0 };
+        let call = |channel| async { RecordsClient::new(channel).release_lease(request()).await };
+        let answer = self.cluster().call(Target::Leader(log.clone()), call).await;
+        Ok(answer.map_err(|error| lease_error(log, error))?.value.released)
+    }
+
+    /// The leases of a log, by holder.
+    pub async fn leases(&self, log: &LogName) -> Result<Vec<Lease>, LeaseError> {
+        let request = || v1::ListLeasesRequest { log: log.to_string(), log_id: 0 };
+        let call = |channel| async { RecordsClient::new(channel).list_leases(request()).await };
+        let answer = self.cluster().call(Target::Leader(log.clone()), call).await;
+        let answer = answer.map_err(|error| lease_error(log, error))?;
+        Ok(answer.value.leases.into_iter().map(Plain::of).collect())
+    }
+}
+
+impl Plain<v1::Lease> for Lease {
+    fn of(lease: v1::Lease) -> Self {
+        Self { holder: lease.holder, offset: Offset::new(lease.offset), until: Timestamp::new(lease.until) }
+    }
+}
+
+impl Meaning<v1::TrimResponse> for Trimmed {
+    fn of(answer: v1::TrimResponse) -> Result<Self, Malformed> {
+        let v1::TrimResponse { start, end, stranded } = answer;
+        if start > end {
+            return Err(Malformed::Range { start, end });
+        }
+        let range = OffsetRange::new(Offset::new(start), Offset::new(end));
+        Ok(Self { range, stranded: stranded.into_iter().map(Plain::of).collect() })
+    }
+}
+
+fn lease_error(log: &LogName, error: PursuitError) -> LeaseError {
+    let PursuitError::Refused { refusal: Refusal { address, error }, maybe_done } = error else {
+        return error.into_request_error().into();
+    };
+    match error.kind {
+        Some(Kind::UnknownLog(_)) if !maybe_done => LeaseError::UnknownLog { log: log.clone() },
+        Some(Kind::TooLarge(v1::TooLarge { bound, limit, actual })) => LeaseError::OverBound { bound, limit, actual },
+        Some(Kind::OutOfRange(v1::OutOfRange { start, end })) if start <= end => {
+            LeaseError::OutOfRange { range: OffsetRange::new(Offset::new(start), Offset::new(end)) }
+        }
+        Some(Kind::LeaseNotHeld(v1::LeaseNotHeld { holder })) => LeaseError::NotHeld { holder },
+        _ => RequestError::Refused { address, message: error.message, maybe_done }.into(),
+    }
+}

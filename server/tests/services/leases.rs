@@ -1,0 +1,91 @@
+//! Leases and the trims that meet them.
+
+use quipu_protocol::v1;
+use quipu_protocol::v1::error::Kind;
+use tonic::{Response, Status};
+
+use crate::batches::batch;
+use crate::node::{LOG, Node, config, kind, within};
+
+async fn node() -> Node {
+    let config_of_log = v1::LogConfig { max_lease_ms: 60_000, ..v1::LogConfig::default() };
+    let node = Node::start_as(config(1)).await.having(config_of_log).await;
+    for value in ["a", "b", "c", "d"] {
+        node.append(LOG, batch(&[value])).await.expect("is appended");
+    }
+    node
+}
+
+fn lease(holder: &str, offset: u64) -> v1::HoldLeaseRequest {
+    let (log, holder) = (LOG.to_owned(), holder.to_owned());
+    v1::HoldLeaseRequest { log, holder, offset: Some(offset), ms: 60_000, ..v1::HoldLeaseRequest::default() }
+}
+
+async fn hold(node: &Node, request: v1::HoldLeaseRequest) -> Result<v1::Lease, Status> {
+    let held = within(node.records().hold_lease(request)).await.map(Response::into_inner)?;
+    Ok(held.lease.expect("a lease"))
+}
+
+async fn trim(node: &Node, to: u64, force: bool) -> Result<v1::TrimResponse, Status> {
+    let request = v1::TrimRequest { log: LOG.to_owned(), to, force };
+    within(node.records().trim(request)).await.map(Response::into_inner)
+}
+
+async fn holders(node: &Node) -> Vec<String> {
+    let request = v1::ListLeasesRequest { log: LOG.to_owned(), log_id: 0 };
+    let listed = within(node.records().list_leases(request)).await.expect("the leases").into_inner();
+    listed.leases.into_iter().map(|lease| lease.holder).collect()
+}
+
+#[tokio::test]
+async fn a_trim_that_would_strand_a_holder_is_refused_and_names_it_and_a_forced_one_says_whom_it_stranded() {
+    let node = node().await;
+    hold(&node, lease("replica-7", 2)).await.expect("it is granted");
+    assert_eq!(trim(&node, 2, false).await.expect("it strands nobody").start, 2);
+    let refused = trim(&node, 3, false).await.expect_err("it is refused");
+    let Kind::StrandsLeases(strands) = kind(&refused) else { panic!("{refused:?}") };
+    assert_eq!(strands.leases.iter().map(|lease| lease.holder.as_str()).collect::<Vec<_>>(), ["replica-7"]);
+    assert!(refused.message().contains("replica-7"), "{}", refused.message());
+    let forced = trim(&node, 3, true).await.expect("it is forced");
+    assert_eq!((forced.start, forced.stranded.len(), forced.stranded[0].offset), (3, 1, 2));
+    assert_eq!(holders(&node).await, [] as [&str; 0]);
+    let renewal = v1::HoldLeaseRequest { offset: None, renew: true, ..lease("replica-7", 0) };
+    let lost = hold(&node, renewal).await.expect_err("it is lost");
+    assert_eq!(kind(&lost), Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: "replica-7".to_owned() }));
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_moved_listed_and_released() {
+    let node = node().await;
+    let first = hold(&node, lease("a", 1)).await.expect("it is granted");
+    hold(&node, lease("b", 4)).await.expect("an end can be kept");
+    let renewal = v1::HoldLeaseRequest { offset: None, renew: true, ..lease("a", 0) };
+    let renewed = hold(&node, renewal).await.expect("it is renewed");
+    assert!(renewed.offset == 1 && renewed.until >= first.until, "{renewed:?}");
+    assert_eq!(hold(&node, lease("a", 3)).await.expect("it is moved").offset, 3);
+    assert_eq!(holders(&node).await, ["a", "b"]);
+    for released in [true, false] {
+        let request = v1::ReleaseLeaseRequest { log: LOG.to_owned(), holder: "a".to_owned(), log_id: 0 };
+        let answer = within(node.records().release_lease(request)).await.expect("an answer").into_inner();
+        assert_eq!(answer.released, released);
+    }
+    assert_eq!(holders(&node).await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_bad_lease_is_refused_by_its_bound_and_changes_nothing() {
+    let node = node().await;
+    let refused = async |request| kind(&hold(&node, request).await.expect_err("it is refused"));
+    let long = v1::HoldLeaseRequest { ms: 60_001, ..lease("a", 0) };
+    let bound = v1::TooLarge { bound: "max_lease_ms".to_owned(), limit: 60_000, actual: 60_001 };
+    assert_eq!(refused(long).await, Kind::TooLarge(bound));
+    assert_eq!(refused(lease("a", 5)).await, Kind::OutOfRange(v1::OutOfRange { start: 0, end: 4 }));
+    for (bad, field) in [
+        (lease("", 0), "holder"),
+        (lease(&"x".repeat(257), 0), "holder"),
+        (v1::HoldLeaseRequest { ms: 0, ..lease("a", 0) }, "ms"),
+    ] {
+        assert!(matches!(refused(bad).await, Kind::InvalidArgument(argument) if argument.field == field));
+    }
+    assert_eq!(holders(&node).await, [] as [&str; 0]);
+}

@@ -1,0 +1,49 @@
+//! Leases: whoever holds one finds its records there, whatever is trimmed.
+
+use std::time::Duration;
+
+use quipu_sdk::{Consistency, From, Lease, LogName, ReadError, ReaderConfig};
+
+use super::Context;
+use crate::environment::clock::now;
+use crate::violation::Violation;
+
+/// Longer than clocks are ever off: leases do not end by themselves.
+const LASTING: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// How often a lease is looked at before it is moved or released.
+const LOOKS: u64 = 4;
+
+/// Holds a lease, reads what it keeps, moves it, and lets go of it.
+pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
+    let log = context.log(log);
+    let holder = format!("client-{}", context.number);
+    while context.goes_on() {
+        context.pause(pause_ms).await;
+        let Ok(range) = context.client.offsets(&log, Consistency::Linearizable).await else { continue };
+        let offset = range.start().advance(context.below(range.count() + 1));
+        // Whatever is not known to be held is not looked at.
+        let Ok(lease) = context.client.hold_lease(&log, &holder, Some(offset), LASTING).await else { continue };
+        context.shared.recorder.mark(now(), "lease-held");
+        for _ in 0..1 + context.below(LOOKS) {
+            context.pause(pause_ms).await;
+            check(&context, &log, &lease).await;
+        }
+        if context.below(3) == 0 {
+            // It may or may not be gone now.
+            let _ = context.client.release_lease(&log, &holder).await;
+        }
+    }
+    // Trims that come after the end need not be held up.
+    let _ = context.client.release_lease(&log, &holder).await;
+}
+
+/// Reads from where a lease begins that is held.
+async fn check(context: &Context, log: &LogName, lease: &Lease) {
+    let config = ReaderConfig { from: From::Offset(lease.offset), max_records: Some(1), ..ReaderConfig::default() };
+    let mut reader = context.client.reader(log, config).expect("a good configuration");
+    if let Err(ReadError::BelowStart { start, .. }) = reader.next().await {
+        let Lease { holder, offset, .. } = lease;
+        let details = format!("{log}: {holder} holds a lease from {offset} on, and the log starts at {start}");
+        context.shared.recorder.violated(now(), Violation::new("lease-holds-the-start", details), None);
+    }
+}
