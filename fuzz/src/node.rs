@@ -51,8 +51,8 @@ impl Node {
             cpu_micros: Arc::new(|| 0),
             log_filter: None,
         };
-        // Small segments: memory has to hold them.
-        let settings = "[journal]\nsegment_bytes = 2097152\n[log]\nlargest_max_batch_bytes = 1048576\n";
+        // Small segments: memory has to hold them. Cursors do not wait for company.
+        let settings = "[journal]\nsegment_bytes = 2097152\n[log]\nlargest_max_batch_bytes = 1048576\ncursor_commit_interval_ms = 0\n";
         let draft = Draft::new().node(1).toml(settings).and_then(|draft| draft.peers_text("1=node:1"));
         let config = draft.and_then(Draft::validate).expect("a valid configuration");
         let (server, channel) = runtime.block_on(async {

@@ -34,7 +34,7 @@ const APPEND_ONE: usize = 0;
 const APPEND: &str = "/quipu.v1.Records/Append";
 const READ: &str = "/quipu.v1.Records/Read";
 /// What came later: the calls above keep their numbers.
-const MORE: [&str; 8] = [
+const MORE: [&str; 21] = [
     "/quipu.v1.Records/OffsetAt",
     "/quipu.v1.Cluster/AlterLog",
     "/quipu.v1.Cluster/DeleteLog",
@@ -43,7 +43,21 @@ const MORE: [&str; 8] = [
     "/quipu.v1.Records/DescribeWriter",
     "/quipu.v1.Records/Resolve",
     "/quipu.v1.Operator/ChangeLogFilter",
+    "/quipu.v1.Cursors/CommitCursor",
+    "/quipu.v1.Cursors/ClaimCursor",
+    "/quipu.v1.Cursors/GetCursor",
+    "/quipu.v1.Cursors/ListCursors",
+    "/quipu.v1.Cursors/DeleteCursor",
+    "/quipu.v1.ReaderGroups/Join",
+    HEARTBEAT,
+    "/quipu.v1.ReaderGroups/Leave",
+    "/quipu.v1.ReaderGroups/Describe",
+    "/quipu.v1.ReaderGroups/List",
+    "/quipu.v1.Records/HoldLease",
+    "/quipu.v1.Records/ReleaseLease",
+    "/quipu.v1.Records/ListLeases",
 ];
+const HEARTBEAT: &str = "/quipu.v1.ReaderGroups/Heartbeat";
 const FIRST_OF_MORE: usize = UNARY.len() + 2;
 
 /// A read gives so many messages at most before its client leaves.
@@ -82,8 +96,11 @@ fn call(node: &Node, input: &[u8]) {
         let unary = UNARY.get(which).or_else(|| MORE.get(which.checked_sub(FIRST_OF_MORE)?));
         if let Some(path) = unary {
             let message = if which == APPEND_ONE && sealed { seal(&message) } else { message };
-            let path = PathAndQuery::from_static(path);
-            typed(client.unary::<Bytes, Bytes, _>(Request::new(message), path, Raw).await.map(drop));
+            let called = client.unary::<Bytes, Bytes, _>(Request::new(message), PathAndQuery::from_static(path), Raw);
+            match *path {
+                HEARTBEAT => left_waiting(called).await.map_or((), |answer| typed(answer.map(drop))),
+                _ => typed(called.await.map(drop)),
+            }
         } else if which == UNARY.len() {
             let messages = messages(&message, sealed);
             let path = PathAndQuery::from_static(APPEND);
@@ -126,6 +143,15 @@ async fn read(mut chunks: tonic::Streaming<Bytes>) {
             Ok(None) => return,
             Err(status) => return typed(Err(status)),
         }
+    }
+}
+
+/// An answer that may be asked to wait is not waited for.
+async fn left_waiting<T>(answer: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = yields(1_000) => None,
     }
 }
 
@@ -207,6 +233,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
         request_id: vec![7; 16].into(),
         log_id: 0,
     };
+    let commit =
+        v1::CursorCommit { cursor: "billing".to_owned(), position: 2, generation: 1, ..v1::CursorCommit::default() };
+    let cursor = || "billing".to_owned();
+    let join = v1::JoinReaderGroupRequest {
+        group: "billing".to_owned(),
+        pattern: "o*".to_owned(),
+        client: "one".to_owned(),
+        request_id: vec![7; 16].into(),
+        ..v1::JoinReaderGroupRequest::default()
+    };
     let appends: Vec<u8> = [Compression::None, Compression::Gzip]
         .map(append)
         .iter()
@@ -245,6 +281,43 @@ pub fn seeds() -> Vec<Vec<u8>> {
             15,
             v1::ResolveRequest { log: LOG.to_owned(), producer_id: 1, ..v1::ResolveRequest::default() }.encode_to_vec(),
         ),
+        (
+            17,
+            v1::CommitCursorRequest { log: LOG.to_owned(), commit: Some(commit), request_id: 9, log_id: 0 }
+                .encode_to_vec(),
+        ),
+        (
+            18,
+            v1::ClaimCursorRequest { log: LOG.to_owned(), cursor: cursor(), generation: 2, log_id: 0 }.encode_to_vec(),
+        ),
+        (19, v1::GetCursorRequest { log: LOG.to_owned(), cursor: cursor(), log_id: 0 }.encode_to_vec()),
+        (
+            20,
+            v1::ListCursorsRequest { log: LOG.to_owned(), limit: 3, ..v1::ListCursorsRequest::default() }
+                .encode_to_vec(),
+        ),
+        (21, v1::DeleteCursorRequest { log: LOG.to_owned(), cursor: cursor(), log_id: 0 }.encode_to_vec()),
+        (22, join.encode_to_vec()),
+        (
+            23,
+            v1::ReaderHeartbeatRequest { group: cursor(), member: 1, ..v1::ReaderHeartbeatRequest::default() }
+                .encode_to_vec(),
+        ),
+        (24, v1::LeaveReaderGroupRequest { group: cursor(), member: 1 }.encode_to_vec()),
+        (25, v1::DescribeReaderGroupRequest { group: cursor() }.encode_to_vec()),
+        (26, v1::ListReaderGroupsRequest { limit: 3, ..v1::ListReaderGroupsRequest::default() }.encode_to_vec()),
+        (
+            27,
+            v1::HoldLeaseRequest {
+                log: LOG.to_owned(),
+                holder: cursor(),
+                ms: 60_000,
+                ..v1::HoldLeaseRequest::default()
+            }
+            .encode_to_vec(),
+        ),
+        (28, v1::ReleaseLeaseRequest { log: LOG.to_owned(), holder: cursor(), log_id: 0 }.encode_to_vec()),
+        (29, v1::ListLeasesRequest { log: LOG.to_owned(), log_id: 0 }.encode_to_vec()),
         (16, v1::ChangeLogFilterRequest { filter: "info,quipu_raft=debug".to_owned() }.encode_to_vec()),
     ]);
     seeds.into_iter().map(|(how, message)| [&[how], &message[..]].concat()).collect()
