@@ -20,6 +20,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod convert;
+mod ends;
 mod link;
 mod load;
 mod matched;

@@ -107,8 +107,12 @@ impl Shared {
 
     /// A segment may be written to from now on.
     pub(super) fn spare_ready(self: &Arc<Self>, file: SegmentFile) {
+        // It may be the last one: what fits into it is taken, and no more.
+        let is_last = self.disk.free_bytes().map_or(true, |free| self.check_reserve(free).is_err());
         let mut state = self.lock();
-        state.no_space = None;
+        if !is_last {
+            state.no_space = None;
+        }
         let Segment { id: segment, bytes, .. } = file.segment;
         state.segments.insert(segment, file.segment);
         state.writable.insert(segment, Arc::new(file));

@@ -195,6 +195,8 @@ impl Shared {
         loop {
             let Some(mut pass) = self.background().cleaner.pass else { return };
             let step = match pass.stage {
+                // What makes room never takes the last of it.
+                _ if pass.for_room && self.look_ahead().is_err() => Step::GivenUp,
                 Stage::Facts { after } => self.rewrite_facts(&mut pass, after),
                 Stage::Entries { at } => self.rewrite_entries(&mut pass, at),
             };

@@ -35,6 +35,8 @@ impl Shared {
         // There may be room, and no segment yet.
         let low = (free < bound || state.no_space.is_some()).then_some(LowSpace { free, bound });
         let before = std::mem::replace(&mut state.low_space, low);
+        // A round that was too much may be possible now.
+        state.may_free |= before.is_some_and(|before| free > before.free);
         let makes_room = low.is_some() && !std::mem::replace(&mut state.making_room, true);
         drop(state);
         if makes_room {
@@ -51,7 +53,7 @@ impl Shared {
             _ => {}
         }
         // Whoever was refused for want of a segment need not come back first.
-        if free >= bound {
+        if self.check_reserve(free).is_ok() {
             self.retry_spare();
         }
         Ok(())
@@ -83,7 +85,7 @@ impl Shared {
     }
 
     /// Whether a segment without which nothing can go on could be prepared.
-    fn check_reserve(&self, free: u64) -> io::Result<()> {
+    pub(super) fn check_reserve(&self, free: u64) -> io::Result<()> {
         let least = self.reserve_bound();
         if free >= least {
             return Ok(());
@@ -93,10 +95,14 @@ impl Shared {
     }
 
     /// Has nothing more accepted than what fits into the segments that are there,
-    /// if there will be no other one.
+    /// if there may be no other one behind those that what waits takes already.
     pub(super) fn look_ahead(&self) -> io::Result<()> {
-        if let Err(error) = self.check_reserve(self.disk.free_bytes()?) {
-            self.lock().no_space.get_or_insert_with(|| error.to_string().into());
+        let free = self.disk.free_bytes()?;
+        let mut state = self.lock();
+        let taken = if free < self.space_bound() { state.committer.waiting_bytes() } else { 0 };
+        let taken = taken.saturating_sub(state.committer.room());
+        if let Err(error) = self.check_reserve(free.saturating_sub(taken)) {
+            state.no_space.get_or_insert_with(|| error.to_string().into());
         }
         Ok(())
     }
@@ -106,11 +112,11 @@ impl Shared {
         (self.config.low_space_bytes / 4).saturating_add(self.config.segment_bytes)
     }
 
-    /// How many bytes a segment would give that what makes room may take of what
-    /// is kept: not the last one.
+    /// How many bytes the segments would give that what makes room may take of what
+    /// is kept: half of it.
     pub(super) fn reserve(&self, low: LowSpace) -> u64 {
-        let least = (self.config.low_space_bytes / 2).saturating_add(self.config.segment_bytes);
-        if low.free >= least { self.config.segment_bytes - FIRST_COMMIT } else { 0 }
+        let segments = low.free.saturating_sub(self.config.low_space_bytes / 2) / self.config.segment_bytes;
+        segments * (self.config.segment_bytes - FIRST_COMMIT)
     }
 }
 
