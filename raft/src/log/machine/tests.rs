@@ -319,7 +319,38 @@ fn floor_is_below_the_entry_that_holds_the_start() {
     let expected = Dispensable { needed: Some(Index::new(3)), bytes: 2 * bytes };
     assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(expected));
     trim(&mut machine, 6, 8);
-    assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(Dispensable { needed: None, bytes: 4 * bytes }));
+    let all = machine.dispensable(&kv, key).unwrap().expect("nothing is needed");
+    assert_eq!(all.needed, None);
+    assert!(all.bytes > 4 * bytes, "the batches and what they came in: {all:?}");
+}
+
+#[test]
+fn a_log_without_records_needs_none_of_what_its_cursors_were_told() {
+    let kv = quipu_storage::MemoryKv::new();
+    let key = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: quipu_protocol::ReplicaId::new(1) };
+    let mut machine = LogMachine::new();
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
+    let before = machine.trimmed();
+    for index in 1..=1_000 {
+        let action = stored::cursor_command::Action::Commit(stored::CommitCursor {
+            of: 9,
+            position: index,
+            metadata: vec![0; 100].into(),
+            ..stored::CommitCursor::default()
+        });
+        let cursors = vec![stored::CursorCommand { cursor: "in".to_owned(), action: Some(action) }];
+        let append = stored::AppendBatches { cursors, ..stored::AppendBatches::default() };
+        run(&mut machine, index, stored::log_command::Command::Append(append));
+    }
+    assert_ne!(machine.trimmed(), before, "somebody has to look");
+    let all = machine.dispensable(&kv, key).unwrap().expect("nothing is needed");
+    assert_eq!(all.needed, None);
+    assert!(all.bytes > 100 * 1_000, "{all:?}");
+    machine.rise(&machine.image()).unwrap();
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
+    // The next record's entry stays, whatever is told to cursors after it.
+    apply(&mut machine, 1_001, NOW, vec![batch(1, None)]);
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
 }
 
 #[test]
