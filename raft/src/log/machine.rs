@@ -112,8 +112,8 @@ impl LogMachine {
 
     fn trim(&mut self, trim: &stored::Trim) -> Reply {
         let mut to = Offset::new(trim.to).min(self.end);
-        let past = if trim.leases() == stored::StrandedLeases::Hold { trim.past.as_slice() } else { &[] };
-        let held_up = self.leases.stranded_by(to, past);
+        let past_before = if trim.leases() == stored::StrandedLeases::Hold { trim.past_before } else { 0 };
+        let held_up = self.leases.stranded_by(to, Offset::new(past_before));
         match trim.leases() {
             stored::StrandedLeases::Refuse if !held_up.is_empty() => return Reply::Strands(held_up),
             stored::StrandedLeases::Hold => to = held_up.iter().map(|lease| lease.offset).fold(to, Offset::min),

@@ -219,7 +219,7 @@ impl LogReplica {
             OnLeases::Refuse => stored::StrandedLeases::Refuse,
             OnLeases::Drop => stored::StrandedLeases::Drop,
         };
-        let trim = stored::Trim { to: to.get(), leases: leases.into(), past: Vec::new() };
+        let trim = stored::Trim { to: to.get(), leases: leases.into(), past_before: 0 };
         match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), trim)).await? {
             Reply::Trim(trimmed) => Ok(trimmed),
             Reply::Strands(leases) => Err(TrimError::Strands(leases)),

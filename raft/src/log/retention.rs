@@ -102,35 +102,39 @@ impl LogMachine {
         key: ReplicaKey,
     ) -> Result<Option<stored::Trim>, MachineError> {
         let Some(to) = self.start_within(retention, now, kv, key)? else { return Ok(None) };
-        let over = self.leases_over(to, retention.bytes, most, kv, key)?;
-        let past: Vec<String> = over.into_iter().map(|lease| lease.holder).collect();
+        let past_before = self.over_before(to, retention.bytes, most, kv, key)?;
         let start = self.range().start();
-        let keeps_all = |lease: Lease| lease.offset <= start && lease.until > stamp && !past.contains(&lease.holder);
+        let keeps_all = |lease: Lease| lease.offset <= start && lease.until > stamp && lease.offset >= past_before;
         if self.leases().into_iter().any(keeps_all) {
             return Ok(None);
         }
-        Ok(Some(stored::Trim { to: to.get(), leases: stored::StrandedLeases::Hold.into(), past }))
+        Ok(Some(stored::Trim {
+            to: to.get(),
+            leases: stored::StrandedLeases::Hold.into(),
+            past_before: past_before.get(),
+        }))
     }
 
-    /// Those of the leases in front of `to` that keep more than they may: more than
-    /// `most` bytes, and what is kept anyway, from their offset to the log's end.
-    fn leases_over(
+    /// Before which offset a lease keeps more than it may: more than `most` bytes, and
+    /// what is kept anyway, from its offset to the log's end. Found by the leases in
+    /// front of `to`; what is over now is so too once there is more.
+    fn over_before(
         &self,
         to: Offset,
         kept: Option<u64>,
         most: Option<u64>,
         kv: &dyn Kv,
         key: ReplicaKey,
-    ) -> Result<Vec<Lease>, MachineError> {
-        let Some(most) = most.map(|most| most.saturating_add(kept.unwrap_or(0))) else { return Ok(Vec::new()) };
-        let mut over = Vec::new();
+    ) -> Result<Offset, MachineError> {
+        let mut before = Offset::ZERO;
+        let Some(most) = most.map(|most| most.saturating_add(kept.unwrap_or(0))) else { return Ok(before) };
         for lease in self.leases().into_iter().filter(|lease| lease.offset < to) {
-            let position = self.row(lease.offset, kv, key)?.position;
-            if self.bytes().saturating_sub(position) > most {
-                over.push(lease);
+            let row = self.row(lease.offset, kv, key)?;
+            if self.bytes().saturating_sub(row.position) > most {
+                before = before.max(row.end());
             }
         }
-        Ok(over)
+        Ok(before)
     }
 }
 
@@ -239,15 +243,12 @@ mod tests {
             let id = EntryId { term: Term::new(1), index: Index::new(index) };
             log.apply(id, &command.encode_to_vec().into()).unwrap();
         }
-        let over = |kept, most| {
-            let over = log.leases_over(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap();
-            over.into_iter().map(|lease| lease.offset.get()).collect::<Vec<_>>()
-        };
-        assert_eq!(over(None, None), [] as [u64; 0]);
-        assert_eq!(over(None, Some(8 * bytes)), [] as [u64; 0]);
-        assert_eq!(over(None, Some(8 * bytes - 1)), [2]);
-        assert_eq!(over(Some(bytes), Some(4 * bytes)), [2]);
-        assert_eq!(over(Some(bytes), Some(4 * bytes - 1)), [2, 5]);
+        let over = |kept, most| log.over_before(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap().get();
+        assert_eq!(over(None, None), 0);
+        assert_eq!(over(None, Some(8 * bytes)), 0);
+        assert_eq!(over(None, Some(8 * bytes - 1)), 3);
+        assert_eq!(over(Some(bytes), Some(4 * bytes)), 3);
+        assert_eq!(over(Some(bytes), Some(4 * bytes - 1)), 6);
     }
 
     #[test]
