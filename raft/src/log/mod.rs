@@ -42,9 +42,9 @@ use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, R
 use crate::traces::Traces;
 use crate::types::{Acquired, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
 
-pub(crate) use cursors::MAX_CARRIED_BYTES;
 pub use cursors::{
-    Cursor, CursorTotals, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, REMEMBERED_COMMITS,
+    Cursor, CursorTotals, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
+    REMEMBERED_COMMITS,
 };
 pub use errors::{AppendError, CursorError, LeaseError, ReadError, TrimError};
 pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
