@@ -179,6 +179,7 @@ impl Client {
     }
 
     /// The same, whoever holds a lease: those that it strands are gone, and named.
+    /// Those that an attempt stranded whose answer was lost are not named by the next.
     pub async fn trim_past_leases(&self, log: &LogName, to: Offset) -> Result<Trimmed, TrimError> {
         self.trim_log(log, to, true).await
     }
@@ -413,7 +414,8 @@ fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
     if let PursuitError::Refused { refusal, maybe_done: false } = &error
         && let Some(Kind::StrandsLeases(strands)) = &refusal.error.kind
     {
-        return TrimError::StrandsLeases { leases: strands.leases.iter().cloned().map(Plain::of).collect() };
+        let leases = strands.leases.iter().cloned().map(Plain::of).collect();
+        return TrimError::StrandsLeases { leases, more: strands.more };
     }
     match change_error(log, error) {
         LogError::UnknownLog { log } => TrimError::UnknownLog { log },

@@ -174,8 +174,9 @@ fn lease_error(log: &LogName, error: PursuitError) -> LeaseError {
     let PursuitError::Refused { refusal: Refusal { address, error }, maybe_done } = error else {
         return error.into_request_error().into();
     };
-    match error.kind {
-        Some(Kind::UnknownLog(_)) if !maybe_done => LeaseError::UnknownLog { log: log.clone() },
+    // A refusal says nothing of an attempt before it that may have been carried out.
+    match error.kind.filter(|_| !maybe_done) {
+        Some(Kind::UnknownLog(_)) => LeaseError::UnknownLog { log: log.clone() },
         Some(Kind::TooLarge(v1::TooLarge { bound, limit, actual })) => LeaseError::OverBound { bound, limit, actual },
         Some(Kind::OutOfRange(v1::OutOfRange { start, end })) if start <= end => {
             LeaseError::OutOfRange { range: OffsetRange::new(Offset::new(start), Offset::new(end)) }

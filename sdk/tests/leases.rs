@@ -21,7 +21,7 @@ async fn a_trim_names_whom_it_would_strand_and_a_forced_one_whom_it_did() {
     let refused = client.trim(&log(), Offset::new(3)).await.expect_err("it strands");
     assert_eq!(refused.to_string(), "it would strand who holds a lease: replica-7 (from 2 on)");
     assert!(refused.has_no_side_effects() && !refused.is_retryable());
-    assert!(matches!(refused, TrimError::StrandsLeases { leases } if leases == std::slice::from_ref(&held)));
+    assert!(matches!(refused, TrimError::StrandsLeases { leases, more: 0 } if leases == std::slice::from_ref(&held)));
 
     let trimmed = client.trim_past_leases(&log(), Offset::new(3)).await.expect("forced");
     assert_eq!((trimmed.range.start(), trimmed.stranded), (Offset::new(3), vec![held]));

@@ -40,8 +40,8 @@ pub const MAX_CURSOR_METADATA_BYTES: usize = 1_024;
 /// How many commits an append carries at most.
 pub const MAX_CARRIED_COMMITS: usize = 16;
 
-/// More bytes than the commits of an append take in an entry.
-pub(crate) const MAX_CARRIED_BYTES: u64 =
+/// More bytes than the commits of an append take, on the wire or in an entry.
+pub const MAX_CARRIED_BYTES: u64 =
     (MAX_CARRIED_COMMITS * (MAX_CURSOR_METADATA_BYTES + CursorName::MAX_BYTES + 128)) as u64;
 
 /// How many commits of a cursor are remembered, to know one that comes again.

@@ -136,6 +136,17 @@ pub enum CursorError {
         /// What it is, in its unit.
         limit: u64,
     },
+    /// This replica, which leads, is on a disk that is nearly full. Nothing was
+    /// changed, and trims go on.
+    #[error(
+        "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
+    )]
+    NoSpace {
+        /// Bytes that are left.
+        free: u64,
+        /// How many have to be.
+        bound: u64,
+    },
     /// It waited in vain for a majority, and was never proposed. Nothing was
     /// changed.
     #[error("no majority answers")]
@@ -172,6 +183,25 @@ pub enum LeaseError {
         limit: u64,
         /// What was asked for.
         actual: u64,
+    },
+    /// As much is proposed as may be. Nothing was changed.
+    #[error("too much waits: {bound} is {limit}")]
+    Overloaded {
+        /// Which bound.
+        bound: &'static str,
+        /// What it is, in its unit.
+        limit: u64,
+    },
+    /// This replica, which leads, is on a disk that is nearly full. Nothing was
+    /// changed, and releases and trims go on.
+    #[error(
+        "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
+    )]
+    NoSpace {
+        /// Bytes that are left.
+        free: u64,
+        /// How many have to be.
+        bound: u64,
     },
     /// It was not proposed, or what became of it is not known.
     #[error(transparent)]

@@ -110,14 +110,15 @@ impl Leases {
         self.held.remove(holder).is_some()
     }
 
-    /// Those whose records a start at `to` would take away, but for those of `past`.
-    pub(super) fn stranded_by(&self, to: Offset, past: &[String]) -> Vec<Lease> {
-        self.all().filter(|lease| lease.offset < to && !past.contains(&lease.holder)).collect()
+    /// Those whose records a start at `to` would take away, but for those of offsets
+    /// before `past_before`.
+    pub(super) fn stranded_by(&self, to: Offset, past_before: Offset) -> Vec<Lease> {
+        self.all().filter(|lease| lease.offset < to && lease.offset >= past_before).collect()
     }
 
     /// Lets go of what is in front of the log's start.
     pub(super) fn strand(&mut self, start: Offset) -> Vec<Lease> {
-        let gone = self.stranded_by(start, &[]);
+        let gone = self.stranded_by(start, Offset::ZERO);
         self.held.retain(|_, held| held.offset >= start);
         gone
     }
@@ -179,9 +180,11 @@ mod tests {
         let lease = Lease { holder: "a".to_owned(), offset: Offset::new(20), until: Timestamp::new(105) };
         assert_eq!(hold(&mut leases, "a", 20, 5), Ok(lease.clone()));
         leases.expire(Timestamp::new(104));
-        assert_eq!(leases.stranded_by(Offset::new(21), &[]), std::slice::from_ref(&lease));
-        assert_eq!(leases.stranded_by(Offset::new(20), &[]), []);
-        assert_eq!(leases.stranded_by(Offset::new(21), &["a".to_owned()]), []);
+        let stranded_by = |to, past_before| leases.stranded_by(Offset::new(to), Offset::new(past_before));
+        assert_eq!(stranded_by(21, 0), std::slice::from_ref(&lease));
+        assert_eq!(stranded_by(21, 20), std::slice::from_ref(&lease));
+        assert_eq!(stranded_by(20, 0), []);
+        assert_eq!(stranded_by(21, 21), []);
         leases.expire(Timestamp::new(105));
         assert_eq!(leases, Leases::default());
         hold(&mut leases, "a", 20, 5).unwrap();

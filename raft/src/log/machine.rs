@@ -49,6 +49,9 @@ pub struct LogMachine {
     rows: RecentRows,
     /// What this replica holds begins here. Not part of the state.
     floor: LogFloor,
+    /// Bytes of the commands that were applied since the state was installed or the
+    /// floor rose. Not part of the state.
+    above_floor: u64,
 }
 
 /// Where a replica's own copy begins.
@@ -64,6 +67,10 @@ pub(super) const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 
 /// More bytes than a log ever takes.
 const LAST_BYTE: u64 = 1 << 62;
+
+/// A log without records is looked at for entries to let go of whenever commands of
+/// so many bytes came.
+const EMPTY_STEP_BYTES: u64 = 64 << 10;
 
 impl LogMachine {
     /// A log that has never been appended to.
@@ -105,8 +112,8 @@ impl LogMachine {
 
     fn trim(&mut self, trim: &stored::Trim) -> Reply {
         let mut to = Offset::new(trim.to).min(self.end);
-        let past = if trim.leases() == stored::StrandedLeases::Hold { trim.past.as_slice() } else { &[] };
-        let held_up = self.leases.stranded_by(to, past);
+        let past_before = if trim.leases() == stored::StrandedLeases::Hold { trim.past_before } else { 0 };
+        let held_up = self.leases.stranded_by(to, Offset::new(past_before));
         match trim.leases() {
             stored::StrandedLeases::Refuse if !held_up.is_empty() => return Reply::Strands(held_up),
             stored::StrandedLeases::Hold => to = held_up.iter().map(|lease| lease.offset).fold(to, Offset::min),
@@ -275,6 +282,7 @@ impl Machine for LogMachine {
     fn apply(&mut self, id: EntryId, command: &Bytes) -> Result<Reply, MachineError> {
         use stored::log_command::Command;
         let refuse = |reason: &dyn ToString| MachineError::new("a log's command", reason.to_string());
+        self.above_floor += command.len() as u64;
         let command = stored::LogCommand::decode(command.clone()).map_err(|error| refuse(&error))?;
         self.time = self.time.max(Timestamp::new(command.stamp));
         self.producers.expire(self.time);
@@ -355,6 +363,7 @@ impl Machine for LogMachine {
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,
             rows: RecentRows::default(),
             floor: LogFloor::default(),
+            above_floor: 0,
         };
         Ok(())
     }
@@ -371,16 +380,20 @@ impl Machine for LogMachine {
         self.end.get()
     }
 
-    fn trimmed(&self) -> u64 {
-        self.start.get()
+    fn trimmed(&self) -> (u64, u64) {
+        let is_empty = self.start == self.end;
+        (self.start.get(), if is_empty { self.above_floor / EMPTY_STEP_BYTES } else { 0 })
     }
 
     fn dispensable(&self, kv: &dyn Kv, key: ReplicaKey) -> Result<Option<Dispensable>, MachineError> {
+        if self.start == self.end {
+            // No entry holds a record: what cursors, leases and writers did is all in
+            // the image. A start has not counted what came before it.
+            let bytes = self.above_floor.max(self.bytes.saturating_sub(self.floor.bytes));
+            return Ok((bytes > 0).then_some(Dispensable { needed: None, bytes }));
+        }
         if self.start <= self.floor.offset {
             return Ok(None);
-        }
-        if self.start == self.end {
-            return Ok(Some(Dispensable { needed: None, bytes: self.bytes - self.floor.bytes }));
         }
         let row = self.row(self.start, kv, key)?;
         let bytes = row.position.saturating_sub(self.floor.bytes);
@@ -396,6 +409,7 @@ impl Machine for LogMachine {
             return Ok(None);
         }
         self.floor = risen;
+        self.above_floor = 0;
         Ok(Some(0_u64.to_be_bytes()..state.end.to_be_bytes()))
     }
 }

@@ -35,16 +35,16 @@ use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 use quipu_storage::Kv;
-use quipu_storage::journal::{Journal, ReplicaKey};
+use quipu_storage::journal::{Journal, LowSpace, ReplicaKey};
 
 use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
 use crate::types::{Acquired, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
 
-pub(crate) use cursors::MAX_CARRIED_BYTES;
 pub use cursors::{
-    Cursor, CursorTotals, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, REMEMBERED_COMMITS,
+    Cursor, CursorTotals, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
+    REMEMBERED_COMMITS,
 };
 pub use errors::{AppendError, CursorError, LeaseError, ReadError, TrimError};
 pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
@@ -189,18 +189,18 @@ impl LogReplica {
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         let pushed = match self.no_space() {
             None => Ok(self.inner.queue.push(batch, terms, trace, &*self.inner.environment.clock)),
-            Some(refused) => Err(refused),
+            Some(LowSpace { free, bound }) => Err(AppendError::NoSpace { free, bound }),
         };
         async move { pushed?.await }
     }
 
     /// Why nothing is appended here, if it is for want of room. Whoever does not
     /// lead says so first.
-    fn no_space(&self) -> Option<AppendError> {
+    fn no_space(&self) -> Option<LowSpace> {
         let low = self.inner.journal.low_space()?;
         (self.inner.group.status().role == Role::Leader).then(|| {
             quipu_protocol::point!("low-space-refused");
-            AppendError::NoSpace { free: low.free, bound: low.bound }
+            low
         })
     }
 
@@ -219,7 +219,7 @@ impl LogReplica {
             OnLeases::Refuse => stored::StrandedLeases::Refuse,
             OnLeases::Drop => stored::StrandedLeases::Drop,
         };
-        let trim = stored::Trim { to: to.get(), leases: leases.into(), past: Vec::new() };
+        let trim = stored::Trim { to: to.get(), leases: leases.into(), past_before: 0 };
         match self.inner.group.propose(queue::trim(self.inner.clock.stamp(), trim)).await? {
             Reply::Trim(trimmed) => Ok(trimmed),
             Reply::Strands(leases) => Err(TrimError::Strands(leases)),
@@ -236,6 +236,13 @@ impl LogReplica {
         let (limit, actual) = (self.settings().max_lease_ms, lease.ms);
         if let Some(limit) = limit.filter(|limit| actual > *limit) {
             return Err(LeaseError::TooLong { limit, actual });
+        }
+        if let Some(LowSpace { free, bound }) = self.no_space() {
+            return Err(LeaseError::NoSpace { free, bound });
+        }
+        let limit = self.inner.queue.options().staged_bytes;
+        if self.inner.journal.staged_bytes() >= limit && self.inner.group.status().role == Role::Leader {
+            return Err(LeaseError::Overloaded { bound: "staged_bytes", limit });
         }
         match self.propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease)).await? {
             Reply::Lease(lease) => Ok(lease?),

@@ -30,12 +30,12 @@ use quipu_protocol::environment::Clock;
 use quipu_protocol::stored::log_command::Command;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, Timestamp, WriterEpoch, stored};
-use quipu_storage::journal::Journal;
+use quipu_storage::journal::{Journal, LowSpace};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
 use super::waiting_cursors::{self, CursorAnswers, WaitingCursor};
-use super::{AppendError, Appended, LogMachine};
+use super::{AppendError, Appended, CursorError, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
@@ -348,16 +348,15 @@ pub(super) async fn propose(
                     taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 // Whoever had the last batch may have gone.
                 let has_batches = !batches.is_empty();
-                if let Some(low) = journal.low_space()
-                    && has_batches
-                {
-                    refuse(answers, &AppendError::NoSpace { free: low.free, bound: low.bound });
+                if let Some(LowSpace { free, bound }) = journal.low_space() {
+                    refuse(answers, &AppendError::NoSpace { free, bound });
+                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::NoSpace { free, bound });
                     continue;
                 }
                 if journal.staged_bytes() >= options.staged_bytes {
                     let limit = options.staged_bytes;
                     refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
-                    waiting_cursors::refuse(queue.take_cursors(), "staged_bytes", limit);
+                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::Overloaded { bound: "staged_bytes", limit });
                     continue;
                 }
                 let now = clock.monotonic();

@@ -101,36 +101,53 @@ impl LogMachine {
         kv: &dyn Kv,
         key: ReplicaKey,
     ) -> Result<Option<stored::Trim>, MachineError> {
-        let Some(to) = self.start_within(retention, now, kv, key)? else { return Ok(None) };
-        let over = self.leases_over(to, retention.bytes, most, kv, key)?;
-        let past: Vec<String> = over.into_iter().map(|lease| lease.holder).collect();
-        let start = self.range().start();
-        let keeps_all = |lease: Lease| lease.offset <= start && lease.until > stamp && !past.contains(&lease.holder);
-        if self.leases().into_iter().any(keeps_all) {
+        let (start, end) = (self.range().start(), self.range().end());
+        // Before any row is looked at: this is so every time as long as it is held.
+        let keeps_all = |lease: Lease| lease.offset <= start && lease.until > stamp;
+        if start < end
+            && self.leases().into_iter().any(keeps_all)
+            && !self.is_over(&self.row(start, kv, key)?, retention.bytes, most)
+        {
             return Ok(None);
         }
-        Ok(Some(stored::Trim { to: to.get(), leases: stored::StrandedLeases::Hold.into(), past }))
+        let Some(to) = self.start_within(retention, now, kv, key)? else { return Ok(None) };
+        let past_before = self.over_before(to, retention.bytes, most, kv, key)?;
+        Ok(Some(stored::Trim {
+            to: to.get(),
+            leases: stored::StrandedLeases::Hold.into(),
+            past_before: past_before.get(),
+        }))
     }
 
-    /// Those of the leases in front of `to` that keep more than they may: more than
-    /// `most` bytes, and what is kept anyway, from their offset to the log's end.
-    fn leases_over(
+    /// Before which offset a lease [keeps more than it may](Self::is_over). Found by the leases in
+    /// front of `to`; what is over now is so too once there is more.
+    fn over_before(
         &self,
         to: Offset,
         kept: Option<u64>,
         most: Option<u64>,
         kv: &dyn Kv,
         key: ReplicaKey,
-    ) -> Result<Vec<Lease>, MachineError> {
-        let Some(most) = most.map(|most| most.saturating_add(kept.unwrap_or(0))) else { return Ok(Vec::new()) };
-        let mut over = Vec::new();
+    ) -> Result<Offset, MachineError> {
+        let mut before = Offset::ZERO;
+        if most.is_none() {
+            return Ok(before);
+        }
+        let start = self.range().start();
         for lease in self.leases().into_iter().filter(|lease| lease.offset < to) {
-            let position = self.row(lease.offset, kv, key)?.position;
-            if self.bytes().saturating_sub(position) > most {
-                over.push(lease);
+            let row = self.row(lease.offset.max(start), kv, key)?;
+            if self.is_over(&row, kept, most) {
+                before = before.max(row.end());
             }
         }
-        Ok(over)
+        Ok(before)
+    }
+
+    /// Whether a lease of an offset in `row` keeps more than it may, from there to the
+    /// log's end: more than `most` bytes, and what is `kept` anyway.
+    fn is_over(&self, row: &OffsetRow, kept: Option<u64>, most: Option<u64>) -> bool {
+        let most = most.map(|most| most.saturating_add(kept.unwrap_or(0)));
+        most.is_some_and(|most| self.bytes().saturating_sub(row.position) > most)
     }
 }
 
@@ -165,7 +182,8 @@ pub(super) async fn enforce(
         if is_in_doubt {
             retention.age = None;
         }
-        let stamp = ages.stamp();
+        // While the clock may be wrong, leases end by what is committed for others alone.
+        let stamp = if is_in_doubt { group.view(LogMachine::time) } else { ages.stamp() };
         let due = |log: &LogMachine| log.due_trim((retention, max_lease_bytes), (now, stamp), &*kv, group.key());
         match group.view(due) {
             Ok(None) => {}
@@ -239,15 +257,33 @@ mod tests {
             let id = EntryId { term: Term::new(1), index: Index::new(index) };
             log.apply(id, &command.encode_to_vec().into()).unwrap();
         }
-        let over = |kept, most| {
-            let over = log.leases_over(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap();
-            over.into_iter().map(|lease| lease.offset.get()).collect::<Vec<_>>()
+        let over = |kept, most| log.over_before(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap().get();
+        assert_eq!(over(None, None), 0);
+        assert_eq!(over(None, Some(8 * bytes)), 0);
+        assert_eq!(over(None, Some(8 * bytes - 1)), 3);
+        assert_eq!(over(Some(bytes), Some(4 * bytes)), 3);
+        assert_eq!(over(Some(bytes), Some(4 * bytes - 1)), 6);
+    }
+
+    #[test]
+    fn a_lease_at_the_start_keeps_all_until_it_is_over_or_has_ended() {
+        use stored::log_command::Command;
+        let (mut log, bytes) = log(10);
+        let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(0), ms: 1_000, renew: false };
+        let command =
+            stored::LogCommand { stamp: 10_000, command: Some(Command::HoldLease(lease)), ..Default::default() };
+        let id = EntryId { term: Term::new(1), index: Index::new(11) };
+        log.apply(id, &command.encode_to_vec().into()).unwrap();
+        let retention = Retention { bytes: Some(3 * bytes), age: None };
+        let due = |most, stamp| {
+            let (now, stamp) = (Timestamp::new(10_000), Timestamp::new(stamp));
+            let trim = log.due_trim((retention, most), (now, stamp), &MemoryKv::new(), KEY).unwrap();
+            trim.map(|trim| (trim.to, trim.past_before))
         };
-        assert_eq!(over(None, None), [] as [u64; 0]);
-        assert_eq!(over(None, Some(8 * bytes)), [] as [u64; 0]);
-        assert_eq!(over(None, Some(8 * bytes - 1)), [2]);
-        assert_eq!(over(Some(bytes), Some(4 * bytes)), [2]);
-        assert_eq!(over(Some(bytes), Some(4 * bytes - 1)), [2, 5]);
+        assert_eq!(due(None, 10_999), None);
+        assert_eq!(due(Some(7 * bytes), 10_999), None);
+        assert_eq!(due(Some(7 * bytes - 1), 10_999), Some((7, 1)));
+        assert_eq!(due(None, 11_000), Some((7, 0)));
     }
 
     #[test]

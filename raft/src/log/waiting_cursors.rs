@@ -114,9 +114,9 @@ pub(super) fn close(waiting: &mut VecDeque<WaitingCursor>, reason: &StopReason) 
 }
 
 /// Refuses those who were taken and not proposed.
-pub(super) fn refuse(taken: Vec<WaitingCursor>, bound: &'static str, limit: u64) {
+pub(super) fn refuse(taken: Vec<WaitingCursor>, error: &CursorError) {
     for one in taken {
-        let _ = one.answer.send(Err(CursorError::Overloaded { bound, limit }));
+        let _ = one.answer.send(Err(error.clone()));
     }
 }
 

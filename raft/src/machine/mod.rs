@@ -75,8 +75,8 @@ pub trait Machine: Sized + Send + Sync + 'static {
     }
 
     /// Changes whenever more entries may have become dispensable.
-    fn trimmed(&self) -> u64 {
-        0
+    fn trimmed(&self) -> (u64, u64) {
+        (0, 0)
     }
 
     /// What the replica `key` may let go of, of what was applied; `None` for

@@ -27,6 +27,9 @@ const TYPE_URL: &str = "type.googleapis.com/quipu.v1.Error";
 /// are bounded (16 KiB by default in most gRPC implementations).
 const MAX_MESSAGE_BYTES: usize = 1024;
 
+/// The most bytes of leases that an error names: they travel in a header as well.
+const MAX_LEASES_BYTES: usize = 4096;
+
 /// The gRPC code of a kind.
 const fn code(kind: Option<&Kind>) -> Code {
     use v1::cursor_refused::Reason;
@@ -325,12 +328,22 @@ impl v1::Error {
         Self::new(message, Kind::NotYetApplied(kind))
     }
 
-    /// A trim would take away what `leases` keep.
-    pub fn strands_leases(leases: Vec<v1::Lease>) -> Self {
+    /// A trim would take away what `leases` keep; those that do not fit into a header
+    /// are counted.
+    pub fn strands_leases(mut leases: Vec<v1::Lease>) -> Self {
+        let all = leases.len();
+        let mut bytes = 0;
+        let fitting = leases.iter().take_while(|lease| {
+            bytes += prost::encoding::message::encoded_len(1, *lease);
+            bytes <= MAX_LEASES_BYTES
+        });
+        let fitting = fitting.count();
+        leases.truncate(fitting);
         let named: Vec<String> =
             leases.iter().map(|lease| format!("{:?} (from {} on)", lease.holder, lease.offset)).collect();
-        let message = format!("the trim would strand who holds a lease: {}", named.join(", "));
-        Self::new(message, Kind::StrandsLeases(v1::StrandsLeases { leases }))
+        let message = format!("the trim would strand who holds a lease ({all} in all): {}", named.join(", "));
+        let more = (all - leases.len()) as u64;
+        Self::new(message, Kind::StrandsLeases(v1::StrandsLeases { leases, more }))
     }
 
     /// A lease that is to be renewed is not held.
@@ -442,6 +455,20 @@ mod tests {
 
         let error = v1::Error::from(BatchError::TooLarge { bound: "max_batch_bytes", limit: 10, actual: 11 });
         assert!(matches!(error.kind, Some(Kind::TooLarge(v1::TooLarge { limit: 10, actual: 11, .. }))));
+    }
+
+    #[test]
+    fn leases_that_do_not_fit_into_a_header_are_counted() {
+        let lease = |n: u64| v1::Lease { holder: format!("{n:0256}"), offset: n, until: i64::MAX };
+        let error = v1::Error::strands_leases((0..100).map(lease).collect());
+        let Some(Kind::StrandsLeases(strands)) = &error.kind else { panic!("{error:?}") };
+        assert!((10..20).contains(&strands.leases.len()), "{}", strands.leases.len());
+        assert_eq!(strands.leases.len() as u64 + strands.more, 100);
+        assert!(Status::from(error).details().len() < MAX_LEASES_BYTES + 2 * MAX_MESSAGE_BYTES);
+        let few = v1::Error::strands_leases((0..5).map(lease).collect());
+        assert!(
+            matches!(few.kind, Some(Kind::StrandsLeases(strands)) if strands.leases.len() == 5 && strands.more == 0)
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ compile_error!(
 );
 
 pub mod batch;
+mod carried_commits;
 mod cursor_name;
 pub mod environment;
 pub mod errors;

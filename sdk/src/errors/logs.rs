@@ -129,10 +129,12 @@ pub enum TrimError {
         log: LogName,
     },
     /// It would take away what leases keep.
-    #[error("it would strand who holds a lease: {}", named(.leases))]
+    #[error("it would strand who holds a lease: {}", named(.leases, *.more))]
     StrandsLeases {
-        /// Those leases, by holder.
+        /// Those leases, by holder, as far as the node names them.
         leases: Vec<Lease>,
+        /// How many others there are.
+        more: u64,
     },
     /// The request failed.
     #[error(transparent)]
@@ -154,10 +156,11 @@ impl TrimError {
     }
 }
 
-fn named(leases: &[Lease]) -> String {
+fn named(leases: &[Lease], more: u64) -> String {
     let named: Vec<String> =
         leases.iter().map(|lease| format!("{} (from {} on)", lease.holder, lease.offset)).collect();
-    named.join(", ")
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    named.join(", ") + &others
 }
 
 /// Why a log's writer epoch was not acquired, or an append not resolved.

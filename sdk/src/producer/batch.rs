@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quipu_protocol::{Offset, OffsetRange, v1};
+use quipu_protocol::{Offset, OffsetRange};
 use tokio::sync::oneshot;
 
 use crate::AppendError;
@@ -17,8 +17,8 @@ pub(super) struct Batch {
     pub(super) count: u32,
     /// The log has to end there.
     pub(super) expected_end: Option<Offset>,
-    /// What is committed with it.
-    pub(super) cursors: Vec<v1::CursorCommit>,
+    /// What is committed with it: [`CarriedCommits`](quipu_protocol::v1::CarriedCommits).
+    pub(super) cursors: Bytes,
     /// What it holds of the producer's `buffer_bytes`.
     pub(super) room: usize,
     pub(super) taken_at: Duration,

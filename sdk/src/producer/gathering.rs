@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use quipu_protocol::Offset;
 use quipu_protocol::batch::{BatchBuilder, BatchError, Record};
 use tokio::sync::oneshot;
@@ -85,7 +86,7 @@ impl Gathering {
         let bytes = self.builder.finish(None).ok()?;
         Some(Batch {
             expected_end: None,
-            cursors: Vec::new(),
+            cursors: Bytes::new(),
             ticket: self.ticket,
             bytes,
             count,

@@ -104,33 +104,32 @@ impl Producer {
         cursors: impl IntoIterator<Item = CursorCommit>,
     ) -> Result<Append, SendError> {
         let cursors = cursors.into_iter().map(|commit| commit.on_wire()).collect();
-        self.take(None, cursors, records).await
+        self.take(None, v1::CarriedCommits::encoded(cursors), records).await
     }
 
     /// As [`append`](Self::append), but waits only for room; the [`Append`]
     /// tells when the batch is acknowledged. This is how one task keeps many
     /// appends in flight.
     pub async fn enqueue(&self, records: Vec<Record>) -> Result<Append, SendError> {
-        self.take(None, Vec::new(), records).await
+        self.take(None, Bytes::new(), records).await
     }
 
     /// As [`append_at`](Self::append_at), but waits only for room.
     pub async fn enqueue_at(&self, expected: Offset, records: Vec<Record>) -> Result<Append, SendError> {
-        self.take(Some(expected), Vec::new(), records).await
+        self.take(Some(expected), Bytes::new(), records).await
     }
 
     async fn take(
         &self,
         expected_end: Option<Offset>,
-        cursors: Vec<v1::CursorCommit>,
+        cursors: Bytes,
         records: Vec<Record>,
     ) -> Result<Append, SendError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(SendError::Empty);
         }
-        let carried: usize = cursors.iter().map(prost::Message::encoded_len).sum();
-        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + carried).await?;
+        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + cursors.len()).await?;
         let (waiter, outcome) = oneshot::channel();
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();

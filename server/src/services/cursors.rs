@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use prost::Message;
 use quipu_protocol::v1::cursors_server::Cursors;
 use quipu_protocol::{CursorName, LogId, Offset, stored, v1};
-use quipu_raft::{Cursor, CursorAction, CursorAnswer, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS};
+use quipu_raft::{
+    Cursor, CursorAction, CursorAnswer, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
+};
 use tonic::{Request, Response, Status};
 
 use super::append::Log;
@@ -125,7 +129,14 @@ impl Cursors for CursorsService {
 }
 
 /// The commits that an append carries, if they can be carried.
-pub(super) fn carried(commits: &[v1::CursorCommit]) -> Result<Vec<stored::CarriedCommit>, v1::Error> {
+pub(super) fn carried(encoded: &Bytes) -> Result<Vec<stored::CarriedCommit>, v1::Error> {
+    // Decoded, they may take many times as much.
+    let actual = encoded.len() as u64;
+    if actual > MAX_CARRIED_BYTES {
+        return Err(v1::Error::too_large("max_carried_bytes", MAX_CARRIED_BYTES, actual));
+    }
+    let v1::CarriedCommits { commits } =
+        v1::CarriedCommits::decode(encoded.clone()).map_err(|error| v1::Error::invalid_argument("cursors", error))?;
     if commits.len() > MAX_CARRIED_COMMITS {
         return Err(v1::Error::too_large("max_carried_commits", MAX_CARRIED_COMMITS as u64, commits.len() as u64));
     }

@@ -70,6 +70,7 @@ pub(super) fn of_cursor(node: &RaftNode, log: &LogName, cursor: &CursorName, err
         CursorError::NotLeader { leader } => of_other_leader(node, log, leader),
         CursorError::Stopped(reason) => of_stopped(node, log, &reason),
         CursorError::Overloaded { bound, limit } => v1::Error::overloaded(bound, limit),
+        CursorError::NoSpace { free, bound } => v1::Error::no_space(node.id(), free, bound),
         error @ CursorError::Unavailable => v1::Error::unavailable(error),
         error @ CursorError::OutcomeUnknown => v1::Error::outcome_unknown(error),
     }

@@ -80,6 +80,7 @@ impl Node {
 }
 
 fn carrying(batch: Bytes, cursors: Vec<v1::CursorCommit>) -> v1::AppendRequest {
+    let cursors = v1::CarriedCommits::encoded(cursors);
     v1::AppendRequest { log: LOG.to_owned(), batch, cursors, ..v1::AppendRequest::default() }
 }
 
@@ -202,6 +203,13 @@ async fn an_append_and_its_commits_land_together_or_not_at_all_and_once() {
     let many = (0..17).map(|n| to(&n.to_string(), 0)).collect();
     let many = node.append_as(carrying(batch(&["a"]), many)).await.expect_err("is refused");
     assert!(matches!(kind(&many), Kind::TooLarge(large) if large.bound == "max_carried_commits"));
+    // So many bytes are not even looked at.
+    let much = v1::AppendRequest { cursors: vec![0; 1 << 20].into(), ..carrying(batch(&["a"]), Vec::new()) };
+    let much = node.append_as(much).await.expect_err("is refused");
+    assert!(matches!(kind(&much), Kind::TooLarge(large) if large.bound == "max_carried_bytes"));
+    let senseless = v1::AppendRequest { cursors: vec![0xff; 9].into(), ..carrying(batch(&["a"]), Vec::new()) };
+    let senseless = node.append_as(senseless).await.expect_err("is refused");
+    assert!(matches!(kind(&senseless), Kind::InvalidArgument(invalid) if invalid.field == "cursors"));
     assert_eq!(node.end().await, 3);
 }
 

@@ -195,7 +195,7 @@ impl Owner<'_> {
             request: 1,
             log: self.log.to_string(),
             batch: batch.clone(),
-            cursors: vec![commit.clone()],
+            cursors: v1::CarriedCommits::encoded(vec![commit.clone()]),
             ..v1::AppendRequest::default()
         };
         let call = async { RecordsClient::new(channel).append_one(request).await };

@@ -121,26 +121,46 @@ fn a_trim_meets_the_leases_of_the_log_as_it_says() {
         let reply = run(machine, index, Command::HoldLease(lease));
         assert!(matches!(reply, Reply::Lease(Ok(_))), "{reply:?}");
     };
-    let trim = |machine: &mut LogMachine, index, to, leases: stored::StrandedLeases, past: &[&str]| {
-        let past = past.iter().map(|holder| (*holder).to_owned()).collect();
-        run(machine, index, Command::Trim(stored::Trim { to, leases: leases.into(), past }))
+    let trim = |machine: &mut LogMachine, index, to, leases: stored::StrandedLeases, past_before| {
+        run(machine, index, Command::Trim(stored::Trim { to, leases: leases.into(), past_before }))
     };
     let names = |leases: &[Lease]| leases.iter().map(|lease| lease.holder.clone()).collect::<Vec<_>>();
     hold(&mut machine, next(), "a", 3);
     hold(&mut machine, next(), "b", 6);
 
-    let Reply::Strands(leases) = trim(&mut machine, next(), 4, Refuse, &[]) else { panic!("it is refused") };
+    let Reply::Strands(leases) = trim(&mut machine, next(), 4, Refuse, 0) else { panic!("it is refused") };
     assert_eq!((names(&leases), machine.range().start()), (vec!["a".to_owned()], Offset::ZERO));
-    let Reply::Trim(trimmed) = trim(&mut machine, next(), 2, Refuse, &[]) else { panic!("it strands nobody") };
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 2, Refuse, 0) else { panic!("it strands nobody") };
     assert_eq!((trimmed.range.start(), trimmed.stranded), (Offset::new(2), vec![]));
     // Retention goes as far as it may.
-    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, &[]) else { panic!("it is done") };
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, 0) else { panic!("it is done") };
     assert_eq!((trimmed.range.start(), trimmed.stranded), (Offset::new(3), vec![]));
-    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, &["a"]) else { panic!("it is done") };
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 9, Hold, 4) else { panic!("it is done") };
     assert_eq!((trimmed.range.start(), names(&trimmed.stranded)), (Offset::new(6), vec!["a".to_owned()]));
-    let Reply::Trim(trimmed) = trim(&mut machine, next(), 100, Drop, &[]) else { panic!("it is done") };
+    let Reply::Trim(trimmed) = trim(&mut machine, next(), 100, Drop, 0) else { panic!("it is done") };
     assert_eq!((trimmed.range.start(), names(&trimmed.stranded)), (Offset::new(10), vec!["b".to_owned()]));
     assert_eq!(machine.leases(), []);
+}
+
+#[test]
+fn a_lease_that_is_renewed_to_what_it_may_keep_in_between_is_not_stranded() {
+    use stored::log_command::Command;
+    let mut machine = LogMachine::new();
+    apply(&mut machine, 1, NOW, (0..10).map(|_| batch(1, None)).collect());
+    let hold = |machine: &mut LogMachine, index, holder: &str, offset, renew| {
+        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew };
+        assert!(matches!(run(machine, index, Command::HoldLease(lease)), Reply::Lease(Ok(_))));
+    };
+    hold(&mut machine, 2, "a", 2, false);
+    hold(&mut machine, 3, "b", 3, false);
+    // Retention finds both over: leases of offsets before 4. Then one of them moves on.
+    hold(&mut machine, 4, "a", 6, true);
+    let leases = stored::StrandedLeases::Hold.into();
+    let trim = Command::Trim(stored::Trim { to: 9, leases, past_before: 4 });
+    let Reply::Trim(trimmed) = run(&mut machine, 5, trim) else { panic!("it is done") };
+    let stranded: Vec<_> = trimmed.stranded.iter().map(|lease| lease.holder.as_str()).collect();
+    assert_eq!((trimmed.range.start(), stranded), (Offset::new(6), vec!["b"]));
+    assert_eq!(machine.leases().len(), 1);
 }
 
 #[test]
@@ -319,7 +339,38 @@ fn floor_is_below_the_entry_that_holds_the_start() {
     let expected = Dispensable { needed: Some(Index::new(3)), bytes: 2 * bytes };
     assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(expected));
     trim(&mut machine, 6, 8);
-    assert_eq!(machine.dispensable(&kv, key).unwrap(), Some(Dispensable { needed: None, bytes: 4 * bytes }));
+    let all = machine.dispensable(&kv, key).unwrap().expect("nothing is needed");
+    assert_eq!(all.needed, None);
+    assert!(all.bytes > 4 * bytes, "the batches and what they came in: {all:?}");
+}
+
+#[test]
+fn a_log_without_records_needs_none_of_what_its_cursors_were_told() {
+    let kv = quipu_storage::MemoryKv::new();
+    let key = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: quipu_protocol::ReplicaId::new(1) };
+    let mut machine = LogMachine::new();
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
+    let before = machine.trimmed();
+    for index in 1..=1_000 {
+        let action = stored::cursor_command::Action::Commit(stored::CommitCursor {
+            of: 9,
+            position: index,
+            metadata: vec![0; 100].into(),
+            ..stored::CommitCursor::default()
+        });
+        let cursors = vec![stored::CursorCommand { cursor: "in".to_owned(), action: Some(action) }];
+        let append = stored::AppendBatches { cursors, ..stored::AppendBatches::default() };
+        run(&mut machine, index, stored::log_command::Command::Append(append));
+    }
+    assert_ne!(machine.trimmed(), before, "somebody has to look");
+    let all = machine.dispensable(&kv, key).unwrap().expect("nothing is needed");
+    assert_eq!(all.needed, None);
+    assert!(all.bytes > 100 * 1_000, "{all:?}");
+    machine.rise(&machine.image()).unwrap();
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
+    // The next record's entry stays, whatever is told to cursors after it.
+    apply(&mut machine, 1_001, NOW, vec![batch(1, None)]);
+    assert_eq!(machine.dispensable(&kv, key).unwrap(), None);
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Run {
         let (count, batch) = (builder.count(), builder.finish(None).expect("not empty"));
         let (waiter, outcome) = oneshot::channel();
         let expected_end = (self.has_terms && self.chance(2)).then(|| self.guess(values.start));
-        self.outbox.take_batch((batch, count), (expected_end, Vec::new()), 1, waiter, self.now);
+        self.outbox.take_batch((batch, count), (expected_end, Bytes::new()), 1, waiter, self.now);
         self.taken.push(Taken { values, expected_end, outcome });
     }
 

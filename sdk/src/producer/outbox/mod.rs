@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_protocol::batch::Record;
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{LogName, Offset, OffsetRange};
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Waiter};
@@ -103,7 +103,7 @@ enum State {
 /// What is to be done for the stream.
 pub(super) enum Next {
     /// Send this.
-    Request { request: u64, batch: Bytes, expected_end: Option<Offset>, cursors: Vec<v1::CursorCommit> },
+    Request { request: u64, batch: Bytes, expected_end: Option<Offset>, cursors: Bytes },
     /// Nothing before then, unless something changes.
     At(Duration),
     /// Nothing, until something changes.
@@ -155,7 +155,7 @@ impl Outbox {
     pub(super) fn take_batch(
         &mut self,
         (bytes, count): (Bytes, u32),
-        (expected_end, cursors): (Option<Offset>, Vec<v1::CursorCommit>),
+        (expected_end, cursors): (Option<Offset>, Bytes),
         room: usize,
         waiter: oneshot::Sender<Result<OffsetRange, AppendError>>,
         now: Duration,

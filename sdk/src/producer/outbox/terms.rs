@@ -35,7 +35,7 @@ fn take(outbox: &mut Outbox, records: u32, expected_end: Option<u64>) -> Outcome
     }
     let (waiter, outcome) = oneshot::channel();
     let batch = builder.finish(None).expect("not empty");
-    outbox.take_batch((batch, records), (expected_end.map(Offset::new), Vec::new()), 1, waiter, NOW);
+    outbox.take_batch((batch, records), (expected_end.map(Offset::new), Bytes::new()), 1, waiter, NOW);
     outcome
 }
 
@@ -277,11 +277,12 @@ fn batch_goes_with_the_commits_that_it_carries_each_time() {
     builder.push(&Record::new(Timestamp::new(0), Bytes::from_static(b"a"))).expect("fits");
     let (waiter, _outcome) = oneshot::channel();
     let commit = v1::CursorCommit { cursor: "in".to_owned(), position: 7, ..v1::CursorCommit::default() };
+    let commits = v1::CarriedCommits::encoded(vec![commit]);
     let batch = builder.finish(None).expect("not empty");
-    outbox.take_batch((batch, 1), (None, vec![commit.clone()]), 1, waiter, NOW);
+    outbox.take_batch((batch, 1), (None, commits.clone()), 1, waiter, NOW);
     for _ in 0..2 {
         let Next::Request { cursors, .. } = outbox.next(NOW) else { panic!("it is sent") };
-        assert_eq!(cursors, std::slice::from_ref(&commit));
+        assert_eq!(cursors, commits);
         outbox.stream_ended(NOW);
     }
 }
