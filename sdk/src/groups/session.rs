@@ -19,6 +19,7 @@ use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::reader_groups_client::ReaderGroupsClient;
 use quipu_protocol::{Generation, LogId, LogName, LogPattern, MemberId, ReaderGroupName, v1};
 use tokio::sync::{Notify, watch};
+use tonic::Status;
 
 use super::GroupConfig;
 use crate::GroupError;
@@ -241,8 +242,13 @@ impl Membership {
             returned: returned.clone(),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
+        // Whoever does not answer by then is taken for dead while there is time to ask
+        // another one.
+        let limit = wait + self.config.session / 6;
         let call = |channel| async {
-            ReaderGroupsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).heartbeat(request()).await
+            let mut client = ReaderGroupsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let answered = self.cluster.environment.clock.timeout(limit, client.heartbeat(request())).await;
+            answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to a heartbeat")))
         };
         match self.cluster.call(Target::Keeper(self.group.clone()), call).await {
             Ok(Answer { value, .. }) => Beat::Answered(value),
