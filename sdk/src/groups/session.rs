@@ -19,7 +19,6 @@ use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::reader_groups_client::ReaderGroupsClient;
 use quipu_protocol::{Generation, LogId, LogName, LogPattern, MemberId, ReaderGroupName, v1};
 use tokio::sync::{Notify, watch};
-use tonic::Status;
 
 use super::GroupConfig;
 use crate::GroupError;
@@ -244,13 +243,11 @@ impl Membership {
         };
         // Whoever does not answer by then is taken for dead while there is time to ask
         // another one.
-        let limit = wait + self.config.session / 6;
+        let limit = (wait + self.config.session / 6).min(self.cluster.config.request_timeout);
         let call = |channel| async {
-            let mut client = ReaderGroupsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-            let answered = self.cluster.environment.clock.timeout(limit, client.heartbeat(request())).await;
-            answered.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to a heartbeat")))
+            ReaderGroupsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).heartbeat(request()).await
         };
-        match self.cluster.call(Target::Keeper(self.group.clone()), call).await {
+        match self.cluster.call_within(limit, Target::Keeper(self.group.clone()), call).await {
             Ok(Answer { value, .. }) => Beat::Answered(value),
             Err(PursuitError::Refused { refusal: Refusal { error, .. }, .. })
                 if matches!(error.kind, Some(Kind::UnknownReaderMember(_) | Kind::UnknownReaderGroup(_))) =>
