@@ -60,6 +60,14 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     ("pipeline-once", "What pipelines carry from one log to another is there once and in order, whoever ran when."),
     ("no-group-skips-a-record", "A reader group commits nothing that none of its members was delivered."),
+    (
+        "a-group-goes-on-where-it-committed",
+        "Whoever takes over a log of a reader group begins where the last acknowledged commit left it, or later.",
+    ),
+    (
+        "members-read-on-from-their-claims",
+        "A member of a reader group is delivered one record after the other from where it took the log over.",
+    ),
     ("one-member-a-generation", "No two members of a reader group commit in a log under the same generation."),
     (
         "a-fenced-member-commits-nothing",

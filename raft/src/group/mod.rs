@@ -226,7 +226,7 @@ impl<M: Machine> Group<M> {
 
     /// How long ago a majority took this replica for its leader; none unless it
     /// leads and has applied everything that leaders before it acknowledged.
-    fn majority(&self) -> Option<Duration> {
+    pub(crate) fn majority(&self) -> Option<Duration> {
         let applied = (*self.inner.shared.applied().borrow())?;
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();

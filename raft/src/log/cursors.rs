@@ -99,20 +99,26 @@ pub struct CursorTotals {
 }
 
 impl Cursors {
-    /// Lets go of those whose last commit is more than `expiry_ms` back at log time
-    /// `now`; 0 lets none go.
-    pub(crate) fn expire(&mut self, now: Timestamp, expiry_ms: u64) {
-        while self.is_due(now, expiry_ms)
-            && let Some((_, name)) = self.by_time.first().cloned()
-        {
+    /// Lets go of those whose last commit or claim is more than `expiry_ms` back at
+    /// log time `now`, but for those `named`; 0 lets none go.
+    pub(crate) fn expire(&mut self, now: Timestamp, expiry_ms: u64, named: &BTreeSet<&str>) {
+        let due = self.due(now, expiry_ms).filter(|name| !named.contains(name));
+        let due: Vec<String> = due.map(str::to_owned).collect();
+        for name in due {
             self.remove(&name);
         }
     }
 
     /// Whether one would expire.
     pub(crate) fn is_due(&self, now: Timestamp, expiry_ms: u64) -> bool {
-        let age = |at: Timestamp| u64::try_from(now.get().saturating_sub(at.get())).unwrap_or_default();
-        expiry_ms > 0 && self.by_time.first().is_some_and(|(at, _)| age(*at) > expiry_ms)
+        self.due(now, expiry_ms).next().is_some()
+    }
+
+    /// Those whose time is over, the oldest first.
+    fn due(&self, now: Timestamp, expiry_ms: u64) -> impl Iterator<Item = &str> {
+        let age = move |at: Timestamp| u64::try_from(now.get().saturating_sub(at.get())).unwrap_or_default();
+        let is_over = move |(at, _): &&(Timestamp, String)| expiry_ms > 0 && age(*at) > expiry_ms;
+        self.by_time.iter().take_while(is_over).map(|(_, name)| name.as_str())
     }
 
     /// Counts what commands take in an entry.

@@ -164,13 +164,19 @@ impl LogMachine {
         row.ok_or_else(|| missing(format!("there is none for offset {offset}")))
     }
 
+    /// Lets go of cursors whose time is over, but for those that the entry names:
+    /// what comes late renews a cursor and its fence, and does not begin another one.
+    fn expire_cursors(&mut self, entry: &stored::AppendBatches) {
+        let carried = entry.terms.iter().flat_map(|terms| &terms.cursors).map(|one| one.cursor.as_str());
+        let named = entry.cursors.iter().map(|one| one.cursor.as_str()).chain(carried).collect();
+        self.cursors.expire(self.time, entry.cursor_expiry_ms, &named);
+    }
+
     /// Carries out what an entry holds for the log's cursors.
     fn run_cursors(
         &mut self,
         commands: Vec<stored::CursorCommand>,
-        expiry_ms: u64,
     ) -> Result<Vec<Result<CursorAnswer, CursorRefusal>>, MachineError> {
-        self.cursors.expire(self.time, expiry_ms);
         let mut answers = Vec::with_capacity(commands.len());
         for command in commands {
             self.cursors.count(command.encoded_len());
@@ -289,8 +295,9 @@ impl Machine for LogMachine {
         self.leases.expire(self.time);
         match command.command {
             Some(Command::Append(append)) => {
+                self.expire_cursors(&append);
                 // Before the batches: they waited longer.
-                let cursors = self.run_cursors(append.cursors, append.cursor_expiry_ms)?;
+                let cursors = self.run_cursors(append.cursors)?;
                 let outcomes = self.append(id, &append.batches, append.terms)?;
                 Ok(if cursors.is_empty() {
                     Reply::Append(outcomes)

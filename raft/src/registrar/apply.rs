@@ -1,7 +1,7 @@
 //! What each command does to a registrar.
 //!
 //! A command is refused in its reply, with nothing changed, or takes effect
-//! whole. Only one that a newer version must have written stops the replica.
+//! whole; a join, whatever comes of it, forgets what has been empty for long. Only one that a newer version must have written stops the replica.
 
 use std::collections::BTreeSet;
 
@@ -63,6 +63,8 @@ impl Machine for Registrar {
 
 impl Registrar {
     fn join(&mut self, join: stored::JoinReaders) -> Answer {
+        // They must not take the room of one that begins.
+        self.forget_empty();
         let parsed = (join.group.parse::<ReaderGroupName>(), join.pattern.parse::<LogPattern>());
         let (Ok(name), Ok(pattern)) = parsed else { return Answer::Refused(Refused::UnknownGroup) };
         let mut group = match self.groups.get(&name) {
@@ -95,7 +97,6 @@ impl Registrar {
         group.rebalance(generation);
         (group.generation, self.generation) = (generation, generation);
         self.groups.insert(name, group);
-        self.forget_empty();
         Answer::Joined { member, generation, session_ms }
     }
 

@@ -66,20 +66,25 @@ struct Minder {
 }
 
 impl Minder {
-    /// Does what is due, if this replica leads; when more may be due.
+    /// Does what is due, or the first of it, if this replica leads; when more may be
+    /// due.
     async fn round(&mut self) -> Result<Option<Duration>, ReadersError> {
         let shared = &self.shared;
         let term = shared.settle().await?;
         let due = shared.group.view(|registrar| shared.vigil().look(registrar, term, shared.now()));
-        for (group, members) in &due.silent {
+        // One entry a look: what was due in one term is not by what the next one has
+        // heard, and whoever waited for the entry may have been heard of.
+        if let Some((group, members)) = due.silent.first_key_value() {
             tracing::info!(%group, ?members, "members of a reader group were not heard of");
             shared.done(commands::drop_members(group, members)).await?;
             quipu_protocol::point!("reader-expired");
+            return Ok(Some(shared.now()));
         }
-        for (group, shares) in &due.kept {
+        if let Some((group, shares)) = due.kept.first_key_value() {
             tracing::info!(%group, logs = shares.len(), "logs are taken from members that do not let go");
             shared.done(commands::take_shares(group, shares)).await?;
             quipu_protocol::point!("reader-shares-taken");
+            return Ok(Some(shared.now()));
         }
         self.match_logs().await?;
         Ok(due.next)

@@ -24,6 +24,8 @@ use crate::types::{Reply, TypeConfig};
 /// registrar knows.
 const COPY_PATIENCE: Duration = Duration::from_secs(2);
 
+const NO_MAJORITY: &str = "no majority answers";
+
 /// A running replica of a registrar; clones are handles to the same one.
 #[derive(Clone)]
 pub struct RegistrarReplica {
@@ -206,6 +208,7 @@ impl RegistrarReplica {
             found = shared.look(name, |group| session_of(group, member));
         }
         let session = found?;
+        shared.is_followed(session).await?;
         shared.vigil().hear(member, term, shared.now());
         let is_held = |group: &ReaderGroup| {
             let held = |(log, generation): &(LogId, Generation)| {
@@ -242,9 +245,8 @@ impl RegistrarReplica {
     pub async fn describe(&self, name: &ReaderGroupName) -> Result<GroupDescription, ReadersError> {
         let shared = &self.inner.shared;
         shared.barrier().await?;
-        shared.knows_logs_of(name).await?;
-        let now = shared.now();
-        let described = shared.look(name, |group| {
+        let described = |group: &ReaderGroup| {
+            let now = shared.now();
             let vigil = shared.vigil();
             let member = |(id, member): (&MemberId, &Member)| MemberDescription {
                 id: *id,
@@ -259,8 +261,8 @@ impl RegistrarReplica {
                 logs: group.shares.len(),
                 left_out: group.left_out,
             })
-        });
-        Ok(described?)
+        };
+        shared.look_at_known_logs(name, described).await
     }
 
     /// At most `limit` groups whose names come after `after`, by name, without
@@ -353,10 +355,21 @@ impl Shared {
         Ok(term)
     }
 
+    /// Makes sure that a majority took this replica for its leader no longer ago than
+    /// half of a member's session. One that is cut off hears members that others miss
+    /// meanwhile: they have to look for another leader while there is time.
+    async fn is_followed(&self, session: Duration) -> Result<(), ReadersError> {
+        if self.group.majority().is_some_and(|ago| ago <= session / 2) {
+            return Ok(());
+        }
+        let asked = self.environment.clock.timeout(session / 8, self.barrier()).await;
+        asked.unwrap_or(Err(ReadersError::Unavailable { reason: NO_MAJORITY }))
+    }
+
     async fn barrier(&self) -> Result<(), ReadersError> {
         self.group.barrier().await.map_err(|error| match error {
             BarrierError::NotLeader { leader } => ReadersError::NotLeader { leader },
-            BarrierError::Unavailable => ReadersError::Unavailable { reason: "no majority answers" },
+            BarrierError::Unavailable => ReadersError::Unavailable { reason: NO_MAJORITY },
             BarrierError::Stopped(reason) => ReadersError::Stopped(reason),
         })
     }
@@ -397,27 +410,39 @@ impl Shared {
     }
 
     async fn assignment(&self, name: &ReaderGroupName, member: MemberId) -> Result<Assignment, ReadersError> {
-        self.knows_logs_of(name).await?;
-        let found = self.look(name, |group| {
+        let assigned = |group: &ReaderGroup| {
             session_of(group, member)?;
             Ok(Assignment { generation: group.generation, shares: self.named(group, member) })
-        });
-        Ok(found?)
+        };
+        self.look_at_known_logs(name, assigned).await
     }
 
-    /// Waits until this node's copy of the catalog knows the group's logs.
-    async fn knows_logs_of(&self, name: &ReaderGroupName) -> Result<(), ReadersError> {
-        let version = self.look(name, |group| Ok(group.version))?;
+    /// Looks at a group all of whose logs this node's copy of the catalog knows, and
+    /// waits until it does.
+    async fn look_at_known_logs<T>(
+        &self,
+        name: &ReaderGroupName,
+        look: impl Fn(&ReaderGroup) -> Result<T, Refused>,
+    ) -> Result<T, ReadersError> {
         let mut applied = self.catalog.applied();
-        let knows = async {
-            while self.catalog.view(Catalog::version) < version {
+        let known = async {
+            loop {
+                applied.mark_unchanged();
+                // In one look: the next one may find newer logs.
+                let found = self.look(name, |group| {
+                    let knows = self.catalog.view(Catalog::version) >= group.version;
+                    knows.then(|| look(group)).transpose()
+                })?;
+                if let Some(found) = found {
+                    return Ok(found);
+                }
                 if applied.changed().await.is_err() {
-                    return;
+                    return Err(ReadersError::Stopped(StopReason::Shutdown));
                 }
             }
         };
-        let limit = self.environment.clock.timeout(COPY_PATIENCE, knows).await;
-        limit.map_err(|_| ReadersError::Unavailable { reason: "this node's copy of the catalog lags" })
+        let limit = self.environment.clock.timeout(COPY_PATIENCE, known).await;
+        limit.unwrap_or(Err(ReadersError::Unavailable { reason: "this node's copy of the catalog lags" }))
     }
 
     /// What `member` has, by name. A log that was deleted has none any more.

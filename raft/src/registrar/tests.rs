@@ -240,6 +240,28 @@ fn too_many_are_refused_by_the_name_of_the_bound() {
 }
 
 #[test]
+fn groups_that_nobody_was_in_for_long_leave_room_for_new_ones() {
+    let mut story = Story::of_logs(1..=2);
+    let member = story.joins("billing");
+    story.tell(drop_members(&name("billing"), &[member]));
+    let mut image: quipu_protocol::stored::Registrar =
+        prost::Message::decode(story.registrar.image()).expect("its own image");
+    let empty = image.groups[0].clone();
+    let of = |number| quipu_protocol::stored::ReaderGroup { name: format!("group-{number:05}"), ..empty.clone() };
+    image.groups = (0..MAX_GROUPS).map(of).collect();
+    story.registrar.install(&prost::Message::encode_to_vec(&image).into()).expect("it is within bounds");
+
+    story.now += EMPTY_GROUP_EXPIRY_MS;
+    let joining = story.joining("billing");
+    let refused = story.refuses(join(joining, &story.matched()));
+    let limit = MAX_GROUPS as u64;
+    assert_eq!(refused, Refused::TooMany { bound: "reader_groups", limit, actual: limit + 1 });
+    story.now += 1;
+    story.joins("billing");
+    assert_eq!(story.registrar.groups().len(), 1);
+}
+
+#[test]
 fn command_of_a_newer_version_stops_the_replica() {
     let id = EntryId { term: Term::new(1), index: Index::new(1) };
     let unknown = quipu_protocol::stored::RegistrarCommand { stamp: 1, command: None };
@@ -378,6 +400,24 @@ mod vigils {
         let due = vigil.look(&story.registrar, Term::new(3), seconds(16));
         assert!(due.silent.is_empty());
         assert_eq!(due.next, Some(seconds(22)));
+    }
+
+    #[test]
+    fn a_leader_that_was_paused_gives_everyone_a_whole_session() {
+        let mut story = Story::of_logs(1..=2);
+        story.joins("billing");
+        story.joins("billing");
+        let (mut vigil, term) = (Vigil::default(), Term::new(1));
+        assert_eq!(vigil.look(&story.registrar, term, seconds(10)).next, Some(seconds(16)));
+        let mut punctual = Vigil::default();
+        punctual.look(&story.registrar, term, seconds(10));
+        let late = Duration::from_millis(16_250);
+        let due = punctual.look(&story.registrar, term, late);
+        assert_eq!((due.silent.len(), due.kept.len()), (1, 1), "it was only late");
+        let due = vigil.look(&story.registrar, term, late + Duration::from_millis(1));
+        assert!(due.silent.is_empty() && due.kept.is_empty());
+        assert_eq!(due.next, Some(late + Duration::from_millis(6_001)));
+        assert_eq!(vigil.look(&story.registrar, term, late + seconds(6) + Duration::from_millis(1)).silent.len(), 1);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Who was heard of when, as a registrar's leader remembers it.
 //!
 //! In memory alone: a new leader has heard of nobody, and gives everyone a whole
-//! session from then on, and whole time to let go of logs. Purely a function of
+//! session from then on, and whole time to let go of logs. So does one that was
+//! paused: who spoke meanwhile was not heard. Purely a function of
 //! what it is told; the time is the monotonic clock's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,9 @@ use quipu_protocol::{Generation, LogId, MemberId, ReaderGroupName, Term};
 
 use super::Registrar;
 
+/// A leader that looks so much later than something was to become due was paused.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// What a leader has heard.
 #[derive(Debug, Default)]
 pub(super) struct Vigil {
@@ -19,6 +23,8 @@ pub(super) struct Vigil {
     heard: BTreeMap<MemberId, Duration>,
     /// Since when a member is asked for a log.
     asked: BTreeMap<(LogId, MemberId, Generation), Duration>,
+    /// When something was to become due, when it looked last.
+    next: Option<Duration>,
 }
 
 /// What has become due.
@@ -52,6 +58,10 @@ impl Vigil {
     /// What is due `now`, of what the leader of `term` has applied.
     pub(super) fn look(&mut self, registrar: &Registrar, term: Term, now: Duration) -> Due {
         self.begin(term);
+        if self.next.is_some_and(|next| now > next + PAUSE) {
+            self.heard.clear();
+            self.asked.clear();
+        }
         let mut due = Due::default();
         let mut members = BTreeSet::new();
         let mut asked = BTreeSet::new();
@@ -76,6 +86,7 @@ impl Vigil {
         }
         self.heard.retain(|member, _| members.contains(member));
         self.asked.retain(|key, _| asked.contains(key));
+        self.next = due.next;
         due
     }
 

@@ -71,10 +71,23 @@ impl Cluster {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_within(self.config.request_timeout, target, request).await
+    }
+
+    /// The same, with `limit` for each attempt.
+    pub(crate) async fn call_within<T, F>(
+        self: &Arc<Self>,
+        limit: Duration,
+        target: Target,
+        request: impl Fn(Channel) -> F,
+    ) -> Result<Answer<T>, PursuitError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut pursuit = Pursuit::new(Arc::clone(self), target, Some(self.config.retry_timeout));
         loop {
             let address = pursuit.next_address().await?;
-            match self.attempt(&address, &request).await {
+            match self.attempt(limit, &address, &request).await {
                 Ok(value) => {
                     pursuit.succeeded(&address);
                     return Ok(Answer { address, value });
@@ -84,13 +97,12 @@ impl Cluster {
         }
     }
 
-    /// One attempt at one node, within `request_timeout`.
-    async fn attempt<T, F>(&self, address: &str, request: &impl Fn(Channel) -> F) -> Result<T, Failure>
+    /// One attempt at one node, within `limit`.
+    async fn attempt<T, F>(&self, limit: Duration, address: &str, request: &impl Fn(Channel) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let channel = self.channel(address)?;
-        let limit = self.config.request_timeout;
         match self.environment.clock.timeout(limit, request(channel)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(verdict::of_status(address, &status)),
@@ -147,7 +159,8 @@ impl Cluster {
             for address in addresses.unwrap_or_default() {
                 let Some(cluster) = weak.upgrade() else { return };
                 let request = |channel| async { ClusterClient::new(channel).status(v1::StatusRequest {}).await };
-                if let Ok(status) = cluster.attempt(&address, &request).await {
+                let limit = cluster.config.request_timeout;
+                if let Ok(status) = cluster.attempt(limit, &address, &request).await {
                     return cluster.learn(&status);
                 }
             }

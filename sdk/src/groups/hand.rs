@@ -10,9 +10,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::{Generation, LogId, LogName, Offset};
 
+use super::renewal::{Claim, Renewal};
 use super::session::Share;
 use super::{PositionError, Positions};
 use crate::cluster::Cluster;
@@ -28,6 +28,7 @@ pub(super) struct Hand {
     on_trimmed: OnTrimmed,
     returning: bool,
     state: State,
+    renewal: Renewal,
     /// The next offset to be delivered, once something was.
     next: Option<Offset>,
     committed: Option<Offset>,
@@ -35,7 +36,7 @@ pub(super) struct Hand {
 
 enum State {
     /// Its position is to be taken over, or is being.
-    Claiming(Option<BoxFuture<'static, Result<Option<Offset>, PositionError>>>),
+    Claiming(Option<Claim>),
     Reading(Box<Reader>),
     /// Nothing more is delivered.
     Lost,
@@ -51,8 +52,9 @@ impl Hand {
     ) -> Self {
         let (name, generation) = (share.log.clone(), share.generation);
         let state = State::Claiming(None);
-        let (next, committed) = (None, None);
-        Self { cluster, positions, id, name, generation, on_trimmed, returning: false, state, next, committed }
+        let renewal = Renewal::new(Arc::clone(&cluster.environment.clock));
+        let (returning, next, committed) = (false, None, None);
+        Self { cluster, positions, id, name, generation, on_trimmed, returning, state, renewal, next, committed }
     }
 
     pub(super) fn name(&self) -> &LogName {
@@ -90,6 +92,7 @@ impl Hand {
             Ok(()) | Err(PositionError::LogGone) => {}
             Err(error) => return Err(error),
         }
+        self.renewal.put_off();
         self.committed = Some(next);
         Ok(())
     }
@@ -105,20 +108,37 @@ impl Hand {
                     let claimed = ready!(claiming.get_or_insert_with(begin).as_mut().poll(cx));
                     self.state = State::Claiming(None);
                     match claimed {
-                        Ok(position) => self.state = self.reading(position),
+                        Ok(position) => {
+                            self.renewal.put_off();
+                            self.state = self.reading(position);
+                        }
                         // Whoever has it says so soon.
                         Err(PositionError::Fenced | PositionError::LogGone) => self.state = State::Lost,
                         Err(error) => return Poll::Ready(Err(GroupError::Position { log: self.name.clone(), error })),
                     }
                 }
-                State::Reading(reader) => match ready!(take(reader, cx, most)) {
-                    Ok(records) => {
-                        self.next = records.last().map(|last| last.offset.next());
-                        return Poll::Ready(Ok(records));
+                State::Reading(reader) => {
+                    let claim = || self.positions.claim(&self.name, self.id, self.generation);
+                    match self.renewal.poll(cx, claim) {
+                        Poll::Pending => {}
+                        Poll::Ready(Ok(())) => continue,
+                        Poll::Ready(Err(PositionError::Fenced | PositionError::LogGone)) => {
+                            self.state = State::Lost;
+                            continue;
+                        }
+                        Poll::Ready(Err(error)) => {
+                            return Poll::Ready(Err(GroupError::Position { log: self.name.clone(), error }));
+                        }
                     }
-                    Err(ReadError::UnknownLog { .. }) => self.state = State::Lost,
-                    Err(error) => return Poll::Ready(Err(GroupError::Read { log: self.name.clone(), error })),
-                },
+                    match ready!(take(reader, cx, most)) {
+                        Ok(records) => {
+                            self.next = records.last().map(|last| last.offset.next());
+                            return Poll::Ready(Ok(records));
+                        }
+                        Err(ReadError::UnknownLog { .. }) => self.state = State::Lost,
+                        Err(error) => return Poll::Ready(Err(GroupError::Read { log: self.name.clone(), error })),
+                    }
+                }
             }
         }
     }

@@ -16,6 +16,7 @@
 mod hand;
 mod listing;
 mod positions;
+mod renewal;
 mod session;
 
 use std::collections::BTreeMap;

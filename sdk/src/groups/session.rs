@@ -241,10 +241,13 @@ impl Membership {
             returned: returned.clone(),
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         };
+        // Whoever does not answer by then is taken for dead while there is time to ask
+        // another one.
+        let limit = (wait + self.config.session / 6).min(self.cluster.config.request_timeout);
         let call = |channel| async {
             ReaderGroupsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES).heartbeat(request()).await
         };
-        match self.cluster.call(Target::Keeper(self.group.clone()), call).await {
+        match self.cluster.call_within(limit, Target::Keeper(self.group.clone()), call).await {
             Ok(Answer { value, .. }) => Beat::Answered(value),
             Err(PursuitError::Refused { refusal: Refusal { error, .. }, .. })
                 if matches!(error.kind, Some(Kind::UnknownReaderMember(_) | Kind::UnknownReaderGroup(_))) =>

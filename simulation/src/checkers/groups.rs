@@ -5,7 +5,13 @@
 //!   delivered   0 1 2 3 4   6          of a group and a log, by any member
 //!   reaches     ──────────▶ 5          a commit beyond skips a record
 //!   claimed under 3, then 7            a commit under 3 after that is refused
+//!   acknowledged ─────▶ 3              a later claim finds no less, and no more than
+//!   asked for    ─────────▶ 5          anybody asked for
+//!   claimed at 4: 4 5 6 …              what its member is delivered from then on
 //! ```
+//!
+//! A commit of unknown outcome may still take effect after a later one, and leave the
+//! position where it says: what it repeats is no record skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,6 +38,35 @@ struct Shelf {
     claims: Vec<(u64, Duration)>,
     /// Who committed under a generation.
     committers: BTreeMap<u64, BTreeSet<u64>>,
+    /// The highest position that anybody asked to be committed.
+    asked: u64,
+    /// Positions with their generations that were acknowledged to be committed, and
+    /// when that was known.
+    acknowledged: Vec<(u64, u64, Duration)>,
+    /// How many commits of a position under a generation were asked for and not
+    /// acknowledged.
+    unsettled: BTreeMap<(u64, u64), u64>,
+    /// What each member is to be delivered next.
+    expected: BTreeMap<u64, u64>,
+}
+
+/// A member took a log's position over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim<'a> {
+    /// The group.
+    pub(crate) group: &'a str,
+    /// The log.
+    pub(crate) log: &'a str,
+    /// Under which generation.
+    pub(crate) generation: u64,
+    /// Which membership of the run.
+    pub(crate) member: u64,
+    /// The position that it found, if there was any.
+    pub(crate) found: Option<u64>,
+    /// When it was asked for.
+    pub(crate) began: Duration,
+    /// When its answer was known.
+    pub(crate) ended: Duration,
 }
 
 /// A commit of a group's position in a log.
@@ -64,33 +99,73 @@ impl Groups {
     }
 
     /// A member was delivered a record.
-    pub(crate) fn delivered(&mut self, group: &str, log: &str, offset: u64, value: u64) -> Option<Violation> {
+    pub(crate) fn delivered(
+        &mut self,
+        group: &str,
+        log: &str,
+        member: u64,
+        offset: u64,
+        value: u64,
+    ) -> Option<Violation> {
         let shelf = self.shelf(group, log);
+        let expected = shelf.expected.insert(member, offset + 1);
         let before = shelf.delivered.insert(offset, value);
         while shelf.delivered.contains_key(&shelf.reaches) {
             shelf.reaches += 1;
+        }
+        if expected != Some(offset) {
+            let details = format!("group {group}, log {log}, member {member}: {offset}, not {expected:?}");
+            return Some(Violation::new("members-read-on-from-their-claims", details));
         }
         let before = before.filter(|before| *before != value)?;
         let details = format!("group {group}, log {log}, offset {offset}: {before} and {value} were delivered");
         Some(Violation::new("members-read-what-the-log-holds", details))
     }
 
-    /// The log's position was taken over, as was known at `at`.
-    pub(crate) fn claimed(&mut self, group: &str, log: &str, generation: u64, at: Duration) {
-        self.shelf(group, log).claims.push((generation, at));
+    /// The log's position was taken over.
+    pub(crate) fn claimed(&mut self, claim: Claim<'_>) -> Option<Violation> {
+        let shelf = self.shelf(claim.group, claim.log);
+        shelf.claims.push((claim.generation, claim.ended));
+        let found = claim.found.unwrap_or_default();
+        shelf.expected.insert(claim.member, found);
+        if found > shelf.asked {
+            let details = format!("{claim:?}: nobody asked for more than {}", shelf.asked);
+            return Some(Violation::new("a-group-goes-on-where-it-committed", details));
+        }
+        // By generation first: one may have begun lower, where an earlier one's late
+        // commit had left it.
+        let before = shelf.acknowledged.iter().filter(|(.., at)| *at <= claim.began);
+        let (generation, position) = before.map(|(position, generation, _)| (*generation, *position)).max()?;
+        let may_have_landed = |(at, under): &(u64, u64)| *at == found && *under >= generation;
+        if found < position && !shelf.unsettled.keys().any(may_have_landed) {
+            let details = format!("{claim:?}: {position} was committed under {generation}");
+            return Some(Violation::new("a-group-goes-on-where-it-committed", details));
+        }
+        None
     }
 
     /// A member commits.
-    pub(crate) fn commits(&self, commit: Commit<'_>) -> Option<Violation> {
-        let reaches = self.reaches(commit.group, commit.log);
+    pub(crate) fn commits(&mut self, commit: Commit<'_>) -> Option<Violation> {
+        let shelf = self.shelf(commit.group, commit.log);
+        shelf.asked = shelf.asked.max(commit.position);
+        *shelf.unsettled.entry((commit.position, commit.generation)).or_default() += 1;
+        let reaches = shelf.reaches;
         (commit.position > reaches).then(|| {
             Violation::new("no-group-skips-a-record", format!("{commit:?}, and {reaches} was never delivered"))
         })
     }
 
-    /// The commit was taken.
-    pub(crate) fn committed(&mut self, commit: Commit<'_>) -> Option<Violation> {
+    /// The commit was taken, as was known at `at`.
+    pub(crate) fn committed(&mut self, commit: Commit<'_>, at: Duration) -> Option<Violation> {
         let shelf = self.shelf(commit.group, commit.log);
+        shelf.acknowledged.push((commit.position, commit.generation, at));
+        let key = (commit.position, commit.generation);
+        if let Some(unsettled) = shelf.unsettled.get_mut(&key) {
+            *unsettled -= 1;
+            if *unsettled == 0 {
+                shelf.unsettled.remove(&key);
+            }
+        }
         let committers = shelf.committers.entry(commit.generation).or_default();
         committers.insert(commit.member);
         if committers.len() > 1 {
@@ -122,62 +197,4 @@ impl Groups {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn commit(generation: u64, member: u64, position: u64, began: u64) -> Commit<'static> {
-        let began = Duration::from_secs(began);
-        Commit { group: "billing", log: "shared-0", generation, member, position, began }
-    }
-
-    fn having(offsets: impl IntoIterator<Item = u64>) -> Groups {
-        let mut groups = Groups::default();
-        for offset in offsets {
-            assert_eq!(groups.delivered("billing", "shared-0", offset, 100 + offset).map(|it| it.promise), None);
-        }
-        groups
-    }
-
-    fn promise(violation: Option<Violation>) -> Option<String> {
-        violation.map(|violation| violation.promise)
-    }
-
-    #[test]
-    fn a_commit_beyond_what_all_members_were_delivered_skips_a_record() {
-        let groups = having([0, 1, 3]);
-        assert_eq!(promise(groups.commits(commit(1, 1, 2, 0))), None);
-        assert_eq!(promise(groups.commits(commit(1, 1, 3, 0))).as_deref(), Some("no-group-skips-a-record"));
-        assert_eq!(promise(having([0, 1, 3, 2]).commits(commit(1, 1, 4, 0))), None, "in whatever order");
-    }
-
-    #[test]
-    fn two_members_never_commit_under_one_generation() {
-        let mut groups = having(0..5);
-        assert_eq!(promise(groups.committed(commit(3, 1, 2, 0))), None);
-        assert_eq!(promise(groups.committed(commit(3, 1, 3, 0))), None);
-        assert_eq!(promise(groups.committed(commit(4, 2, 3, 0))), None);
-        assert_eq!(promise(groups.committed(commit(3, 2, 3, 0))).as_deref(), Some("one-member-a-generation"));
-    }
-
-    #[test]
-    fn nothing_is_committed_after_a_higher_generation_has_claimed() {
-        let mut groups = having(0..5);
-        groups.claimed("billing", "shared-0", 7, Duration::from_secs(5));
-        assert_eq!(promise(groups.committed(commit(3, 1, 2, 4))), None, "it was under way then");
-        assert_eq!(promise(groups.committed(commit(7, 2, 2, 6))), None);
-        let broken = promise(groups.committed(commit(3, 1, 3, 5)));
-        assert_eq!(broken.as_deref(), Some("a-fenced-member-commits-nothing"));
-    }
-
-    #[test]
-    fn what_is_delivered_is_what_the_log_holds() {
-        let mut groups = having(0..2);
-        let copy =
-            |records: &[(u64, u64)]| BTreeMap::from([("shared-0".to_owned(), BTreeMap::from([(1, records.to_vec())]))]);
-        assert!(groups.judge(&copy(&[(0, 100), (1, 101)])).is_empty());
-        assert_eq!(groups.judge(&copy(&[(0, 100), (1, 9)])).len(), 1);
-        assert_eq!(groups.judge(&copy(&[(0, 100)])).len(), 1);
-        let other = promise(groups.delivered("billing", "shared-0", 1, 9));
-        assert_eq!(other.as_deref(), Some("members-read-what-the-log-holds"));
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use quipu_sdk::{
 };
 
 use super::{Context, value_of};
-use crate::checkers::groups::{Commit, Groups};
+use crate::checkers::groups::{Claim, Commit, Groups};
 use crate::environment::clock::now;
 use crate::violation::Violation;
 
@@ -53,7 +53,7 @@ pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
     let group = GROUPS[group % GROUPS.len()];
     while context.goes_on() {
         let session = SESSIONS_MS[usize::try_from(context.below(SESSIONS_MS.len() as u64)).unwrap_or_default()];
-        let Some(mut reader) = join(&context, group, session).await else {
+        let Some((mut reader, member)) = join(&context, group, session).await else {
             context.pause(AGAIN_MS).await;
             continue;
         };
@@ -61,7 +61,7 @@ pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
             if !context.goes_on() {
                 break;
             }
-            if !turn(&context, group, &mut reader, pause_ms).await {
+            if !turn(&context, group, member, &mut reader, pause_ms).await {
                 break;
             }
         }
@@ -73,7 +73,7 @@ pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
             1 if context.goes_on() => {
                 // It lives on, and does not look at what it is asked for.
                 context.environment.clock.sleep(Duration::from_millis(session * 3 / 2)).await;
-                let _ = turn(&context, group, &mut reader, pause_ms).await;
+                let _ = turn(&context, group, member, &mut reader, pause_ms).await;
                 drop(reader);
             }
             // It is missed after its session if nobody could be told.
@@ -83,8 +83,8 @@ pub(super) async fn run(context: Context, group: usize, pause_ms: u64) {
     }
 }
 
-/// A member of the group.
-async fn join(context: &Context, group: &str, session_ms: u64) -> Option<GroupReader> {
+/// A member of the group, and which membership of this run it is.
+async fn join(context: &Context, group: &str, session_ms: u64) -> Option<(GroupReader, u64)> {
     let name = group.parse().expect("a good name");
     let member = context.groups(Groups::member);
     let config = GroupConfig {
@@ -96,13 +96,13 @@ async fn join(context: &Context, group: &str, session_ms: u64) -> Option<GroupRe
     let positions = Watched { context: context.clone(), group: group.to_owned(), member, inner };
     let pattern = format!("{SHARED}*").parse().expect("a good pattern");
     let joining = context.client.reader_group(&name, &pattern).positions(Arc::new(positions)).config(config).join();
-    joining.await.ok()
+    Some((joining.await.ok()?, member))
 }
 
 /// Reads once, and commits most of the time. False when it cannot go on.
-async fn turn(context: &Context, group: &str, reader: &mut GroupReader, pause_ms: u64) -> bool {
+async fn turn(context: &Context, group: &str, member: u64, reader: &mut GroupReader, pause_ms: u64) -> bool {
     match context.environment.clock.timeout(PATIENCE, reader.next()).await {
-        Ok(Ok(records)) => take(context, group, &records),
+        Ok(Ok(records)) => take(context, group, member, &records),
         Ok(Err(error)) if !error.is_retryable() => {
             context.broken(Violation::new("members-can-go-on", format!("group {group}: {error:?}")));
             return false;
@@ -121,18 +121,12 @@ async fn turn(context: &Context, group: &str, reader: &mut GroupReader, pause_ms
 }
 
 /// Notes what was delivered.
-fn take(context: &Context, group: &str, records: &GroupRecords) {
+fn take(context: &Context, group: &str, member: u64, records: &GroupRecords) {
     let log = records.log.as_str();
-    let mut next = None;
     for record in &records.records {
-        let offset = record.offset.get();
-        if next.is_some_and(|next| next != offset) {
-            let details = format!("group {group}, log {log}: {offset} was delivered where {next:?} is next");
-            context.broken(Violation::new("no-group-skips-a-record", details));
-        }
-        next = Some(offset + 1);
         let value = value_of(record.value.as_ref()).unwrap_or(u64::MAX);
-        if let Some(violation) = context.groups(|groups| groups.delivered(group, log, offset, value)) {
+        let delivered = |groups: &mut Groups| groups.delivered(group, log, member, record.offset.get(), value);
+        if let Some(violation) = context.groups(delivered) {
             context.broken(violation);
         }
     }
@@ -154,13 +148,25 @@ impl Positions for Watched {
         id: LogId,
         generation: Generation,
     ) -> BoxFuture<'static, Result<Option<Offset>, PositionError>> {
-        let (context, group, log_name) = (self.context.clone(), self.group.clone(), log.to_string());
+        let (context, group, member, log_name) =
+            (self.context.clone(), self.group.clone(), self.member, log.to_string());
         let claim = self.inner.claim(log, id, generation);
         Box::pin(async move {
+            let began = context.tick_began();
             let claimed = claim.await;
-            if claimed.is_ok() {
-                let at = context.tick_began() + context.shared.tick;
-                context.groups(|groups| groups.claimed(&group, &log_name, generation.get(), at));
+            if let Ok(found) = &claimed {
+                let claim = Claim {
+                    group: &group,
+                    log: &log_name,
+                    generation: generation.get(),
+                    member,
+                    found: found.map(Offset::get),
+                    began,
+                    ended: context.tick_began() + context.shared.tick,
+                };
+                if let Some(violation) = context.groups(|groups| groups.claimed(claim)) {
+                    context.broken(violation);
+                }
             }
             claimed
         })
@@ -192,8 +198,9 @@ impl Positions for Watched {
             if matches!(committed, Err(PositionError::Fenced)) {
                 context.shared.recorder.mark(now(), "a-group-member-was-fenced");
             }
+            let at = context.tick_began() + context.shared.tick;
             if committed.is_ok()
-                && let Some(violation) = context.groups(|groups| groups.committed(asked))
+                && let Some(violation) = context.groups(|groups| groups.committed(asked, at))
             {
                 context.broken(violation);
             }
@@ -207,14 +214,14 @@ pub(crate) async fn read_the_rest(context: &Context) {
     let shared = context.shared.logs.iter().filter(|plan| plan.name.starts_with(SHARED));
     let logs: Vec<LogName> = shared.map(|plan| plan.name.parse().expect("a good name")).collect();
     for group in GROUPS {
-        let mut reader = loop {
+        let (mut reader, member) = loop {
             match join(context, group, SESSIONS_MS[0]).await {
-                Some(reader) => break reader,
+                Some(joined) => break joined,
                 None => context.pause(AGAIN_MS).await,
             }
         };
         while !has_all(context, group, &logs).await {
-            let _ = turn(context, group, &mut reader, 1).await;
+            let _ = turn(context, group, member, &mut reader, 1).await;
         }
         drop(reader.leave().await);
     }

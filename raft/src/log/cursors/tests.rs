@@ -160,15 +160,18 @@ fn cursors_expire_by_log_time_the_oldest_first_and_not_at_all_without_a_time() {
     let later = Timestamp::new(NOW.get() + 500);
     run(&mut cursors, "young", Action::Claim(stored::ClaimCursor { generation: 0 }), later).unwrap();
     let at = |ms| Timestamp::new(NOW.get() + ms);
-    cursors.expire(at(1_000_000), 0);
-    cursors.expire(at(1_000), 1_000);
+    let none = BTreeSet::new();
+    cursors.expire(at(1_000_000), 0, &none);
+    cursors.expire(at(1_000), 1_000, &none);
     assert_eq!(cursors.totals().count, 2);
     assert!(cursors.is_due(at(1_001), 1_000));
-    cursors.expire(at(1_001), 1_000);
+    cursors.expire(at(1_001), 1_000, &none);
     assert_eq!((position(&cursors, "old"), cursors.totals().count), (None, 1));
-    cursors.expire(at(-9_000), 1_000);
+    cursors.expire(at(-9_000), 1_000, &none);
     assert_eq!(cursors.totals().count, 1, "a clock that went back lets none go");
-    cursors.expire(at(1_501), 1_000);
+    cursors.expire(at(1_501), 1_000, &BTreeSet::from(["young"]));
+    assert_eq!(cursors.totals().count, 1, "it is named");
+    cursors.expire(at(1_501), 1_000, &none);
     assert_eq!((cursors.totals().count, cursors.totals().bytes), (0, 0));
 }
 

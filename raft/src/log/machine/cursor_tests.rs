@@ -112,6 +112,37 @@ fn expiry_is_what_the_entry_says_and_a_trim_moves_no_cursor() {
 }
 
 #[test]
+fn what_comes_after_its_time_renews_a_cursor_and_does_not_pass_its_fence() {
+    let claim = |generation| stored::CursorCommand {
+        cursor: "claimed".to_owned(),
+        action: Some(Action::Claim(stored::ClaimCursor { generation })),
+    };
+    let expiring = || stored::AppendBatches { cursor_expiry_ms: 1_000, ..Default::default() };
+    let at = |machine: &mut LogMachine, index, late: i64, entry: stored::AppendBatches| {
+        let command = Some(stored::log_command::Command::Append(entry));
+        let command = stored::LogCommand { stamp: NOW + late, command, ..stored::LogCommand::default() };
+        machine.apply(id(index), &command.encode_to_vec().into()).expect("is applied")
+    };
+    let mut machine = LogMachine::new();
+    append(&mut machine, 1, batch(5, None), carrying(&[("carried", commit(1)), ("left", commit(1))]));
+    let begun = vec![claim(7), command("claimed", stored::CommitCursor { generation: 7, ..commit(3) })];
+    at(&mut machine, 2, 0, stored::AppendBatches { cursors: begun, ..expiring() });
+
+    let late = vec![claim(6), claim(8)];
+    let terms = vec![carrying(&[("carried", commit(2))])];
+    let entry = stored::AppendBatches { batches: vec![batch(1, None)], terms, cursors: late, ..expiring() };
+    let Reply::AppendAndCursors(_, answers) = at(&mut machine, 3, 5_000, entry) else { panic!("it has commands") };
+    assert_eq!(answers[0], Err(CursorRefusal::Fenced { generation: 7 }));
+    let Ok(CursorAnswer::Claimed(claimed)) = &answers[1] else { panic!("{answers:?}") };
+    assert_eq!(claimed.position, Some(Offset::new(3)), "it goes on where it was");
+    assert_eq!((position(&machine, "carried"), position(&machine, "left")), (Some(2), None));
+    at(&mut machine, 4, 5_500, expiring());
+    assert_eq!(machine.cursors().totals().count, 2, "both were renewed");
+    at(&mut machine, 5, 6_001, expiring());
+    assert_eq!(machine.cursors().totals().count, 0);
+}
+
+#[test]
 fn image_holds_the_cursors_and_what_they_took_in_entries() {
     let mut machine = LogMachine::new();
     append(&mut machine, 1, batch(5, None), carrying(&[("a", stored::CommitCursor { of: 3, ..commit(1) })]));
