@@ -62,7 +62,7 @@ async fn bounds_that_make_no_sense_are_refused_before_anything_is_asked() {
     let age = ReaderConfig { max_age: Some(Duration::from_secs(1)), ..ReaderConfig::default() };
     assert!(refused(age).starts_with("max_age is for local reads"));
     let wait = ReaderConfig { after_wait: Duration::from_secs(61), ..ReaderConfig::default() };
-    assert_eq!(refused(wait), "after_wait is 61s; it may be up to 60s");
+    assert_eq!(refused(wait), "after_wait is 61s; it has to be at most 60s");
 }
 
 fn reader(client: &Client, config: ReaderConfig) -> Reader {
