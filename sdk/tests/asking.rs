@@ -9,7 +9,8 @@ use futures_util::StreamExt as _;
 use quipu_protocol::v1;
 use quipu_sdk::{
     AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
-    LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, TrimError, system,
+    LeaseError, LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, TrimError,
+    system,
 };
 
 #[tokio::test]
@@ -141,6 +142,11 @@ async fn a_refusal_after_an_attempt_that_may_have_been_carried_out_is_no_sure_fa
         let error = client.trim(&log(), Offset::new(1)).await.expect_err("refused");
         assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
         assert_eq!(matches!(error, TrimError::UnknownLog { .. }), !unclear, "{error}");
+
+        script(unclear, &v1::Error::lease_not_held("a"));
+        let error = client.renew_lease(&log(), "a", None, Duration::from_secs(1)).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, LeaseError::NotHeld { .. }), !unclear, "{error}");
 
         script(unclear, &unknown);
         let error = client.delete_log(&log()).await.expect_err("refused");

@@ -144,6 +144,7 @@ impl Records for Node {
         request: Request<v1::HoldLeaseRequest>,
     ) -> Result<Response<v1::HoldLeaseResponse>, Status> {
         let v1::HoldLeaseRequest { log, holder, offset, ms, renew, log_id } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
