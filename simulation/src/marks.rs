@@ -54,6 +54,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("journal-stopped", "the journal stopped for ever after a failed write or fdatasync"),
     ("journal-synced", "an fdatasync returned, before anybody was told"),
     ("journal-written", "a write returned, before it was synced"),
+    ("lease-held", "a client was granted a lease of a log's start"),
     ("log-deleted", "a client deleted a log, to create another one of the same name"),
     ("low-space-refused", "an append was refused because the disk was nearly full"),
     ("manifest-written", "the journal's list of segments was replaced"),

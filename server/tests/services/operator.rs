@@ -80,7 +80,9 @@ async fn a_tool_is_told_of_the_public_services_and_of_no_other() {
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "quipu.v1.Cluster",
+        "quipu.v1.Cursors",
         "quipu.v1.Operator",
+        "quipu.v1.ReaderGroups",
         "quipu.v1.Records",
     ];
     assert_eq!(names, expected.map(str::to_owned).into());
