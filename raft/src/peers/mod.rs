@@ -20,7 +20,6 @@
 
 pub(crate) mod bounds;
 pub(crate) mod convert;
-mod ends;
 mod link;
 mod load;
 mod matched;

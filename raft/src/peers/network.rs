@@ -24,7 +24,6 @@ use quipu_protocol::{LogId, NodeId, ReplicaId};
 use super::Peers;
 use super::bounds::{FIRST_BACKOFF, LONGEST_BACKOFF, MAX_APPEND_BYTES_IN_FLIGHT, MAX_APPENDS_IN_FLIGHT};
 use super::convert::{self, RaftSnapshot};
-use super::ends::Ends;
 use super::link::{CallError, Lane};
 use super::matched::Matched;
 use super::pieces::Flow;
@@ -300,7 +299,6 @@ struct Appends<'s, S> {
     /// None once it has ended.
     input: Option<S>,
     under_way: FuturesOrdered<futures_util::future::BoxFuture<'static, Sent>>,
-    ends: Ends,
     bytes: usize,
 }
 
@@ -318,23 +316,20 @@ where
 {
     fn new(link: &'s ReplicaLink, input: S) -> Self {
         let session = link.sessions.fetch_add(1, Ordering::Relaxed);
-        let (under_way, ends) = (FuturesOrdered::new(), Ends::default());
-        Self { link, session, input: Some(input), under_way, ends, bytes: 0 }
+        Self { link, session, input: Some(input), under_way: FuturesOrdered::new(), bytes: 0 }
     }
 
     /// The next answer; the last one when it is a failure.
     async fn next(state: Option<Self>) -> Option<(Result<StreamAppendResult<TypeConfig>, RpcError>, Option<Self>)> {
         let mut state = state?;
         loop {
-            let is_full = state.under_way.len() >= MAX_APPENDS_IN_FLIGHT || state.bytes >= MAX_APPEND_BYTES_IN_FLIGHT;
-            let room = state.under_way.is_empty() || (!is_full && state.ends.may_grow());
+            let room = state.under_way.is_empty()
+                || (state.under_way.len() < MAX_APPENDS_IN_FLIGHT && state.bytes < MAX_APPEND_BYTES_IN_FLIGHT);
             tokio::select! {
                 biased;
                 Some(sent) = state.under_way.next() => {
                     state.bytes -= sent.bytes;
-                    if state.ends.answered(matches!(sent.answer, Ok(AppendEntriesResponse::Success))) {
-                        return Some(state.answer(sent));
-                    }
+                    return Some(state.answer(sent));
                 }
                 request = next_of(&mut state.input), if room && state.input.is_some() => match request {
                     Some(request) => state.send(&request),
@@ -350,7 +345,6 @@ where
         let previous = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         self.bytes += bytes;
-        self.ends.sent(last);
         let answer = self.link.append(request, self.session);
         self.under_way.push_back(answer.map(move |answer| Sent { previous, last, bytes, answer }).boxed());
     }
