@@ -108,7 +108,8 @@ fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
         let reason = format!("{word:?} is no level: {} are; for a module, module=level", LEVELS.join(", "));
         return Err(refused(filter, reason));
     }
-    let parsed = EnvFilter::builder().with_regex(false).parse(quiet_libraries(&directives.join(",")));
+    let directives: Vec<String> = directives.into_iter().map(quiet_libraries).collect();
+    let parsed = EnvFilter::builder().with_regex(false).parse(directives.join(","));
     parsed.map_err(|error| refused(filter, error.to_string()))
 }
 
@@ -116,16 +117,13 @@ fn refused(filter: &str, reason: String) -> TelemetryError {
     TelemetryError { filter: filter.to_owned(), reason }
 }
 
-/// A plain level is about Quipu. The libraries under it speak up for errors
-/// only: they warn of what is normal in a cluster (a peer that is down), which
-/// Quipu reports in its own words.
-fn quiet_libraries(filter: &str) -> String {
-    if filter.contains(['=', ',']) {
-        return filter.to_owned();
-    }
-    match filter.to_ascii_lowercase().as_str() {
+/// A plain level is about Quipu, alone or beside modules' own ones. The libraries
+/// under it speak up for errors only: they warn of what is normal in a cluster (a
+/// peer that is down), which Quipu reports in its own words.
+fn quiet_libraries(directive: &str) -> String {
+    match directive.to_ascii_lowercase().as_str() {
         level @ ("warn" | "info" | "debug" | "trace") => format!("error,quipu={level}"),
-        _ => filter.to_owned(),
+        _ => directive.to_owned(),
     }
 }
 
@@ -174,10 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_level_is_about_quipu_and_directives_are_taken_as_they_are() {
-        assert_eq!(quiet_libraries("info"), "error,quipu=info");
+    fn a_plain_level_is_about_quipu_and_other_directives_are_taken_as_they_are() {
         assert_eq!(quiet_libraries("DEBUG"), "error,quipu=debug");
         assert_eq!(quiet_libraries("error"), "error");
-        assert_eq!(quiet_libraries("info,quipu_raft=trace"), "info,quipu_raft=trace");
+        assert_eq!(quiet_libraries("openraft=info"), "openraft=info");
+        let parsed = |filter: &str| parse(filter).expect("a filter").to_string();
+        assert_eq!(parsed("info,quipu_raft=trace"), parsed("quipu_raft=trace,quipu=info,error"));
+        assert_eq!(parsed("info"), parsed("error,quipu=info"));
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::config::MAX_COMMIT_BYTES;
 use super::format::{FIRST_COMMIT, Position, SECTOR, commit_header_length, whole_sectors};
+use super::packing::Packing;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -102,7 +103,8 @@ pub(super) struct Committer {
     segment_bytes: u64,
     sequence: u64,
     mark: Position,
-    unmarked: bool,
+    /// Frames are counted from one, what recovery found being the first.
+    frames: Frames,
     mark_wanted: bool,
     closing: bool,
     waiting: VecDeque<Waiting>,
@@ -110,6 +112,19 @@ pub(super) struct Committer {
     forcing: usize,
     waiting_bytes: u64,
     spares: VecDeque<(u64, u64)>,
+}
+
+/// How far the frames have come.
+#[derive(Clone, Copy, Debug)]
+struct Frames {
+    /// The last one that was staged.
+    staged: u64,
+    /// The last one of those that force a commit.
+    forcing: u64,
+    /// The last one in a commit that is on stable storage.
+    synced: u64,
+    /// The last one in a commit with another one behind it.
+    marked: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +141,7 @@ impl Committer {
             segment_bytes: resume.bytes,
             sequence: resume.sequence,
             mark: resume.mark,
-            unmarked: resume.unmarked,
+            frames: Frames { staged: 1, forcing: 1, synced: 1, marked: u64::from(!resume.unmarked) },
             mark_wanted: false,
             closing: false,
             waiting: VecDeque::new(),
@@ -146,6 +161,10 @@ impl Committer {
                 self.waiting.push_back(Waiting { length, forces });
                 self.waiting_bytes += length;
                 self.forcing += usize::from(forces);
+                self.frames.staged += 1;
+                if forces {
+                    self.frames.forcing = self.frames.staged;
+                }
             }
             Event::MarkWanted => self.mark_wanted = true,
             Event::SpareReady { segment, bytes } => {
@@ -154,9 +173,11 @@ impl Committer {
                 self.spares.push_back((segment, bytes));
             }
             Event::NoSpare { reason } => {
-                if self.is_starved() {
+                if self.is_starved() && self.must_write() {
                     return self.stop(format!("no segment can be prepared: {reason}").into(), commands);
                 }
+                // A mark alone can wait until it is wanted again.
+                self.mark_wanted = false;
             }
             Event::Synced => self.synced(commands),
             Event::Failed { reason } => return self.stop(reason, commands),
@@ -180,24 +201,32 @@ impl Committer {
     /// without another segment.
     pub(super) fn has_room_for(&self, more: &[u64]) -> bool {
         let mut spares = self.spares.iter();
-        let mut segment_bytes = self.segment_bytes;
-        let mut byte = self.place.byte + self.in_flight_sectors();
-        let (mut frames, mut length) = (0, 0);
-        // As `advance` and `commit` will do it.
+        let mut packing = self.place_after_flight();
         for next in self.waiting.iter().map(|waiting| waiting.length).chain(more.iter().copied()) {
-            let room = (segment_bytes - byte).min(MAX_COMMIT_BYTES);
-            if frames > 0 && whole_sectors(commit_header_length(frames + 1) + length + next) > room {
-                byte += whole_sectors(commit_header_length(frames) + length);
-                (frames, length) = (0, 0);
-            }
-            while frames == 0 && whole_sectors(commit_header_length(1) + next) > segment_bytes - byte {
+            while !packing.add(next) {
                 let Some((_, spare)) = spares.next() else { return false };
-                (byte, segment_bytes) = (FIRST_COMMIT, *spare);
+                packing.roll(*spare);
             }
-            frames += 1;
-            length += next;
         }
         true
+    }
+
+    /// Where frames go that come after all that waits.
+    pub(super) fn packing(&self) -> Packing {
+        let mut packing = self.place_after_flight();
+        let segment_bytes = self.spares.front().map_or(self.segment_bytes, |(_, bytes)| *bytes);
+        for waiting in &self.waiting {
+            if !packing.add(waiting.length) {
+                packing.roll(segment_bytes);
+                packing.add(waiting.length);
+            }
+        }
+        packing.end_commit();
+        packing
+    }
+
+    fn place_after_flight(&self) -> Packing {
+        Packing::from(self.place.byte + self.in_flight_sectors(), self.segment_bytes)
     }
 
     /// Bytes left in the open segment and in the spare ones.
@@ -217,10 +246,18 @@ impl Committer {
         if let Phase::Stopped { reason } = &self.phase { Some(reason) } else { None }
     }
 
-    /// If all that callers rely on is on stable storage, with a mark behind it:
-    /// the number of the next commit.
-    pub(super) fn settled(&self) -> Option<u64> {
-        (self.phase == Phase::Idle && self.forcing == 0 && !self.unmarked).then_some(self.sequence)
+    /// The number of the last staged frame that a caller relies on.
+    pub(super) fn staged_through(&self) -> u64 {
+        self.frames.forcing
+    }
+
+    /// The last frame that is on stable storage, with a mark behind it.
+    pub(super) fn marked_through(&self) -> u64 {
+        self.frames.marked
+    }
+
+    fn is_unmarked(&self) -> bool {
+        self.frames.marked < self.frames.synced
     }
 
     /// Whether everything was written before closing.
@@ -230,8 +267,13 @@ impl Committer {
 
     /// Whether nothing can be written for want of a prepared segment.
     pub(super) fn is_starved(&self) -> bool {
-        let wanted = self.forcing > 0 || self.closing;
-        self.phase == Phase::Idle && self.spares.is_empty() && wanted && !self.fits()
+        let mark = self.is_unmarked() && self.mark_wanted;
+        self.phase == Phase::Idle && self.spares.is_empty() && (self.must_write() || mark) && !self.fits()
+    }
+
+    /// Whether somebody waits for what is not written yet.
+    fn must_write(&self) -> bool {
+        self.forcing > 0 || self.closing
     }
 
     fn in_flight_sectors(&self) -> u64 {
@@ -245,9 +287,11 @@ impl Committer {
         self.place.byte = end;
         self.mark = self.place;
         self.sequence += 1;
-        self.unmarked = frames > 0;
+        // It marks those before it.
+        self.frames.marked = self.frames.synced;
+        self.frames.synced += frames as u64;
         self.phase = Phase::Idle;
-        commands.push_back(Command::Complete { wants_mark: self.unmarked });
+        commands.push_back(Command::Complete { wants_mark: self.is_unmarked() });
     }
 
     fn stop(&mut self, reason: Arc<str>, commands: &mut VecDeque<Command>) {
@@ -263,7 +307,7 @@ impl Committer {
             return;
         }
         let leftovers = self.closing && !self.waiting.is_empty();
-        let marks = self.unmarked && (self.mark_wanted || self.closing);
+        let marks = self.is_unmarked() && (self.mark_wanted || self.closing);
         if self.forcing == 0 && !marks && !leftovers {
             self.mark_wanted = false;
             if self.closing {
@@ -432,19 +476,52 @@ mod tests {
     }
 
     #[test]
-    fn it_is_settled_once_everything_is_synced_and_marked() {
+    fn a_mark_takes_a_segment_where_the_open_one_is_full_and_can_wait_for_one() {
         let mut committer = committer();
-        let fresh = committer.settled();
-        assert!(fresh.is_some(), "nothing was written");
-        step(&mut committer, staged(100));
-        assert_eq!(committer.settled(), None, "a commit is on its way");
+        step(&mut committer, staged(14 * SECTOR));
         step(&mut committer, Event::Synced);
-        assert_eq!(committer.settled(), None, "nothing marks it");
+        assert!(!committer.is_starved(), "nothing waits");
+        assert_eq!(step(&mut committer, Event::MarkWanted), []);
+        assert!(committer.is_starved());
+        assert_eq!(step(&mut committer, Event::NoSpare { reason: "full".into() }), []);
+        assert!(!committer.is_starved(), "nobody asks for another one at once");
+        assert!(committer.marked_through() < committer.staged_through());
+        step(&mut committer, Event::MarkWanted);
+        let marked = step(&mut committer, Event::SpareReady { segment: 2, bytes: SEGMENT });
+        assert_eq!(marked.last(), Some(&commit(2, 1, 2, (1, 16), 0)));
+    }
+
+    #[test]
+    fn a_frame_is_marked_once_its_commit_and_the_one_behind_it_are_synced() {
+        let mut committer = committer();
+        assert_eq!(committer.marked_through(), committer.staged_through(), "nothing was written");
+        step(&mut committer, staged(100));
+        let first = committer.staged_through();
+        step(&mut committer, staged(100));
+        step(&mut committer, Event::Staged { length: 88, forces: false });
+        let second = committer.staged_through();
+        assert!(first < second);
+        step(&mut committer, Event::Synced);
+        assert!(committer.marked_through() < first, "nothing marks it");
+        step(&mut committer, Event::Synced);
+        let marked = committer.marked_through();
+        assert!((first..second).contains(&marked), "the second commit marks the first");
         step(&mut committer, Event::MarkWanted);
         step(&mut committer, Event::Synced);
-        let marked = committer.settled();
-        assert!(marked.is_some() && marked != fresh, "something was written since");
+        assert!(committer.marked_through() >= second);
+        let (staged, marked) = (committer.staged_through(), committer.marked_through());
         step(&mut committer, Event::Staged { length: 88, forces: false });
-        assert_eq!(committer.settled(), marked, "a hint says nothing that anybody relies on");
+        assert_eq!((committer.staged_through(), committer.marked_through()), (staged, marked), "a hint says nothing");
+    }
+
+    #[test]
+    fn what_recovery_found_without_a_mark_is_unmarked() {
+        let place = Position { segment: 1, byte: FIRST_COMMIT };
+        let resume = Resume { place, bytes: SEGMENT, sequence: 1, mark: Position::default(), unmarked: true };
+        let mut committer = Committer::new(resume);
+        assert!(committer.marked_through() < committer.staged_through());
+        assert_eq!(step(&mut committer, Event::MarkWanted), [commit(1, 1, 1, (0, 0), 0)]);
+        step(&mut committer, Event::Synced);
+        assert_eq!(committer.marked_through(), committer.staged_through());
     }
 }

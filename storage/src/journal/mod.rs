@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod index;
 mod manifest;
 mod mending;
+mod packing;
 mod reader;
 mod recovery;
 mod recycling;

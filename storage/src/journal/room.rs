@@ -15,8 +15,9 @@
 //! for, and of what was written again, which is known to have moved.
 //!
 //! # Invariants
-//! - Rounds that follow each other gain at least a quarter of a segment, and of
-//!   what they let go of, and leave an eighth of a segment to small writes.
+//! - Rounds that follow each other gain at least a quarter of a segment and a
+//!   sixteenth of what they let go of, and leave an eighth of a segment to small
+//!   writes.
 //! - What is let go of has nothing that a start after a crash would miss: all
 //!   that lived in it lies in a later segment, behind a mark.
 
@@ -27,8 +28,8 @@ use quipu_protocol::point;
 
 use super::committer::Event;
 use super::driver::Shared;
-use super::format::{COMMIT_HEADER, DIRECTORY_ITEM, SECTOR};
 use super::index;
+use super::packing::Packing;
 use crate::kv::KvError;
 
 /// How many bytes of frames are looked at in one go.
@@ -36,6 +37,13 @@ const LOOK_BYTES: u64 = 4 << 20;
 
 /// No more is written again than so many segments hold for what lies behind them.
 const REWRITTEN_SEGMENTS: u64 = 16;
+
+/// Small facts and images are taken for frames of so many bytes.
+const FACTS_PIECE: u64 = 4 << 10;
+
+/// What is let go of has to gain at least one in so many bytes. Else appends stay
+/// refused, so that much is written again for little.
+const WORTH: u64 = 16;
 
 /// How far a round is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub(super) enum Round {
     Writing { through: u64 },
     /// It was.
     Written { through: u64 },
+    /// Nothing lives in them, once what was staged up to this frame is marked.
+    Settling { through: u64, frame: u64 },
     /// Nothing lives in them, but reads with a lower number may be on their way.
     Dead { through: u64, barrier: u64 },
 }
@@ -82,6 +92,7 @@ impl Shared {
                 Round::Idle => self.begin_round()?,
                 Round::Writing { .. } => {}
                 Round::Written { through } => self.find_dead(through)?,
+                Round::Settling { through, frame } => self.settle(through, frame),
                 Round::Dead { through, barrier } => self.let_go_through(through, barrier),
             }
             if self.background().cleaner.round == round {
@@ -126,9 +137,10 @@ impl Shared {
         let segment_bytes = self.config.segment_bytes;
         let candidates = self.background().let_go_next();
         let state = self.lock();
-        let room = state.committer.room().saturating_sub(segment_bytes / 8);
+        let mut packing = state.committer.packing();
+        let (start, spares) = (packing.reached(), state.committer.spares() as u64);
         let low = state.low_space;
-        let reserve = low.filter(|_| state.committer.spares() == 0).map_or(0, |low| self.reserve(low));
+        let segments = spares + low.map_or(0, |low| self.reserve(low));
         let facts = state.facts();
         drop(state);
         let missing = low.map_or(0, |low| low.bound.saturating_sub(low.free));
@@ -136,14 +148,18 @@ impl Shared {
         let (mut fitting, mut best) = (None, None);
         for segment in candidates {
             let facts = facts.get(&segment.id).copied().unwrap_or(0);
-            let left = (REWRITTEN_SEGMENTS * segment_bytes).saturating_sub(written);
-            let Some(takes) = self.takes(segment.id, facts, left)? else { break };
-            (written, freed) = (written + takes, freed + segment.bytes);
-            if written <= room + reserve {
+            let Some(living) = self.pack(segment.id, facts, &mut packing)? else { break };
+            (written, freed) = (packing.reached() - start, freed + segment.bytes);
+            if written > REWRITTEN_SEGMENTS * segment_bytes {
+                break;
+            }
+            if packing.segments() + u64::from(packing.left() < segment_bytes / 8) <= segments {
                 fitting = Some(segment.id);
             }
             let gained = freed.saturating_sub(written);
-            if gained >= segment_bytes / 4 && gained >= freed / 4 && takes <= segment.bytes / 4 * 3 {
+            // The last one contributes, too.
+            let contributes = living <= segment.bytes - segment.bytes / WORTH;
+            if gained >= segment_bytes / 4 && gained >= freed / WORTH && contributes {
                 best = Some(segment.id);
                 if gained >= missing.saturating_add(segment_bytes) {
                     break;
@@ -151,47 +167,73 @@ impl Shared {
             }
         }
         let through = fitting.zip(best).map(|(fitting, best)| best.min(fitting));
-        tracing::debug!(room, reserve, written, freed, ?through, "what making room would give");
+        tracing::debug!(segments, written, freed, ?through, "what making room would give");
         Ok(through)
     }
 
-    /// How many bytes it takes to write again what lives in segment `id`, `facts`
-    /// of small facts and images among it; `None` if that is more than `room`,
-    /// or cannot be told.
-    fn takes(&self, id: u64, facts: u64, room: u64) -> Result<Option<u64>, KvError> {
-        let (mut bytes, mut largest, mut looked) = (facts, facts, facts);
+    /// Puts into `packing` what lives in segment `id`, `facts` bytes of small facts
+    /// and images among it, as it would be written again; returns how many bytes
+    /// it has, or `None` if that cannot be told.
+    fn pack(&self, id: u64, facts: u64, packing: &mut Packing) -> Result<Option<u64>, KvError> {
+        let mut living = facts;
+        let pack = |packing: &mut Packing, length| {
+            packing.add(length) || {
+                packing.roll(self.config.segment_bytes);
+                // Larger ones may have been configured once.
+                packing.add(length)
+            }
+        };
+        let mut left = facts;
+        while left > 0 {
+            let piece = left.min(FACTS_PIECE);
+            if !pack(packing, piece) {
+                return Ok(None);
+            }
+            left -= piece;
+        }
         let mut at = None;
         loop {
-            let portion = self.living_frames(id, at, LOOK_BYTES)?;
+            // As much as goes into one commit.
+            let portion = self.living_frames(id, at, self.config.rewrite_bytes)?;
             let state = self.lock();
             for (key, frame) in portion.frames {
-                looked += u64::from(frame.length);
                 match state.replicas.get(&key).map_or(Some(false), |replica| replica.needs(&frame)) {
                     Some(true) => {
-                        let length = u64::from(frame.length) + DIRECTORY_ITEM as u64;
-                        (bytes, largest) = (bytes + length, largest.max(length));
+                        let length = u64::from(frame.length);
+                        living += length;
+                        if !pack(packing, length) {
+                            return Ok(None);
+                        }
                     }
                     Some(false) => {}
                     None => return Ok(None),
                 }
-                if bytes > room {
-                    return Ok(None);
-                }
+            }
+            packing.end_commit();
+            drop(state);
+            at = portion.next;
+            if at.is_none() {
+                return Ok(Some(living));
+            }
+        }
+    }
+
+    /// Whether something lives in segment `id`, or that cannot be told.
+    fn may_live(&self, id: u64) -> Result<bool, KvError> {
+        let mut at = None;
+        loop {
+            let portion = self.living_frames(id, at, LOOK_BYTES)?;
+            let state = self.lock();
+            let lives = |key, frame| state.replicas.get(key).is_some_and(|it| it.needs(frame) != Some(false));
+            if portion.frames.iter().any(|(key, frame)| lives(key, frame)) {
+                return Ok(true);
             }
             drop(state);
             at = portion.next;
             if at.is_none() {
-                break;
+                return Ok(false);
             }
         }
-        if bytes == 0 {
-            return Ok(Some(0));
-        }
-        // A commit has a header and whole sectors; and where a segment ends, the
-        // next frame may not fit any more.
-        let commits = looked.div_ceil(self.config.rewrite_bytes) + 2;
-        let takes = bytes + largest + commits * (COMMIT_HEADER as u64 + SECTOR);
-        Ok((takes <= room).then_some(takes))
     }
 
     /// Lets the cleaner begin with the round's next segment after `done`, if
@@ -216,38 +258,33 @@ impl Shared {
     }
 
     /// Finds out which of the segments through `through` hold nothing any more.
-    fn find_dead(self: &Arc<Self>, through: u64) -> Result<(), KvError> {
-        let state = self.lock();
-        let Some(settled) = state.committer.settled() else {
-            drop(state);
-            let mut background = self.background();
-            if background.manifest.segments.first().is_none_or(|oldest| oldest.id > through) {
-                // They went as others do.
-                background.cleaner.end_round();
-                return Ok(());
-            }
-            drop(background);
-            self.mark();
-            return Ok(());
-        };
-        let first_with_facts = state.facts().first_key_value().map_or(u64::MAX, |(first, _)| *first);
-        drop(state);
+    fn find_dead(&self, through: u64) -> Result<(), KvError> {
+        let first_with_facts = self.lock().facts().first_key_value().map_or(u64::MAX, |(first, _)| *first);
         let candidates = self.background().let_go_next();
         let mut dead = None;
         for segment in candidates.iter().take_while(|it| it.id <= through && it.id < first_with_facts) {
-            if self.takes(segment.id, 0, 0)? != Some(0) {
+            if self.may_live(segment.id)? {
                 break;
             }
             dead = Some(segment.id);
         }
         let mut background = self.background();
-        let state = self.lock();
-        // What was staged meanwhile, a purge perhaps, is not durable yet.
-        if state.committer.settled() == Some(settled) {
-            let barrier = state.next_read;
-            background.cleaner.round = dead.map_or(Round::Idle, |through| Round::Dead { through, barrier });
-        }
+        // A purge may just have been staged; what is dead stays so.
+        let frame = self.lock().committer.staged_through();
+        background.cleaner.round = dead.map_or(Round::Idle, |through| Round::Settling { through, frame });
         Ok(())
+    }
+
+    /// Waits until no crash brings anything back that lay in the segments.
+    fn settle(self: &Arc<Self>, through: u64, frame: u64) {
+        let mut background = self.background();
+        let state = self.lock();
+        if state.committer.marked_through() >= frame {
+            background.cleaner.round = Round::Dead { through, barrier: state.next_read };
+            return;
+        }
+        drop((state, background));
+        self.mark();
     }
 
     fn let_go_through(self: &Arc<Self>, through: u64, barrier: u64) {

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use quipu_protocol::point;
 
 use super::driver::Shared;
-use super::format::FIRST_COMMIT;
 
 /// The file system has too little room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,11 +110,9 @@ impl Shared {
         (self.config.low_space_bytes / 4).saturating_add(self.config.segment_bytes)
     }
 
-    /// How many bytes the segments would give that what makes room may take of what
-    /// is kept: half of it.
+    /// How many segments what makes room may take of what is kept: half of it.
     pub(super) fn reserve(&self, low: LowSpace) -> u64 {
-        let segments = low.free.saturating_sub(self.config.low_space_bytes / 2) / self.config.segment_bytes;
-        segments * (self.config.segment_bytes - FIRST_COMMIT)
+        low.free.saturating_sub(self.config.low_space_bytes / 2) / self.config.segment_bytes
     }
 }
 

@@ -49,7 +49,7 @@ async fn a_nearly_full_disk_refuses_appends_and_serves_reads_and_trims() {
 
 /// Appends a portion to `log` if there is room for it.
 async fn takes(cluster: &Cluster, log: &str, number: u64) -> bool {
-    let append = cluster.quipu(["append", log, "--timeout", "10"]).input(portion(number)).run().await;
+    let append = cluster.quipu(["append", log, "--timeout", "3"]).input(portion(number)).run().await;
     if append.code() == Some(0) {
         return true;
     }
@@ -57,12 +57,12 @@ async fn takes(cluster: &Cluster, log: &str, number: u64) -> bool {
     false
 }
 
-/// Appends to two logs, one of three portions to the second one, until there is
-/// no room; returns how many the second one took.
-async fn fills(cluster: &Cluster) -> u64 {
+/// Appends to `orders` and, `evenly`, one of three portions to `invoices`, until
+/// there is no room; returns how many the latter took.
+async fn fills(cluster: &Cluster, evenly: bool) -> u64 {
     let mut taken = [0, 0];
     loop {
-        let log = usize::from(taken[0] > 2 * taken[1]);
+        let log = usize::from(evenly && taken[0] > 2 * taken[1]);
         if !takes(cluster, ["orders", "invoices"][log], taken[log]).await {
             return taken[1];
         }
@@ -94,7 +94,7 @@ async fn filled() -> (Cluster, u64) {
     for log in ["orders", "invoices"] {
         cluster.quipu(["log", "create", log, "--replicas", "1"]).succeeds().await;
     }
-    let kept = fills(&cluster).await;
+    let kept = fills(&cluster, true).await;
     assert!(kept > 3, "only {kept} MB of the other log were taken");
     (cluster, kept)
 }
@@ -107,13 +107,21 @@ async fn keeps(cluster: &Cluster, kept: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_trimmed_on_a_nearly_full_disk_gives_room_to_appends_by_itself() {
+async fn what_is_trimmed_on_a_nearly_full_disk_gives_room_to_appends_by_itself_and_after_a_kill() {
     if !Forgetful::can_be_mounted() {
         not_tested("no file system can be mounted here (that takes root and /dev/fuse)");
         return;
     }
     let (cluster, kept) = filled().await;
+    for _ in 0..5 {
+        trims_orders(&cluster).await;
+        takes_again(&cluster).await;
+        fills(&cluster, false).await;
+    }
+    // It is killed as soon as the trim is acknowledged.
     trims_orders(&cluster).await;
+    cluster.kill_all();
+    cluster.start_all().await;
     takes_again(&cluster).await;
     keeps(&cluster, kept).await;
 }

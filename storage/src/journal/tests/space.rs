@@ -102,13 +102,18 @@ fn what_is_trimmed_below_the_low_space_mark_gives_its_room_back_though_nothing_i
 /// entries are in the oldest segment; and just too little room. Returns how much
 /// is taken.
 fn filled(memory: &Memory, journal: &Talk, of_two: u64) -> u64 {
+    filled_in_turns(memory, journal, of_two, 10)
+}
+
+/// As [`filled`], with `of_two` of `turn` entries.
+fn filled_in_turns(memory: &Memory, journal: &Talk, of_two: u64, turn: u64) -> u64 {
     journal.save_vote(key(3), vote(3, 8)).wait().unwrap();
     journal.append(key(3), entries(1, 0..4, 700)).wait().unwrap();
     journal.save_image(key(3), id(1, 1), Bytes::from_static(b"as of one")).wait().unwrap();
     journal.purge(key(3), id(1, 1)).wait().unwrap();
     let mut next = [0, 0];
     for round in 0..ENTRIES {
-        let log = usize::from(round % 10 < of_two);
+        let log = usize::from(round % turn < of_two);
         journal.append(key(log as u64 + 1), vec![entry(1, next[log], ENTRY_BYTES)]).wait().unwrap();
         next[log] += 1;
     }
@@ -161,7 +166,7 @@ fn holds(memory: &Memory, journal: &Talk, of_two: u64) {
 
 #[test]
 fn a_trim_gives_room_back_though_other_logs_have_something_in_every_segment() {
-    for of_two in [1, 3, 5] {
+    for of_two in [1, 3, 5, 7, 8] {
         let memory = Memory::new(of_two);
         let (journal, _) = memory.open(config());
         let filled = filled(&memory, &journal, of_two);
@@ -245,10 +250,10 @@ fn what_was_trimmed_before_a_start_gives_its_room_back_after_it() {
 fn where_next_to_nothing_would_come_back_nothing_is_written() {
     let memory = Memory::new(1);
     let (journal, _) = memory.open(config());
-    let filled = filled(&memory, &journal, 9);
+    let filled = filled_in_turns(&memory, &journal, 19, 20);
     let before = journal.0.counters();
-    // A tenth of each segment: writing the rest again would be for nearly nothing.
-    journal.purge(key(1), id(1, ENTRIES - second(9) - 1)).wait().unwrap();
+    // A twentieth of each segment: writing the rest again would be for nearly nothing.
+    journal.purge(key(1), id(1, ENTRIES / 20 - 1)).wait().unwrap();
     look(&memory, &journal);
     let after = journal.0.counters();
     assert_eq!((after.relocated_bytes, after.recycled_segments), (before.relocated_bytes, before.recycled_segments));
@@ -290,6 +295,29 @@ fn a_read_that_began_before_room_is_made_gets_what_it_asked_for() {
     look(&memory, &journal);
     assert!(memory.disk.size() < filled, "nothing came back");
     holds(&memory, &journal, 1);
+}
+
+#[test]
+fn room_is_made_though_commits_follow_each_other_without_a_pause() {
+    let memory = Memory::new(1);
+    let (journal, _) = memory.open(config());
+    let filled = filled(&memory, &journal, 1);
+    journal.purge(key(1), id(1, ENTRIES - second(1) - 1)).wait().unwrap();
+    memory.disk.hold();
+    let mut appended = 0;
+    while memory.disk.size() >= filled {
+        assert!(appended < 50, "nothing came back");
+        // The next one waits whenever one is synced.
+        journal.append(key(4), vec![entry(1, appended, 100)]);
+        appended += 1;
+        journal.0.check_space().unwrap();
+        while memory.disk.step(Lane::Background) {}
+        memory.disk.step(Lane::Commit);
+        assert!(memory.disk.waiting(Lane::Commit) > 0, "a commit is in flight");
+    }
+    memory.disk.release();
+    look(&memory, &journal);
+    holds_the_quiet_log(&journal);
 }
 
 #[test]
