@@ -25,6 +25,7 @@ use std::io;
 
 pub use buffer::{ALIGNMENT, AlignedBuffer};
 pub use memory::MemoryDisk;
+pub(crate) use request::is_unreadable;
 pub use system::{OpenDiskError, SystemDisk};
 pub use whole_file::{MAX_WHOLE_FILE_BYTES, read_whole_file, write_whole_file};
 
@@ -70,7 +71,8 @@ pub trait Disk: Send + Sync + 'static {
     fn length(&self, file: FileId) -> io::Result<u64>;
 
     /// Fills `buffer` from `offset` on; returns how many bytes there were,
-    /// fewer than asked for only at the end of the file.
+    /// fewer than asked for only at the end of the file. Where the medium does
+    /// not give them, the error is the operating system's own, as `EIO`.
     fn read_at(&self, file: FileId, offset: u64, buffer: &mut AlignedBuffer) -> io::Result<usize>;
 
     /// Writes the whole of `buffer` at `offset`, growing the file as needed.

@@ -60,6 +60,7 @@ impl From<OpenError> for NodeStartError {
             | OpenError::ManifestOlder { .. }
             | OpenError::SegmentMissing { .. }
             | OpenError::SegmentLength { .. }
+            | OpenError::Unreadable { .. }
             | OpenError::WrongSegment { .. } => Self::JournalSpoiled(error),
             OpenError::Config(_)
             | OpenError::Disk { .. }

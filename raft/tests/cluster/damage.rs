@@ -32,31 +32,34 @@ async fn filled(cluster: &mut Cluster) -> Vec<String> {
 
 /// Flips a bit of an early value.
 fn rot(disk: &MemoryDisk, number: u64) {
+    let (path, at) = place(disk, number);
+    disk.flip_bit(&path, at + 20, 3);
+}
+
+/// A sector of an early value is not given by the disk any more.
+fn lose(disk: &MemoryDisk, number: u64) {
+    let (path, at) = place(disk, number);
+    disk.break_reads(&path, at + 8192, 1);
+}
+
+/// Where a value lies.
+fn place(disk: &MemoryDisk, number: u64) -> (String, u64) {
     let wanted = value(number).into_bytes();
-    for name in disk.list("journal").expect("a journal") {
+    let found = disk.list("journal").expect("a journal").into_iter().find_map(|name| {
         let path = format!("journal/{name}");
-        let Some(content) = disk.content(&path) else { continue };
-        if let Some(at) = content.windows(wanted.len()).position(|window| window == wanted) {
-            disk.flip_bit(&path, at as u64 + 20, 3);
-            return;
-        }
-    }
-    panic!("value {number} is in no segment");
+        let at = disk.content(&path)?.windows(wanted.len()).position(|window| window == wanted)?;
+        Some((path, at as u64))
+    });
+    found.unwrap_or_else(|| panic!("value {number} is in no segment"))
 }
 
 /// Flips a bit in the header of the frame with an early value.
 fn rot_header(disk: &MemoryDisk, number: u64) {
-    let wanted = value(number).into_bytes();
+    let (path, at) = place(disk, number);
     // Behind the frame's header come the entry's encoding and the batch's own.
-    let header = disk.list("journal").expect("a journal").into_iter().find_map(|name| {
-        let path = format!("journal/{name}");
-        let content = disk.content(&path)?;
-        let at = content.windows(wanted.len()).position(|window| window == wanted)?;
-        let header = content[..at].windows(4).rposition(|window| window == b"QFRM")?;
-        Some((path, header as u64))
-    });
-    let (path, at) = header.expect("it is in a segment");
-    disk.flip_bit(&path, at + 30, 1);
+    let before = &disk.content(&path).expect("the segment")[..usize::try_from(at).expect("it fits into memory")];
+    let header = before.windows(4).rposition(|window| window == b"QFRM").expect("the frame's header");
+    disk.flip_bit(&path, header as u64 + 30, 1);
 }
 
 /// Waits until another replica runs and votes where `old` did.
@@ -112,12 +115,21 @@ async fn what_rots_on_a_follower_is_found_by_a_scrub_and_fetched_from_a_peer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_rots_hands_over_and_fetches_what_it_lost() {
+    a_leader_hands_over_and_fetches_what_it_lost(rot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_gives_errors_hands_over_and_fetches_what_it_cannot_read() {
+    a_leader_hands_over_and_fetches_what_it_lost(lose).await;
+}
+
+async fn a_leader_hands_over_and_fetches_what_it_lost(spoil: fn(&MemoryDisk, u64)) {
     let mut cluster = Cluster::new(3).with_segments_of(1 << 20).scrubbed_every(PASS);
     let all = filled(&mut cluster).await;
     let (leader, replica) = cluster.leader("orders").await;
     let term = replica.group().status().term;
     drop(replica);
-    rot(&cluster.image(leader).0, 5);
+    spoil(&cluster.image(leader).0, 5);
     refetched(&cluster, leader).await;
     let (next, replica) = cluster.leader("orders").await;
     assert!(replica.group().status().term > term, "node {next} was elected since");
@@ -126,6 +138,15 @@ async fn a_leader_that_rots_hands_over_and_fetches_what_it_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_meets_rot_in_what_it_sends_hands_over_before_it_stops() {
+    a_leader_that_cannot_send_hands_over_before_it_stops(rot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_gives_errors_for_what_it_sends_hands_over_before_it_stops() {
+    a_leader_that_cannot_send_hands_over_before_it_stops(lose).await;
+}
+
+async fn a_leader_that_cannot_send_hands_over_before_it_stops(spoil: fn(&MemoryDisk, u64)) {
     let mut cluster =
         Cluster::new(3).with_segments_of(1 << 20).that_caches_nothing().whose_leaders_stay().found().await;
     cluster.create(1, "orders", v1::LogConfig::default()).await;
@@ -136,7 +157,7 @@ async fn a_leader_that_meets_rot_in_what_it_sends_hands_over_before_it_stops() {
     // A node that lost its disk is sent everything.
     let late = leader % 3 + 1;
     cluster.wipe(late);
-    rot(&cluster.image(leader).0, 5);
+    spoil(&cluster.image(leader).0, 5);
     let stopped = replica.group().stopped();
     drop(replica);
     cluster.start(late).await;

@@ -429,7 +429,7 @@ impl Disk for MemoryDisk {
         let start = position(offset).min(file.bytes().len());
         let end = (start + buffer.len()).min(file.bytes().len());
         if file.is_unreadable(start..end) {
-            return Err(failed("read", &open.path, io::Error::other("the sector cannot be read")));
+            return Err(failed("read", &open.path, rustix::io::Errno::IO.into()));
         }
         buffer[..end - start].copy_from_slice(&file.bytes()[start..end]);
         if let Some(at) = wrong.filter(|at| (start..end).contains(at)) {

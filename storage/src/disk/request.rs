@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::{ALIGNMENT, Lane, MAX_READ_BYTES};
 
 /// The longest path, in bytes.
@@ -74,6 +76,16 @@ pub(super) fn queue_is_full(lane: Lane) -> io::Error {
 pub(super) fn failed(operation: &'static str, path: &str, source: io::Error) -> io::Error {
     let path = if path.is_empty() { "the data directory" } else { path }.to_owned();
     io::Error::new(source.kind(), Failed { operation, path, source })
+}
+
+/// Whether a read failed for what lies on the medium: asked once more, other bytes
+/// of the file may still be read.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    let source = error.get_ref().and_then(|inner| inner.downcast_ref::<Failed>()).map(|failed| &failed.source);
+    let errno = Errno::from_io_error(source.unwrap_or(error));
+    // What file systems and drives say of a bad sector, or of a checksum of theirs.
+    let known = [Errno::IO, Errno::REMOTEIO, Errno::NODATA, Errno::BADMSG, Errno::UCLEAN, Errno::ILSEQ];
+    errno.is_some_and(|errno| known.contains(&errno))
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -221,6 +221,15 @@ pub enum OpenError {
         /// What was its last commit.
         remembered: u64,
     },
+    /// Its last commit cannot be read, and nothing behind it says whether anybody
+    /// was told that it is on stable storage.
+    #[error("byte {byte} of {path} cannot be read, and what stood there may have been acknowledged")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// Where its sector begins.
+        byte: u64,
+    },
     /// A newer version of this program wrote it.
     #[error("{path} has format version {found}; this program reads up to {known}")]
     NewerVersion {

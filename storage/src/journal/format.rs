@@ -78,6 +78,13 @@ pub(super) const VERSION: u32 = 1;
 /// is never written again.
 pub(super) const SECTOR: u64 = ALIGNMENT as u64;
 
+/// A sector, as a length in memory.
+pub(super) const SECTOR_BYTES: usize = ALIGNMENT;
+
+/// What stands for a byte that the disk does not give: nothing that could be taken
+/// for a place to which nothing was written.
+pub(super) const UNREADABLE: u8 = 0xff;
+
 /// Where a segment's first commit starts.
 pub(super) const FIRST_COMMIT: u64 = SECTOR;
 

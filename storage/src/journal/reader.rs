@@ -168,7 +168,7 @@ impl Shared {
         let file = self.files.get(segment).map_err(disk)?;
         let mut buffer = AlignedBuffer::new();
         let end = byte.saturating_add(image.length.into()).min(segment.bytes);
-        let start = file.read_sectors(byte, end, &mut buffer).map_err(disk)?;
+        let start = file.read_checked(byte, end, &mut buffer).map_err(disk)?;
         let from = usize::try_from(byte - start).expect("a frame fits into memory");
         let to = usize::try_from(end - start).expect("a frame fits into memory");
         let frame = &buffer[from..to];
@@ -261,7 +261,7 @@ impl Shared {
         }
         let file = self.files.get(segment).map_err(|error| ReadError::Disk(Arc::new(error)))?;
         let start =
-            file.read_sectors(first.place.byte, end, buffer).map_err(|error| ReadError::Disk(Arc::new(error)))?;
+            file.read_checked(first.place.byte, end, buffer).map_err(|error| ReadError::Disk(Arc::new(error)))?;
         for frame in frames {
             let from = usize::try_from(frame.place.byte - start).expect("a span fits into memory");
             let bytes = &buffer[from..from + frame.length as usize];

@@ -185,6 +185,7 @@ impl<'a> Recovery<'a> {
                     byte += header.whole_length();
                     continue;
                 }
+                scanner.check_readable(byte, byte + header.whole_length())?;
                 quipu_protocol::point!("torn-commit-dropped");
                 self.report.torn_bytes += header.whole_length();
                 // Its header is valid: if the journal rolled on from here, a
@@ -204,6 +205,7 @@ impl<'a> Recovery<'a> {
                     break Ended::InNext { end };
                 }
                 Resync::Nothing => {
+                    scanner.check_readable(byte, byte + SECTOR)?;
                     if !scanner.is_zero(byte, (byte + SECTOR).min(segment.bytes))? {
                         quipu_protocol::point!("torn-commit-dropped");
                         self.report.torn_bytes += SECTOR;

@@ -7,8 +7,8 @@
 //!   rot ─► held against its replica ─► Frame::Damaged ─► the node is told
 //! ```
 //!
-//! A disk that gives an error instead of bytes says nothing about the bytes:
-//! that is no rot.
+//! Where a disk gives an error instead of bytes, twice, they are wrong. Another
+//! error than one of the medium says nothing about the bytes: that is no rot.
 
 use std::sync::Arc;
 
@@ -76,7 +76,7 @@ impl Shared {
         let disk = |error| ReadError::Disk(Arc::new(error));
         let file = self.files.get(segment).map_err(disk)?;
         let end = frame.place.byte.saturating_add(frame.length.into()).min(segment.bytes);
-        let start = file.read_sectors(frame.place.byte, end, buffer).map_err(disk)?;
+        let start = file.read_checked(frame.place.byte, end, buffer).map_err(disk)?;
         let from = usize::try_from(frame.place.byte - start).expect("a frame fits into memory");
         let to = usize::try_from(end - start).expect("a frame fits into memory");
         Ok(&buffer[from..to])

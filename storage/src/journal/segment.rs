@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::Owner;
 use super::error::OpenError;
-use super::format::{CommitHeader, FIRST_COMMIT, SECTOR, SegmentHeader, SegmentHeaderError, VERSION};
+use super::format::{
+    CommitHeader, FIRST_COMMIT, SECTOR, SECTOR_BYTES, SegmentHeader, SegmentHeaderError, UNREADABLE, VERSION,
+};
 use super::manifest::{DIRECTORY, Segment};
-use crate::disk::{ALIGNMENT, Access, AlignedBuffer, Disk, FileId};
+use crate::disk::{ALIGNMENT, Access, AlignedBuffer, Disk, FileId, is_unreadable};
 
 /// How much is written at once when a segment is prepared.
 const PREPARE_BYTES: u64 = 1024 * 1024;
@@ -152,6 +154,30 @@ impl SegmentFile {
         Ok(aligned)
     }
 
+    /// As [`read_sectors`](Self::read_sectors), for whoever goes by checksums: what
+    /// the disk does not give, and does not give when asked once more, is
+    /// [`UNREADABLE`], and so is what comes after it.
+    pub(super) fn read_checked(&self, start: u64, end: u64, buffer: &mut AlignedBuffer) -> io::Result<u64> {
+        match self.read_sectors(start, end, buffer) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof || is_unreadable(&error) => {}
+            read => return read,
+        }
+        let aligned = start / SECTOR * SECTOR;
+        buffer.fill(UNREADABLE);
+        let mut sector = AlignedBuffer::new();
+        for (number, place) in buffer.chunks_mut(SECTOR_BYTES).enumerate() {
+            let byte = aligned + number as u64 * SECTOR;
+            match self.read_sectors(byte, byte + SECTOR, &mut sector) {
+                Ok(_) => place.copy_from_slice(&sector),
+                Err(error) => {
+                    tracing::warn!(%error, path = path(self.segment.id), byte, "a sector cannot be read");
+                    break;
+                }
+            }
+        }
+        Ok(aligned)
+    }
+
     /// Whether this is the file that the manifest means. A damaged header is
     /// no error, since the manifest holds all that it says: false then.
     pub(super) fn check(&self, owner: &Owner) -> Result<bool, OpenError> {
@@ -162,7 +188,7 @@ impl SegmentFile {
             return Err(OpenError::SegmentLength { path, found, wanted: self.segment.bytes });
         }
         let mut sector = AlignedBuffer::new();
-        self.read_sectors(0, SECTOR, &mut sector).map_err(failed)?;
+        self.read_checked(0, SECTOR, &mut sector).map_err(failed)?;
         let header = match SegmentHeader::decode(&sector) {
             Err(SegmentHeaderError::Damaged) => return Ok(false),
             Err(SegmentHeaderError::Newer { found }) => {

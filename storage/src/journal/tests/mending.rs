@@ -8,9 +8,11 @@ use quipu_protocol::Index;
 
 use super::rig::{Memory, Promise, Talk, entries, entry, id, key, promise, tiny, vote};
 use crate::disk::MemoryDisk;
-use crate::journal::{DamagedPart, Entry, JournalError, MendError, ReadError, ReplicaKey, Scrubbed, Wound};
+use crate::journal::{DamagedPart, Entry, JournalError, MendError, OpenError, ReadError, ReplicaKey, Scrubbed, Wound};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
+/// An entry's bytes that take three sectors.
+const LARGE: usize = 9000;
 const FIRST: &str = "journal/00000001.segment";
 
 /// Where in a segment an entry's payload lies.
@@ -22,12 +24,22 @@ fn byte_of(disk: &MemoryDisk, path: &str, entry: &Entry) -> Option<u64> {
 
 /// Forty entries of one replica, most of them in sealed segments.
 fn sealed() -> (Memory, Talk) {
+    sealed_of(3000)
+}
+
+fn sealed_of(bytes: usize) -> (Memory, Talk) {
     let memory = Memory::new(1);
     let (journal, _) = memory.open(tiny(SEGMENT_BYTES));
     for index in 0..40 {
-        journal.append(key(1), vec![entry(1, index, 3000)]).wait().unwrap();
+        journal.append(key(1), vec![entry(1, index, bytes)]).wait().unwrap();
     }
     (memory, journal)
+}
+
+/// The disk does not give the second sector of an entry's three any more.
+fn break_payload(memory: &Memory, index: u64) {
+    let byte = byte_of(&memory.disk, FIRST, &entry(1, index, LARGE)).expect("it is in the first segment");
+    memory.disk.break_reads(FIRST, byte + 4096, 1);
 }
 
 /// What another process would find now, with the store gone.
@@ -128,12 +140,79 @@ fn a_read_that_is_wrong_once_is_repeated_and_no_damage() {
 }
 
 #[test]
-fn a_sector_that_cannot_be_read_is_no_damage() {
+fn what_a_disk_does_not_give_is_damage_and_taken_from_elsewhere() {
+    let (memory, journal) = sealed_of(LARGE);
+    break_payload(&memory, 1);
+    break_payload(&memory, 3);
+    assert!(matches!(journal.read(key(1), 1, 4, u64::MAX), Err(ReadError::Damaged { .. })));
+    assert_eq!(journal.read(key(1), 2, 3, u64::MAX).unwrap(), entries(1, 2..3, LARGE), "what it gives is served");
+    let damage = journal.0.damage(key(1)).unwrap();
+    assert_eq!((damage.index, damage.part), (Some(Index::new(1)), DamagedPart::Payload));
+    journal.mend_all(key(1), |index| entry(1, index, LARGE));
+    assert_eq!(journal.read_all(key(1)).unwrap(), entries(1, 0..40, LARGE));
+    journal.close().unwrap();
+    for again in [memory.kill(1), memory.restore(2), memory.restore(3).without_kv()] {
+        let (journal, _) = again.open(tiny(SEGMENT_BYTES));
+        assert_eq!((journal.0.damage(key(1)), journal.read_all(key(1)).unwrap()), (None, entries(1, 0..40, LARGE)));
+    }
+}
+
+#[test]
+fn a_frame_whose_header_a_disk_does_not_give_is_lost() {
     let (memory, journal) = sealed();
     let byte = byte_of(&memory.disk, FIRST, &entry(1, 7, 3000)).unwrap();
     memory.disk.break_reads(FIRST, byte, 1);
-    assert!(matches!(journal.read(key(1), 7, 8, u64::MAX), Err(ReadError::Disk(_))));
-    assert_eq!(journal.0.damage(key(1)), None);
+    assert!(matches!(journal.read(key(1), 7, 8, u64::MAX), Err(ReadError::Damaged { .. })));
+    assert_eq!(journal.0.damage(key(1)).unwrap().part, DamagedPart::FrameHeader);
+}
+
+#[test]
+fn what_a_file_that_was_cut_has_no_more_is_damage() {
+    let (memory, journal) = sealed_of(LARGE);
+    let byte = byte_of(&memory.disk, FIRST, &entry(1, 3, LARGE)).unwrap();
+    memory.disk.shorten(FIRST, byte + 5000);
+    assert!(matches!(journal.read(key(1), 3, 4, u64::MAX), Err(ReadError::Damaged { .. })));
+    assert_eq!(journal.read(key(1), 0, 3, u64::MAX).unwrap(), entries(1, 0..3, LARGE));
+    let parts: Vec<_> = journal.survey(key(1)).iter().map(|wound| wound.damage.part).collect();
+    assert_eq!(parts, [DamagedPart::Payload, DamagedPart::FrameHeader], "one was cut, and one is gone");
+}
+
+#[test]
+fn a_scrub_finds_what_a_disk_does_not_give() {
+    let (memory, journal) = sealed_of(LARGE);
+    break_payload(&memory, 2);
+    assert_eq!(journal.scrub().rotten, 1);
+    assert_eq!(journal.0.damage(key(1)).unwrap().index, Some(Index::new(2)));
+}
+
+#[test]
+fn a_start_takes_what_a_disk_does_not_give_for_damage_where_it_was_synced_and_else_refuses() {
+    let config = || tiny(SEGMENT_BYTES);
+    for (index, synced) in [(1, true), (3, true), (4, false)] {
+        for of_header in [false, true] {
+            let memory = Memory::new(1);
+            let (journal, _) = memory.open(config());
+            for index in 0..5 {
+                journal.append(key(1), vec![entry(1, index, LARGE)]).wait().unwrap();
+            }
+            let memory = memory.kill(1);
+            let byte = byte_of(&memory.disk, FIRST, &entry(1, index, LARGE)).unwrap();
+            // A commit of one entry begins with a sector, and has its headers there.
+            let at = if of_header { byte } else { byte + 4096 };
+            memory.disk.break_reads(FIRST, at, 1);
+            let context = format!("entry {index}, of its header: {of_header}");
+            match Talk::open(memory.disk.clone(), memory.kv.clone(), config()) {
+                Ok((journal, _)) => {
+                    assert!(synced, "{context}");
+                    assert!(journal.0.damage(key(1)).is_some(), "{context}");
+                }
+                Err(error) => {
+                    assert!(matches!(error, OpenError::Unreadable { .. }), "{context}: {error}");
+                    assert!(!synced, "{context}: {error}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
