@@ -78,6 +78,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("replica-started", "a node started a replica that it was given"),
     ("resolved-as-landed", "an append of unknown outcome was found to have landed"),
     ("resolved-as-never", "an append of unknown outcome was settled never to land"),
+    ("reserve-used", "a journal segment took of what the low-space mark keeps"),
     ("room-made", "a segment was let go of below the low-space mark, before any other was sealed"),
     ("room-round", "below the low-space mark it was worth it to write again what lived in old segments"),
     ("rot-found", "entries were found rotten while their journal was open"),

@@ -1,6 +1,7 @@
 //! Faults of disks, and what operators do about them.
 
 use quipu_storage::MemoryDisk;
+use quipu_storage::journal::JournalConfig;
 
 use super::{Custody, Draw, Kind, Strike, Undo};
 use crate::event::Stop;
@@ -27,8 +28,11 @@ impl Run<'_> {
             Kind::DiskFull => {
                 let node = draw.one(&up)?;
                 let disk = self.cluster.nodes[&node].disk();
-                disk.limit_bytes(Some(disk.size()));
-                Some(Strike::on([node], "no file grows").undone_by(Undo::Room(node)))
+                // Half of the time it is what the low-space mark keeps that is left.
+                let kept = JournalConfig::default().low_space_bytes;
+                let (left, details) = if draw.below(2) == 0 { (0, "no file grows") } else { (kept, "nearly full") };
+                disk.limit_bytes(Some(disk.size() + left));
+                Some(Strike::on([node], details).undone_by(Undo::Room(node)))
             }
             Kind::LostMetadata => {
                 let node = draw.one(&up)?;

@@ -77,6 +77,7 @@ impl Shared {
         }
         self.check_reserve(free)?;
         if starved {
+            point!("reserve-used");
             tracing::warn!(free, bound, "a journal segment takes of what low_space_bytes keeps");
         }
         Ok(starved)
