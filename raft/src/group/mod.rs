@@ -10,6 +10,8 @@
 //! panic stops the replica, and [`Group::stopped`] says why; it never limps
 //! on. Starts and ends; does not choose who the members are.
 
+mod barrier;
+mod confirmation;
 mod errors;
 mod floor;
 mod founding;
@@ -21,11 +23,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::RaftNetworkFactory;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal};
 use openraft::impls::ProgressResponder;
 use openraft::network::NetSnapshot;
-use openraft::{Instant as _, RaftNetworkFactory, ReadPolicy, ServerState};
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::peer::Pulse;
 use quipu_storage::journal::{EntryId, Journal, ReplicaKey};
@@ -37,6 +39,8 @@ use crate::machine::{Floor, Machine, MachineStore, Shared};
 use crate::runtime::scope;
 use crate::traces::Traces;
 use crate::types::{self, Command, Raft, Reply, TypeConfig};
+
+use confirmation::{Confirmations, Confirming};
 
 pub use errors::{BarrierError, ProposeError, StartError, StopReason};
 pub use founding::found;
@@ -66,6 +70,9 @@ struct Inner<M: Machine> {
     environment: Environment,
     stopped: watch::Receiver<Option<StopReason>>,
     heard: Mutex<freshness::Heard>,
+    confirmations: Arc<Confirmations>,
+    /// How long a majority is waited for.
+    patience: Duration,
     _supervisor: Task,
     _floor: Task,
 }
@@ -98,6 +105,8 @@ impl<M: Machine> Group<M> {
         let log_store = log_store.traced(Traces::of(key, environment));
         let store = MachineStore::open(&log_store, machine, kv, options.checkpoint_bytes).await?;
         let shared = store.shared();
+        let confirmations = Arc::new(Confirmations::new(Arc::clone(&environment.clock)));
+        let network = Confirming::new(network, Arc::clone(&confirmations));
         let raft = scope(environment, Raft::<M>::new(key.replica.get(), config, network, log_store, store))
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
@@ -107,8 +116,19 @@ impl<M: Machine> Group<M> {
         let floor = environment.tasks.spawn("group-floor", Box::pin(floor));
         let environment = environment.clone();
         let heard = Mutex::new(freshness::Heard::nothing(environment.random.next()));
-        let (_supervisor, _floor) = (supervisor, floor);
-        let inner = Inner { key, raft, shared, journal, environment, stopped, heard, _supervisor, _floor };
+        let inner = Inner {
+            key,
+            raft,
+            shared,
+            journal,
+            environment,
+            stopped,
+            heard,
+            confirmations,
+            patience: options.election_max,
+            _supervisor: supervisor,
+            _floor: floor,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -173,28 +193,11 @@ impl<M: Machine> Group<M> {
         self.inner.shared.applied()
     }
 
-    /// Waits until this replica has applied everything that was acknowledged
-    /// anywhere before the call. Only the leader can: it makes sure of a
-    /// majority first.
-    pub async fn barrier(&self) -> Result<(), BarrierError> {
-        let raft = &self.inner.raft;
-        let linearizer =
-            self.scope(raft.get_read_linearizer(ReadPolicy::ReadIndex)).await.map_err(|error| match error {
-                RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
-                    BarrierError::NotLeader { leader: status::forwarded(&forward) }
-                }
-                RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => BarrierError::Unavailable,
-                RaftError::Fatal(fatal) => BarrierError::Stopped(stop_reason(&fatal)),
-            })?;
-        let ready = self.scope(linearizer.await_ready(raft)).await;
-        ready.map(drop).map_err(|fatal| BarrierError::Stopped(stop_reason(&fatal)))
-    }
-
     /// How fresh the state is that [`view`](Self::view) shows from now on.
     pub fn freshness(&self) -> Freshness {
         let now = self.inner.environment.clock.monotonic();
         // The majority before the state: see `pulse`.
-        let led = self.majority().and_then(|ago| now.checked_sub(ago));
+        let led = self.followed_as_of(now);
         let reach = self.view(M::reach);
         let heard = self.inner.heard.lock().expect(POISONED).freshness(reach);
         Freshness { as_of: heard.as_of.max(led), ..heard }
@@ -222,23 +225,6 @@ impl<M: Machine> Group<M> {
         // Rounded up: younger than it is, it must not seem.
         let majority_ms = u64::try_from(majority.as_millis()).ok()?.checked_add(1)?;
         Some(Pulse { echo, majority_ms, end })
-    }
-
-    /// How long ago a majority took this replica for its leader; none unless it
-    /// leads and has applied everything that leaders before it acknowledged.
-    pub(crate) fn majority(&self) -> Option<Duration> {
-        let applied = (*self.inner.shared.applied().borrow())?;
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        // An entry of its own term comes after all of those.
-        if metrics.state != ServerState::Leader || applied.term.get() != metrics.current_term {
-            return None;
-        }
-        let alone = |voters: &std::collections::BTreeSet<u64>| voters.len() == 1 && voters.contains(&metrics.id);
-        if metrics.membership_config.membership().get_joint_config().iter().all(alone) {
-            return Some(Duration::ZERO);
-        }
-        metrics.last_quorum_acked.map(|acked| acked.elapsed())
     }
 
     /// What this replica knows of its group now.

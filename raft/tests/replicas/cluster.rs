@@ -40,7 +40,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Node {
     pub(crate) disk: Arc<MemoryDisk>,
     pub(crate) kv: Arc<MemoryKv>,
-    environment: Environment,
+    pub(crate) environment: Environment,
     running: Option<(Journal, LogReplica)>,
 }
 

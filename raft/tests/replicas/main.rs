@@ -5,6 +5,7 @@
 //! pass as soon as nobody has anything to do, so none of them waits.
 #![allow(missing_docs, reason = "tests")]
 
+mod barriers;
 mod cluster;
 mod conformance;
 mod environment;
