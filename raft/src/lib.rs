@@ -34,11 +34,11 @@ pub mod types;
 pub use clocks::{NodeClock, Skew};
 pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, CURSOR_EXPIRY_MS, Cursor, CursorAction, CursorError, CursorTotals, CursorView, Lease,
-    LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS,
-    MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, NotTaken, OnLeases,
-    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, TrimError, WriterStatus,
-    next_producer_id,
+    AppendError, Appended, CURSOR_EXPIRY_MS, CommandError, Cursor, CursorAction, CursorError, CursorTotals, CursorView,
+    Lease, LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES,
+    MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES,
+    NotTaken, OnLeases, REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, TrimError,
+    WriterStatus, next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};

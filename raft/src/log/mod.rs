@@ -46,7 +46,7 @@ pub use cursors::{
     Cursor, CursorTotals, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
     REMEMBERED_COMMITS,
 };
-pub use errors::{AppendError, CursorError, LeaseError, ReadError, TrimError};
+pub use errors::{AppendError, CommandError, CursorError, LeaseError, ReadError, TrimError};
 pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
@@ -189,7 +189,7 @@ impl LogReplica {
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         let pushed = match self.no_space() {
             None => Ok(self.inner.queue.push(batch, terms, trace, &*self.inner.environment.clock)),
-            Some(LowSpace { free, bound }) => Err(AppendError::NoSpace { free, bound }),
+            Some(low) => Err(CommandError::from(low)),
         };
         async move { pushed?.await }
     }
@@ -237,14 +237,18 @@ impl LogReplica {
         if let Some(limit) = limit.filter(|limit| actual > *limit) {
             return Err(LeaseError::TooLong { limit, actual });
         }
-        if let Some(LowSpace { free, bound }) = self.no_space() {
-            return Err(LeaseError::NoSpace { free, bound });
+        if let Some(low) = self.no_space() {
+            return Err(CommandError::from(low).into());
         }
         let limit = self.inner.queue.options().staged_bytes;
         if self.inner.journal.staged_bytes() >= limit && self.inner.group.status().role == Role::Leader {
-            return Err(LeaseError::Overloaded { bound: "staged_bytes", limit });
+            return Err(CommandError::Overloaded { bound: "staged_bytes", limit }.into());
         }
-        match self.propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease)).await? {
+        match self
+            .propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease))
+            .await
+            .map_err(CommandError::from)?
+        {
             Reply::Lease(lease) => Ok(lease?),
             reply => unreachable!("a lease was answered by {reply:?}"),
         }
@@ -317,7 +321,7 @@ impl LogReplica {
         let status = self.inner.group.status();
         if status.role != Role::Leader {
             // Not only once its turn has come.
-            return Err(CursorError::NotLeader { leader: status.leader });
+            return Err(CommandError::NotLeader { leader: status.leader }.into());
         }
         let command = stored::CursorCommand { cursor: name, action: Some(action) };
         self.inner.queue.push_cursor(command, self.inner.environment.clock.monotonic()).await

@@ -30,12 +30,12 @@ use quipu_protocol::environment::Clock;
 use quipu_protocol::stored::log_command::Command;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, Timestamp, WriterEpoch, stored};
-use quipu_storage::journal::{Journal, LowSpace};
+use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
 use super::waiting_cursors::{self, CursorAnswers, WaitingCursor};
-use super::{AppendError, Appended, CursorError, LogMachine};
+use super::{AppendError, Appended, CommandError, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
@@ -201,7 +201,7 @@ impl AppendQueue {
             match outcome?.await {
                 Ok(outcome) => outcome,
                 // The proposer ended with the append in its hands.
-                Err(_) => Err(AppendError::OutcomeUnknown),
+                Err(_) => Err(CommandError::OutcomeUnknown.into()),
             }
         }
     }
@@ -224,15 +224,15 @@ impl AppendQueue {
         {
             let mut queue = self.lock();
             if let Some(reason) = &queue.closed {
-                return Err(AppendError::Stopped(reason.clone()));
+                return Err(CommandError::Stopped(reason.clone()).into());
             }
             if queue.waiting.len() >= options.append_queue_batches {
                 let limit = options.append_queue_batches as u64;
-                return Err(AppendError::Overloaded { bound: "append_queue_batches", limit });
+                return Err(CommandError::Overloaded { bound: "append_queue_batches", limit }.into());
             }
             if !queue.waiting.is_empty() && queue.bytes + bytes > options.append_queue_bytes {
                 let limit = options.append_queue_bytes;
-                return Err(AppendError::Overloaded { bound: "append_queue_bytes", limit });
+                return Err(CommandError::Overloaded { bound: "append_queue_bytes", limit }.into());
             }
             queue.bytes += bytes;
             queue.waiting.push_back(Waiting { batch, terms, since: now, trace, answer });
@@ -286,7 +286,7 @@ impl AppendQueue {
     fn expire(&self, since: Duration) {
         let mut queue = self.lock();
         while queue.waiting.front().is_some_and(|waiting| waiting.since < since) {
-            let _ = queue.pop().answer.send(Err(AppendError::Unavailable));
+            let _ = queue.pop().answer.send(Err(CommandError::Unavailable.into()));
         }
         waiting_cursors::expire(&mut queue.cursors, since);
     }
@@ -295,7 +295,7 @@ impl AppendQueue {
     fn close(&self, reason: StopReason) {
         let mut queue = self.lock();
         while !queue.waiting.is_empty() {
-            let _ = queue.pop().answer.send(Err(AppendError::Stopped(reason.clone())));
+            let _ = queue.pop().answer.send(Err(CommandError::Stopped(reason.clone()).into()));
         }
         waiting_cursors::close(&mut queue.cursors, &reason);
         queue.closed = Some(reason);
@@ -348,15 +348,9 @@ pub(super) async fn propose(
                     taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 // Whoever had the last batch may have gone.
                 let has_batches = !batches.is_empty();
-                if let Some(LowSpace { free, bound }) = journal.low_space() {
-                    refuse(answers, &AppendError::NoSpace { free, bound });
-                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::NoSpace { free, bound });
-                    continue;
-                }
-                if journal.staged_bytes() >= options.staged_bytes {
-                    let limit = options.staged_bytes;
-                    refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
-                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::Overloaded { bound: "staged_bytes", limit });
+                if let Some(error) = refused_for(&journal, options) {
+                    refuse(answers, &error);
+                    refuse(queue.take_cursors().into_iter().map(|waiting| waiting.answer), &error);
                     continue;
                 }
                 let now = clock.monotonic();
@@ -409,10 +403,22 @@ fn terms_of(taken: &[Waiting]) -> Vec<stored::Terms> {
     numbered.map(terms).collect()
 }
 
-/// Tells each append of an entry that was not proposed why.
-fn refuse(answers: Vec<Answer>, error: &AppendError) {
+/// Why nothing is proposed now, if so.
+fn refused_for(journal: &Journal, options: &LogOptions) -> Option<CommandError> {
+    if let Some(low) = journal.low_space() {
+        return Some(low.into());
+    }
+    let limit = options.staged_bytes;
+    (journal.staged_bytes() >= limit).then_some(CommandError::Overloaded { bound: "staged_bytes", limit })
+}
+
+/// Tells each command of an entry that was not proposed why.
+fn refuse<T, E: From<CommandError>>(
+    answers: impl IntoIterator<Item = oneshot::Sender<Result<T, E>>>,
+    error: &CommandError,
+) {
     for answer in answers {
-        let _ = answer.send(Err(error.clone()));
+        let _ = answer.send(Err(error.clone().into()));
     }
 }
 
@@ -455,9 +461,7 @@ fn answer(answers: Vec<Answer>, cursors: CursorAnswers, reply: Result<Reply, Pro
             outcomes.into_iter().map(outcome).collect()
         }
         Ok(reply) => unreachable!("an append was answered by {reply:?}"),
-        Err(ProposeError::NotLeader { leader }) => vec![Err(AppendError::NotLeader { leader }); answers.len()],
-        Err(ProposeError::OutcomeUnknown) => vec![Err(AppendError::OutcomeUnknown); answers.len()],
-        Err(ProposeError::Stopped(reason)) => vec![Err(AppendError::Stopped(reason)); answers.len()],
+        Err(error) => vec![Err(CommandError::from(error).into()); answers.len()],
     };
     for (answer, outcome) in answers.into_iter().zip(outcomes) {
         // Whoever does not wait any more takes the outcome for unknown.

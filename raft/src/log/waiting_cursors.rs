@@ -10,7 +10,7 @@ use quipu_protocol::{Timestamp, stored};
 use tokio::sync::oneshot;
 
 use super::queue::AppendQueue;
-use super::{CursorError, LogMachine};
+use super::{CommandError, CursorError, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::types::{CursorAnswer, Reply};
@@ -41,7 +41,7 @@ impl AppendQueue {
             match outcome?.await {
                 Ok(outcome) => outcome,
                 // The proposer ended with the command in its hands.
-                Err(_) => Err(CursorError::OutcomeUnknown),
+                Err(_) => Err(CommandError::OutcomeUnknown.into()),
             }
         }
     }
@@ -56,14 +56,14 @@ impl AppendQueue {
         {
             let mut queue = self.lock();
             if let Some(reason) = &queue.closed {
-                return Err(CursorError::Stopped(reason.clone()));
+                return Err(CommandError::Stopped(reason.clone()).into());
             }
             // Those whom nobody waits for any more make room.
             if queue.cursors.len() >= most {
                 queue.cursors.retain(|waiting| !waiting.answer.is_closed());
             }
             if queue.cursors.len() >= most {
-                return Err(CursorError::Overloaded { bound: "cursor_queue_commands", limit: most as u64 });
+                return Err(CommandError::Overloaded { bound: "cursor_queue_commands", limit: most as u64 }.into());
             }
             queue.cursors.push_back(WaitingCursor { command, since: now, answer });
         }
@@ -102,21 +102,14 @@ pub(super) fn expire(waiting: &mut VecDeque<WaitingCursor>, since: Duration) {
     while waiting.front().is_some_and(|waiting| waiting.since < since)
         && let Some(old) = waiting.pop_front()
     {
-        let _ = old.answer.send(Err(CursorError::Unavailable));
+        let _ = old.answer.send(Err(CommandError::Unavailable.into()));
     }
 }
 
 /// Refuses those who wait, for good.
 pub(super) fn close(waiting: &mut VecDeque<WaitingCursor>, reason: &StopReason) {
     for one in waiting.drain(..) {
-        let _ = one.answer.send(Err(CursorError::Stopped(reason.clone())));
-    }
-}
-
-/// Refuses those who were taken and not proposed.
-pub(super) fn refuse(taken: Vec<WaitingCursor>, error: &CursorError) {
-    for one in taken {
-        let _ = one.answer.send(Err(error.clone()));
+        let _ = one.answer.send(Err(CommandError::Stopped(reason.clone()).into()));
     }
 }
 
@@ -134,11 +127,7 @@ pub(super) fn answer(answers: CursorAnswers, reply: Result<Reply, ProposeError>)
         }
         Ok(reply) => unreachable!("commands to cursors were answered by {reply:?}"),
         Err(error) => {
-            let told = match &error {
-                ProposeError::NotLeader { leader } => CursorError::NotLeader { leader: *leader },
-                ProposeError::OutcomeUnknown => CursorError::OutcomeUnknown,
-                ProposeError::Stopped(reason) => CursorError::Stopped(reason.clone()),
-            };
+            let told = CursorError::Command(error.clone().into());
             (vec![Err(told); answers.len()], Err(error))
         }
     };
@@ -185,7 +174,7 @@ mod tests {
         drop(queue.try_push_cursor(command("c"), NOW));
         let _last = queue.try_push_cursor(command("d"), NOW).expect("c made room");
         let full = queue.try_push_cursor(command("e"), NOW).unwrap_err();
-        assert_eq!(full, CursorError::Overloaded { bound: "cursor_queue_commands", limit: 3 });
+        assert_eq!(full, CommandError::Overloaded { bound: "cursor_queue_commands", limit: 3 }.into());
         assert_eq!(taken(&queue), ["a", "b", "d"]);
         assert_eq!(taken(&queue), [""; 0]);
     }
@@ -206,9 +195,9 @@ mod tests {
         let mut old = queue.try_push_cursor(command("a"), NOW).unwrap();
         let mut young = queue.try_push_cursor(command("b"), NOW + Duration::from_secs(1)).unwrap();
         expire(&mut queue.lock().cursors, NOW + Duration::from_secs(1));
-        assert_eq!(old.try_recv().unwrap(), Err(CursorError::Unavailable));
+        assert_eq!(old.try_recv().unwrap(), Err(CommandError::Unavailable.into()));
         close(&mut queue.lock().cursors, &StopReason::Shutdown);
-        assert_eq!(young.try_recv().unwrap(), Err(CursorError::Stopped(StopReason::Shutdown)));
+        assert_eq!(young.try_recv().unwrap(), Err(CommandError::Stopped(StopReason::Shutdown).into()));
     }
 
     #[test]
@@ -229,6 +218,6 @@ mod tests {
         let (one, mut told) = oneshot::channel();
         let left = answer(vec![one], Err(ProposeError::OutcomeUnknown));
         assert_eq!(left, Err(ProposeError::OutcomeUnknown));
-        assert_eq!(told.try_recv().unwrap(), Err(CursorError::OutcomeUnknown));
+        assert_eq!(told.try_recv().unwrap(), Err(CommandError::OutcomeUnknown.into()));
     }
 }

@@ -19,9 +19,7 @@ pub(super) async fn hold(
     let log = Log::find(shared, &log, log_id).await?;
     let wanted = stored::HoldLease { holder: holder.clone(), offset, ms, renew };
     let held = log.replica()?.hold_lease(wanted).await.map_err(|error| match error {
-        LeaseError::Propose(error) => log.refused(error),
-        LeaseError::Overloaded { bound, limit } => v1::Error::overloaded(bound, limit),
-        LeaseError::NoSpace { free, bound } => v1::Error::no_space(shared.node_id, free, bound),
+        LeaseError::Command(error) => log.refused(error),
         LeaseError::TooLong { limit, actual } => v1::Error::too_large("max_lease_ms", limit, actual),
         LeaseError::Refused(LeaseRefused::TooMany) => {
             let limit = MAX_LEASES as u64;
