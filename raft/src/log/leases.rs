@@ -123,6 +123,11 @@ impl Leases {
         gone
     }
 
+    /// When the lease of `holder` ends, if it is held.
+    pub(super) fn until(&self, holder: &str) -> Option<Timestamp> {
+        self.held.get(holder).map(|held| held.until)
+    }
+
     /// All that are held, by holder.
     pub(super) fn all(&self) -> impl Iterator<Item = Lease> + '_ {
         self.held.iter().map(|(holder, held)| Lease { holder: holder.clone(), offset: held.offset, until: held.until })

@@ -22,16 +22,18 @@ mod retention;
 mod seek;
 mod settings;
 mod times;
-mod waiting_cursors;
+mod waiting;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::stored::waiting_command::Command;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 use quipu_storage::Kv;
@@ -40,7 +42,7 @@ use quipu_storage::journal::{Journal, LowSpace, ReplicaKey};
 use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Acquired, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
+use crate::types::{Acquired, CommandOutcome, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
 
 pub use cursors::{
     Cursor, CursorTotals, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
@@ -54,7 +56,7 @@ pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allot
 pub(crate) use queue::QueueFootprint;
 pub use queue::{LogOptions, Terms};
 pub use read::ReadChunk;
-pub use retained::Retained;
+pub use retained::{Pinned, Retained};
 pub use retention::Retention;
 pub use seek::Sought;
 pub use settings::{CURSOR_EXPIRY_MS, LogSettings, NotTaken};
@@ -227,8 +229,9 @@ impl LogReplica {
         }
     }
 
-    /// Grants a lease of the log's start to `lease.holder`, or renews the one that
-    /// it has.
+    /// Grants a lease of the log's start to `lease.holder`, at once, or renews the one
+    /// that it has: with others that wait, as cursors do, but before half of what is
+    /// left of the lease has passed.
     ///
     /// # Errors
     /// Asking again is harmless, whatever became of the first attempt.
@@ -237,21 +240,22 @@ impl LogReplica {
         if let Some(limit) = limit.filter(|limit| actual > *limit) {
             return Err(LeaseError::TooLong { limit, actual });
         }
-        if let Some(low) = self.no_space() {
-            return Err(CommandError::from(low).into());
+        let wait = self.lease_wait(&lease);
+        match self.go_along(Command::Lease(lease), wait).await? {
+            CommandOutcome::Lease(lease) => Ok(lease?),
+            outcome => unreachable!("a lease was answered by {outcome:?}"),
         }
-        let limit = self.inner.queue.options().staged_bytes;
-        if self.inner.journal.staged_bytes() >= limit && self.inner.group.status().role == Role::Leader {
-            return Err(CommandError::Overloaded { bound: "staged_bytes", limit }.into());
+    }
+
+    /// How long `wanted` can wait, as far as the lease is known here; `None` for what
+    /// cannot be done, which has time.
+    fn lease_wait(&self, wanted: &stored::HoldLease) -> Option<Duration> {
+        let until = self.inner.group.view(|log| log.lease_until(&wanted.holder));
+        if !wanted.renew && until.is_none() {
+            return Some(Duration::ZERO);
         }
-        match self
-            .propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease))
-            .await
-            .map_err(CommandError::from)?
-        {
-            Reply::Lease(lease) => Ok(lease?),
-            reply => unreachable!("a lease was answered by {reply:?}"),
-        }
+        let left = until?.get().saturating_sub(self.inner.clock.stamp().get());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()) / 2)
     }
 
     /// Lets go of a lease; whether there was one.
@@ -259,15 +263,10 @@ impl LogReplica {
     /// # Errors
     /// Releasing again is harmless, whatever became of the first attempt.
     pub async fn release_lease(&self, holder: String) -> Result<bool, ProposeError> {
-        match self.propose_of_lease(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
+        match self.inner.group.propose(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
             Reply::Released(released) => Ok(released),
             reply => unreachable!("a lease's release was answered by {reply:?}"),
         }
-    }
-
-    /// Every command about a lease goes this way.
-    async fn propose_of_lease(&self, command: Bytes) -> Result<Reply, ProposeError> {
-        self.inner.group.propose(command).await
     }
 
     /// The leases of the log, and what it holds: at least as of the call. Only the
@@ -318,13 +317,22 @@ impl LogReplica {
     /// What the cursor does not take changes nothing. A commit with a request id, a
     /// claim and a deletion may be repeated, whatever became of the first attempt.
     pub async fn run_cursor(&self, name: String, action: CursorAction) -> Result<CursorAnswer, CursorError> {
+        let command = stored::CursorCommand { cursor: name, action: Some(action) };
+        match self.go_along(Command::Cursor(command), None).await? {
+            CommandOutcome::Cursor(outcome) => Ok(outcome?),
+            outcome => unreachable!("a command to a cursor was answered by {outcome:?}"),
+        }
+    }
+
+    /// Lets `command` wait for others and go with them, `wait` from now at the latest.
+    async fn go_along(&self, command: Command, wait: Option<Duration>) -> Result<CommandOutcome, CommandError> {
         let status = self.inner.group.status();
         if status.role != Role::Leader {
             // Not only once its turn has come.
-            return Err(CommandError::NotLeader { leader: status.leader }.into());
+            return Err(CommandError::NotLeader { leader: status.leader });
         }
-        let command = stored::CursorCommand { cursor: name, action: Some(action) };
-        self.inner.queue.push_cursor(command, self.inner.environment.clock.monotonic()).await
+        let now = self.inner.environment.clock.monotonic();
+        self.inner.queue.push_command(command, now, wait.map(|wait| now.saturating_add(wait))).await
     }
 
     /// What `look` makes of the log's cursors, and what the log holds: at least what
@@ -376,6 +384,17 @@ impl LogReplica {
         let Inner { group, kv, .. } = &*self.inner;
         let applied = *group.applied().borrow();
         group.view(|log| log.retained(applied, &**kv, group.key())).map_err(ReadError::storage)
+    }
+
+    /// What the log's leases keep, as far as this replica has applied. Looks at rows,
+    /// at no record.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn pinned(&self) -> Result<Pinned, ReadError> {
+        let Inner { group, kv, clock, .. } = &*self.inner;
+        let now = clock.stamp();
+        group.view(|log| log.pinned(log.time().max(now), &**kv, group.key())).map_err(ReadError::storage)
     }
 
     /// What can be read anywhere: at least everything that was acknowledged

@@ -1,15 +1,32 @@
 //! Leases and the trims that meet them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
 use quipu_protocol::v1;
 use quipu_protocol::v1::error::Kind;
 use tonic::{Response, Status};
 
 use crate::batches::batch;
-use crate::node::{LOG, Node, config, kind, within};
+use crate::clock::MovedClock;
+use crate::http::metrics;
+use crate::node::{LOG, Node, config, config_with, kind, within};
 
 async fn node() -> Node {
-    let config_of_log = v1::LogConfig { max_lease_ms: 60_000, ..v1::LogConfig::default() };
-    let node = Node::start_as(config(1)).await.having(config_of_log).await;
+    having_a_log(Node::start_as(config(1)).await).await
+}
+
+/// One where renewals wait for a minute, unless they cannot.
+async fn slow() -> (Arc<MovedClock>, Node) {
+    let (clock, environment) = MovedClock::environment();
+    let config = config_with(1, &[("log.cursor_commit_interval_ms", 60_000)]);
+    (clock, having_a_log(Node::start_in(environment, config).await).await)
+}
+
+async fn having_a_log(node: Node) -> Node {
+    let config_of_log = v1::LogConfig { max_lease_ms: 600_000, ..v1::LogConfig::default() };
+    let node = node.having(config_of_log).await;
     for value in ["a", "b", "c", "d"] {
         node.append(LOG, batch(&[value])).await.expect("is appended");
     }
@@ -76,8 +93,8 @@ async fn a_lease_is_renewed_moved_listed_and_released() {
 async fn a_bad_lease_is_refused_by_its_bound_and_changes_nothing() {
     let node = node().await;
     let refused = async |request| kind(&hold(&node, request).await.expect_err("it is refused"));
-    let long = v1::HoldLeaseRequest { ms: 60_001, ..lease("a", 0) };
-    let bound = v1::TooLarge { bound: "max_lease_ms".to_owned(), limit: 60_000, actual: 60_001 };
+    let long = v1::HoldLeaseRequest { ms: 600_001, ..lease("a", 0) };
+    let bound = v1::TooLarge { bound: "max_lease_ms".to_owned(), limit: 600_000, actual: 600_001 };
     assert_eq!(refused(long).await, Kind::TooLarge(bound));
     assert_eq!(refused(lease("a", 5)).await, Kind::OutOfRange(v1::OutOfRange { start: 0, end: 4 }));
     for (bad, field) in [
@@ -88,4 +105,55 @@ async fn a_bad_lease_is_refused_by_its_bound_and_changes_nothing() {
         assert!(matches!(refused(bad).await, Kind::InvalidArgument(argument) if argument.field == field));
     }
     assert_eq!(holders(&node).await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn many_renewals_take_few_entries_and_each_gets_its_own_answer() {
+    let (_, node) = slow().await;
+    let names: Vec<String> = (0..30).map(|n| format!("replica-{n}")).collect();
+    for name in &names {
+        hold(&node, v1::HoldLeaseRequest { ms: 600_000, ..lease(name, 0) }).await.expect("it is granted at once");
+    }
+    let before = node.applied().await;
+    let renewal = |name: &str, offset| v1::HoldLeaseRequest { renew: true, ms: 600_000, ..lease(name, offset) };
+    let of_nobody = hold(&node, renewal("nobody", 1));
+    let waiting = join_all(names.iter().map(|name| hold(&node, renewal(name, 1))));
+    let again = async {
+        node.waiting_commands(31).await;
+        // It moves once more: the last word counts.
+        hold(&node, renewal("replica-7", 3)).await
+    };
+    let appending = async {
+        node.waiting_commands(32).await;
+        assert_eq!(node.applied().await, before, "they wait");
+        node.append(LOG, batch(&["e"])).await.expect("is appended")
+    };
+    let (renewed, lost, again, _) = tokio::join!(waiting, of_nobody, again, appending);
+    assert_eq!(node.applied().await, before + 1, "one entry has them all");
+    let lost = kind(&lost.expect_err("nobody has a lease"));
+    assert_eq!(lost, Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: "nobody".to_owned() }));
+    assert!(renewed.into_iter().all(|renewed| renewed.expect("it is renewed").offset == 1));
+    assert_eq!(again.expect("it is renewed").offset, 3);
+    let held = within(node.records().list_leases(v1::ListLeasesRequest { log: LOG.to_owned(), log_id: 0 })).await;
+    let held = held.expect("the leases").into_inner().leases;
+    assert_eq!(held.iter().find(|lease| lease.holder == "replica-7").expect("it is held").offset, 3);
+    let metrics = metrics(&node.environment).await;
+    let figure = |name: &str| metrics[&format!("quipu_log_{name}{{log=\"{LOG}\"}}")];
+    assert_eq!((figure("leases"), figure("lease_pinned_records")), (30.0, 4.0));
+    assert!(figure("lease_pinned_bytes") >= 4.0 * 61.0, "{metrics:?}");
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_wait_until_its_lease_is_over() {
+    let (clock, node) = slow().await;
+    hold(&node, lease("replica-7", 1)).await.expect("it is granted");
+    hold(&node, v1::HoldLeaseRequest { ms: 10_000, ..lease("short", 1) }).await.expect("it is granted");
+    let renewal = |name| v1::HoldLeaseRequest { renew: true, ms: 600_000, ..lease(name, 2) };
+    let passing = async {
+        node.waiting_commands(2).await;
+        // Half of what the shorter one had left, and much less than a minute.
+        clock.pass(Duration::from_secs(5));
+    };
+    let (renewed, ()) = join(join_all(["replica-7", "short"].map(|name| hold(&node, renewal(name)))), passing).await;
+    assert!(renewed.iter().all(|renewed| matches!(renewed, Ok(lease) if lease.offset == 2)), "{renewed:?}");
 }
