@@ -89,17 +89,17 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let command = |cursor: &str, action| {
             one(Command::Cursor(stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) }))
         };
-        let lease = |renew| stored::HoldLease { holder: "r".to_owned(), offset: None, ms: 9, renew };
+        let lease = |grant| stored::HoldLease { holder: "r".to_owned(), ms: 9, grant, ..Default::default() };
         let carried = stored::CarriedCommit { cursor: "c".to_owned(), commit: Some(commit(3)) };
         let command = stored::AppendBatches {
             batches: vec![batch(None)],
             terms: vec![stored::Terms { cursors: vec![carried], ..stored::Terms::default() }],
             commands: vec![
-                one(Command::Lease(lease(false))),
+                one(Command::Lease(lease(0))),
                 command("a", Action::Commit(commit(1))),
                 command("b", Action::Claim(stored::ClaimCursor { generation: 2 })),
                 command("a", Action::Delete(stored::DeleteCursor {})),
-                one(Command::Lease(lease(true))),
+                one(Command::Lease(lease(1))),
             ],
             cursor_expiry_ms: 1,
         };

@@ -83,8 +83,8 @@ pub enum Reply {
     Trim(Trimmed),
     /// It was not, for the sake of these leases.
     Strands(Vec<Lease>),
-    /// Whether there was a lease to be released.
-    Released(bool),
+    /// Whether there was a lease to be released, unless it is another grant.
+    Released(Result<bool, LeaseRefused>),
     /// The writer epoch that was acquired.
     Acquired(Acquired),
     /// What became of an append.

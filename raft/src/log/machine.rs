@@ -136,9 +136,14 @@ impl LogMachine {
         self.leases.all().collect()
     }
 
-    /// When the lease of `holder` ends, if it is held.
-    pub(super) fn lease_until(&self, holder: &str) -> Option<Timestamp> {
-        self.leases.until(holder)
+    /// When the lease of `holder` ends, if it is held and is that grant.
+    pub(super) fn lease_until(&self, holder: &str, grant: u64) -> Option<Timestamp> {
+        self.leases.until(holder, grant)
+    }
+
+    /// The number of the last grant of a lease; 0 before any.
+    pub(super) fn lease_grants(&self) -> u64 {
+        self.leases.granted()
     }
 
     /// Log time: never goes back.
@@ -319,7 +324,9 @@ impl Machine for LogMachine {
                 })
             }
             Some(Command::Trim(trim)) => Ok(self.trim(&trim)),
-            Some(Command::ReleaseLease(lease)) => Ok(Reply::Released(self.leases.release(&lease.holder))),
+            Some(Command::ReleaseLease(stored::ReleaseLease { holder, grant })) => {
+                Ok(Reply::Released(self.leases.release(&holder, grant)))
+            }
             Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {
                 Ok(Reply::Acquired(self.writer.acquire(request_id, holder, self.end, self.time)))
             }
@@ -337,7 +344,7 @@ impl Machine for LogMachine {
     }
 
     fn image(&self) -> Bytes {
-        stored::LogState {
+        let mut image = stored::LogState {
             start: self.start.get(),
             end: self.end.get(),
             time: self.time.get(),
@@ -348,15 +355,15 @@ impl Machine for LogMachine {
             times: Some(self.times.image()),
             cursors: self.cursors.image(),
             cursor_bytes: self.cursors.totals().entry_bytes,
-            leases: self.leases.image(),
-        }
-        .encode_to_vec()
-        .into()
+            ..stored::LogState::default()
+        };
+        self.leases.image(&mut image);
+        image.encode_to_vec().into()
     }
 
     fn install(&mut self, image: &Bytes) -> Result<(), MachineError> {
         let refuse = |reason: String| MachineError::new("a log's image", reason);
-        let state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
+        let mut state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
         if state.start > state.end {
             return Err(refuse(format!("start {} is past end {}", state.start, state.end)));
         }
@@ -366,6 +373,7 @@ impl Machine for LogMachine {
         if state.bytes > LAST_BYTE {
             return Err(refuse(format!("{} bytes are more than there can be", state.bytes)));
         }
+        let leases = Leases::from_image(&mut state)?;
         *self = Self {
             start: Offset::new(state.start),
             end: Offset::new(state.end),
@@ -373,10 +381,7 @@ impl Machine for LogMachine {
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
             writer: Writer::from_image(state.writer, Offset::new(state.end))?,
             cursors: Cursors::from_image(state.cursors, state.cursor_bytes)?,
-            leases: Leases::from_image(
-                state.leases,
-                OffsetRange::new(Offset::new(state.start), Offset::new(state.end)),
-            )?,
+            leases,
             exclusive: self.exclusive,
             bytes: state.bytes,
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,

@@ -49,7 +49,7 @@ pub use cursors::{
     REMEMBERED_COMMITS,
 };
 pub use errors::{AppendError, CommandError, CursorError, LeaseError, ReadError, TrimError};
-pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
+pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, REMEMBERED_GRANTS, REMEMBERED_RENEWALS};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
@@ -229,12 +229,12 @@ impl LogReplica {
         }
     }
 
-    /// Grants a lease of the log's start to `lease.holder`, at once, or renews the one
-    /// that it has: with others that wait, as cursors do, but before half of what is
+    /// Grants a lease of the log's start to `lease.holder`, at once, or renews the grant
+    /// that it names: with others that wait, as cursors do, but before half of what is
     /// left of the lease has passed.
     ///
     /// # Errors
-    /// Asking again is harmless, whatever became of the first attempt.
+    /// The same request id gets the same grant, whatever became of the first attempt.
     pub async fn hold_lease(&self, lease: stored::HoldLease) -> Result<Lease, LeaseError> {
         let (limit, actual) = (self.settings().max_lease_ms, lease.ms);
         if let Some(limit) = limit.filter(|limit| actual > *limit) {
@@ -250,30 +250,31 @@ impl LogReplica {
     /// How long `wanted` can wait, as far as the lease is known here; `None` for what
     /// cannot be done, which has time.
     fn lease_wait(&self, wanted: &stored::HoldLease) -> Option<Duration> {
-        let until = self.inner.group.view(|log| log.lease_until(&wanted.holder));
-        if !wanted.renew && until.is_none() {
+        if wanted.grant == 0 {
             return Some(Duration::ZERO);
         }
-        let left = until?.get().saturating_sub(self.inner.clock.stamp().get());
+        let until = self.inner.group.view(|log| log.lease_until(&wanted.holder, wanted.grant))?;
+        let left = until.get().saturating_sub(self.inner.clock.stamp().get());
         Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()) / 2)
     }
 
-    /// Lets go of a lease; whether there was one.
+    /// Lets go of a lease, if it is that grant; whether there was one.
     ///
     /// # Errors
     /// Releasing again is harmless, whatever became of the first attempt.
-    pub async fn release_lease(&self, holder: String) -> Result<bool, ProposeError> {
-        match self.inner.group.propose(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
-            Reply::Released(released) => Ok(released),
+    pub async fn release_lease(&self, holder: String, grant: u64) -> Result<bool, LeaseError> {
+        let command = queue::release_lease(self.inner.clock.stamp(), holder, grant);
+        match self.inner.group.propose(command).await.map_err(CommandError::from)? {
+            Reply::Released(released) => Ok(released?),
             reply => unreachable!("a lease's release was answered by {reply:?}"),
         }
     }
 
-    /// The leases of the log, and what it holds: at least as of the call. Only the
-    /// leader can say.
-    pub async fn leases(&self) -> Result<(Vec<Lease>, OffsetRange), BarrierError> {
+    /// The leases of the log, the number of the last grant, and what the log holds: at
+    /// least as of the call. Only the leader can say.
+    pub async fn leases(&self) -> Result<(Vec<Lease>, u64, OffsetRange), BarrierError> {
         self.inner.group.barrier().await?;
-        Ok(self.inner.group.view(|log| (log.leases(), log.range())))
+        Ok(self.inner.group.view(|log| (log.leases(), log.lease_grants(), log.range())))
     }
 
     /// Raises the log's writer epoch for `holder`: whoever wrote under an older one

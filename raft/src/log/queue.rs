@@ -430,8 +430,8 @@ pub(super) fn trim(now: Timestamp, trim: stored::Trim) -> Bytes {
 }
 
 /// The command that lets go of a lease.
-pub(super) fn release_lease(now: Timestamp, holder: String) -> Bytes {
-    encode(now, Command::ReleaseLease(stored::ReleaseLease { holder }), Bytes::new())
+pub(super) fn release_lease(now: Timestamp, holder: String, grant: u64) -> Bytes {
+    encode(now, Command::ReleaseLease(stored::ReleaseLease { holder, grant }), Bytes::new())
 }
 
 /// The command that raises a log's writer epoch.

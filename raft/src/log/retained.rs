@@ -134,7 +134,7 @@ mod tests {
             apply(&mut log, index, Command::Append(stored::AppendBatches { batches, ..Default::default() }));
         }
         let lease = |holder: &str, offset, ms| {
-            let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms, renew: false };
+            let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms, ..Default::default() };
             stored::WaitingCommand { command: Some(stored::waiting_command::Command::Lease(lease)) }
         };
         // By a time of 1.

@@ -258,7 +258,12 @@ mod tests {
         let (mut log, bytes) = log(10);
         for (index, offset) in [(11, 2), (12, 5)] {
             let holder = format!("from-{offset}");
-            hold(&mut log, index, 0, stored::HoldLease { holder, offset: Some(offset), ms: 1_000_000, renew: false });
+            hold(
+                &mut log,
+                index,
+                0,
+                stored::HoldLease { holder, offset: Some(offset), ms: 1_000_000, ..Default::default() },
+            );
         }
         let over = |kept, most| log.over_before(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap().get();
         assert_eq!(over(None, None), 0);
@@ -271,7 +276,7 @@ mod tests {
     #[test]
     fn a_lease_at_the_start_keeps_all_until_it_is_over_or_has_ended() {
         let (mut log, bytes) = log(10);
-        let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(0), ms: 1_000, renew: false };
+        let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(0), ms: 1_000, ..Default::default() };
         hold(&mut log, 11, 10_000, lease);
         let retention = Retention { bytes: Some(3 * bytes), age: None };
         let due = |most, stamp| {

@@ -106,6 +106,8 @@ pub(crate) struct FakeLog {
     config: v1::LogConfig,
     writer: FakeWriter,
     leases: BTreeMap<String, v1::Lease>,
+    /// How many leases were granted.
+    grants: u64,
 }
 
 /// Who may write a log.

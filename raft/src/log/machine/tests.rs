@@ -118,7 +118,8 @@ fn a_trim_meets_the_leases_of_the_log_as_it_says() {
         index
     };
     let hold = |machine: &mut LogMachine, index, holder: &str, offset| {
-        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew: false };
+        let lease =
+            stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, ..Default::default() };
         run_lease(machine, index, lease).expect("it is granted");
     };
     let trim = |machine: &mut LogMachine, index, to, leases: stored::StrandedLeases, past_before| {
@@ -147,14 +148,20 @@ fn a_lease_that_is_renewed_to_what_it_may_keep_in_between_is_not_stranded() {
     use stored::log_command::Command;
     let mut machine = LogMachine::new();
     apply(&mut machine, 1, NOW, (0..10).map(|_| batch(1, None)).collect());
-    let hold = |machine: &mut LogMachine, index, holder: &str, offset, renew| {
-        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew };
+    let hold = |machine: &mut LogMachine, index, holder: &str, offset, grant| {
+        let lease = stored::HoldLease {
+            holder: holder.to_owned(),
+            offset: Some(offset),
+            ms: 1_000,
+            grant,
+            ..Default::default()
+        };
         run_lease(machine, index, lease).expect("it is granted");
     };
-    hold(&mut machine, 2, "a", 2, false);
-    hold(&mut machine, 3, "b", 3, false);
+    hold(&mut machine, 2, "a", 2, 0);
+    hold(&mut machine, 3, "b", 3, 0);
     // Retention finds both over: leases of offsets before 4. Then one of them moves on.
-    hold(&mut machine, 4, "a", 6, true);
+    hold(&mut machine, 4, "a", 6, 1);
     let leases = stored::StrandedLeases::Hold.into();
     let trim = Command::Trim(stored::Trim { to: 9, leases, past_before: 4 });
     let Reply::Trim(trimmed) = run(&mut machine, 5, trim) else { panic!("it is done") };
@@ -167,7 +174,7 @@ fn a_lease_that_is_renewed_to_what_it_may_keep_in_between_is_not_stranded() {
 fn a_lease_ends_in_log_time_and_is_in_the_image() {
     let mut machine = LogMachine::new();
     apply(&mut machine, 1, NOW, vec![batch(5, None)]);
-    let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(2), ms: 1_000, renew: false };
+    let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(2), ms: 1_000, ..Default::default() };
     run_lease(&mut machine, 2, lease).expect("it is granted");
     let mut copy = LogMachine::new();
     copy.install(&machine.image()).unwrap();
