@@ -38,11 +38,15 @@ pub struct Trimmed {
 /// Why a lease was not granted, renewed, released or listed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// There is no log of that name.
+    /// There is no log of that name, or not the one any more that it had: that one was
+    /// deleted.
     #[error("there is no log {log}")]
     UnknownLog {
         /// The name.
         log: LogName,
+        /// Whether an earlier attempt of the same call may have been carried out, in the
+        /// log that is gone.
+        maybe_done: bool,
     },
     /// It is over a bound: `max_lease_ms` of the log, or `max_leases`, which is 100.
     #[error("{actual} is over {bound}, which is {limit}")]
@@ -90,6 +94,7 @@ impl LeaseError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
+            Self::UnknownLog { maybe_done, .. } => !*maybe_done,
             _ => true,
         }
     }
@@ -211,9 +216,11 @@ fn lease_error(log: &LogName, error: PursuitError) -> LeaseError {
     let PursuitError::Refused { refusal: Refusal { address, error }, maybe_done } = error else {
         return error.into_request_error().into();
     };
+    if let Some(Kind::UnknownLog(_)) = error.kind {
+        return LeaseError::UnknownLog { log: log.clone(), maybe_done };
+    }
     // A refusal says nothing of an attempt before it that may have been carried out.
     match error.kind.filter(|_| !maybe_done) {
-        Some(Kind::UnknownLog(_)) => LeaseError::UnknownLog { log: log.clone() },
         Some(Kind::TooLarge(v1::TooLarge { bound, limit, actual })) => LeaseError::OverBound { bound, limit, actual },
         Some(Kind::OutOfRange(v1::OutOfRange { start, end })) if start <= end => {
             LeaseError::OutOfRange { range: OffsetRange::new(Offset::new(start), Offset::new(end)) }

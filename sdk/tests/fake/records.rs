@@ -167,6 +167,7 @@ impl Records for Node {
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
         let v1::ReleaseLeaseRequest { log, holder, log_id, grant } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
