@@ -84,15 +84,22 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let commit = |position| stored::CommitCursor { position, of: 9, request_id: position, ..Default::default() };
     let cursors = {
         use stored::cursor_command::Action;
-        let command = |cursor: &str, action| stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) };
+        use stored::waiting_command::Command;
+        let one = |command| stored::WaitingCommand { command: Some(command) };
+        let command = |cursor: &str, action| {
+            one(Command::Cursor(stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) }))
+        };
+        let lease = |grant| stored::HoldLease { holder: "r".to_owned(), ms: 9, grant, ..Default::default() };
         let carried = stored::CarriedCommit { cursor: "c".to_owned(), commit: Some(commit(3)) };
         let command = stored::AppendBatches {
             batches: vec![batch(None)],
             terms: vec![stored::Terms { cursors: vec![carried], ..stored::Terms::default() }],
-            cursors: vec![
+            commands: vec![
+                one(Command::Lease(lease(0))),
                 command("a", Action::Commit(commit(1))),
                 command("b", Action::Claim(stored::ClaimCursor { generation: 2 })),
                 command("a", Action::Delete(stored::DeleteCursor {})),
+                one(Command::Lease(lease(1))),
             ],
             cursor_expiry_ms: 1,
         };

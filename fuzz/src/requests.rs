@@ -316,7 +316,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        (28, v1::ReleaseLeaseRequest { log: LOG.to_owned(), holder: cursor(), log_id: 0 }.encode_to_vec()),
+        (28, v1::ReleaseLeaseRequest { log: LOG.to_owned(), holder: cursor(), log_id: 0, grant: 1 }.encode_to_vec()),
         (29, v1::ListLeasesRequest { log: LOG.to_owned(), log_id: 0 }.encode_to_vec()),
         (16, v1::ChangeLogFilterRequest { filter: "info,quipu_raft=debug".to_owned() }.encode_to_vec()),
     ]);

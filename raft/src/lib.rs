@@ -34,16 +34,17 @@ pub mod types;
 pub use clocks::{NodeClock, Skew};
 pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
-    AppendError, Appended, CURSOR_EXPIRY_MS, Cursor, CursorAction, CursorError, CursorTotals, CursorView, Lease,
-    LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS,
-    MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, NotTaken, OnLeases,
-    REQUEST_ID_BYTES, ReadChunk, ReadError, Retained, Retention, Sought, Terms, TrimError, WriterStatus,
-    next_producer_id,
+    AppendError, Appended, CURSOR_EXPIRY_MS, CommandError, Cursor, CursorAction, CursorError, CursorTotals, CursorView,
+    Lease, LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES,
+    MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES,
+    NotTaken, OnLeases, Pinned, REMEMBERED_GRANTS, REMEMBERED_RENEWALS, REQUEST_ID_BYTES, ReadChunk, ReadError,
+    Retained, Retention, Sought, Terms, TrimError, WriterStatus, next_producer_id,
 };
 pub use log_store::LogStore;
 pub use machine::{Floor, Machine, MachineError, MachineStore, Row};
 pub use node::{NodeConfig, RaftNode};
 pub use peers::PeersService;
 pub use types::{
-    Acquired, BatchOutcome, Command, CursorAnswer, CursorRefusal, Member, Raft, Reply, Resolution, Trimmed, TypeConfig,
+    Acquired, BatchOutcome, Command, CommandOutcome, CursorAnswer, CursorRefusal, Member, Raft, Reply, Resolution,
+    Trimmed, TypeConfig,
 };

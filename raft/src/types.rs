@@ -77,16 +77,14 @@ pub enum Reply {
     None,
     /// A log's answer to each batch of the entry, in their order.
     Append(Vec<BatchOutcome>),
-    /// The same, and a log's answer to each command to its cursors.
-    AppendAndCursors(Vec<BatchOutcome>, Vec<Result<CursorAnswer, CursorRefusal>>),
+    /// The same, and a log's answer to each command that came along.
+    AppendAndCommands(Vec<BatchOutcome>, Vec<CommandOutcome>),
     /// A log was trimmed.
     Trim(Trimmed),
     /// It was not, for the sake of these leases.
     Strands(Vec<Lease>),
-    /// A lease was granted or renewed, or not.
-    Lease(Result<Lease, LeaseRefused>),
-    /// Whether there was a lease to be released.
-    Released(bool),
+    /// Whether there was a lease to be released, unless it is another grant.
+    Released(Result<bool, LeaseRefused>),
     /// The writer epoch that was acquired.
     Acquired(Acquired),
     /// What became of an append.
@@ -95,6 +93,15 @@ pub enum Reply {
     Catalog(Bytes),
     /// A registrar's answer.
     Registrar(crate::registrar::Answer),
+}
+
+/// What became of a command that went along with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// Of one to a cursor.
+    Cursor(Result<CursorAnswer, CursorRefusal>),
+    /// A lease was granted or renewed, or not.
+    Lease(Result<Lease, LeaseRefused>),
 }
 
 /// What became of a command to a cursor.

@@ -249,7 +249,8 @@ impl Client {
         understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
     }
 
-    /// A cursor of a log: a named position that the log keeps.
+    /// A cursor of a log: a named position that the log keeps. It is bound to the log
+    /// that has the name when it is first used.
     pub fn cursor(&self, log: &LogName, name: &CursorName) -> Cursor {
         Cursor::new(Arc::clone(&self.cluster), log.clone(), name.clone())
     }

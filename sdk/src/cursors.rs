@@ -1,6 +1,7 @@
 //! Named positions that a log keeps for those who read it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use quipu_protocol::v1::cursors_client::CursorsClient;
@@ -13,11 +14,14 @@ use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
 use crate::wire::{Malformed, Meaning};
 
 /// A cursor of a log, by its name; whether it is there shows when it is asked for.
-/// Cheap to clone.
+/// Keeps to the log that has its name when it is first used: one that is created later
+/// is none of this cursor's. Cheap to clone.
 #[derive(Clone)]
 pub struct Cursor {
     cluster: Arc<Cluster>,
     log: LogName,
+    /// The log's; 0 before it is known. Shared by all clones.
+    log_id: Arc<AtomicU64>,
     name: CursorName,
 }
 
@@ -85,17 +89,30 @@ pub enum CursorRefusal {
 
 impl Cursor {
     pub(crate) fn new(cluster: Arc<Cluster>, log: LogName, name: CursorName) -> Self {
-        Self { cluster, log, name }
+        Self { cluster, log, log_id: Arc::default(), name }
     }
 
     /// What is known of it; `None` if there is no such cursor. At least what was
     /// acknowledged before.
     pub async fn get(&self) -> Result<Option<CursorDescription>, CursorError> {
-        let request = || v1::GetCursorRequest { log: self.log.to_string(), cursor: self.name.to_string(), log_id: 0 };
+        let log_id = self.log_id.load(Ordering::Relaxed);
+        let request = || v1::GetCursorRequest { log: self.log.to_string(), cursor: self.name.to_string(), log_id };
         let call = |channel| async { CursorsClient::new(channel).get_cursor(request()).await };
         let answer = self.cluster.call(Target::Leader(self.log.clone()), call).await;
-        let Found(found) = understand(answer.map_err(|error| self.unanswered(error))?)?;
+        let answer = answer.map_err(|error| self.unanswered(error))?;
+        // The first one stays.
+        let _ = self.log_id.compare_exchange(0, answer.value.log_id, Ordering::Relaxed, Ordering::Relaxed);
+        let Found(found) = understand(answer)?;
         Ok(found)
+    }
+
+    /// The log's id, for whatever changes something: an attempt whose answer is lost
+    /// must not meet another log.
+    async fn log_id(&self) -> Result<u64, CursorError> {
+        if self.log_id.load(Ordering::Relaxed) == 0 {
+            self.get().await?;
+        }
+        Ok(self.log_id.load(Ordering::Relaxed))
     }
 
     /// A commit that moves it to `position`, the next offset to be read: for
@@ -119,13 +136,9 @@ impl Cursor {
     /// lost commits nothing twice.
     pub async fn commit_as(&self, commit: CursorCommit) -> Result<(), CursorError> {
         let request_id = self.cluster.environment.random.next().max(1);
-        let commit = commit.on_wire();
-        let request = || v1::CommitCursorRequest {
-            log: self.log.to_string(),
-            commit: Some(commit.clone()),
-            request_id,
-            log_id: 0,
-        };
+        let (log_id, commit) = (self.log_id().await?, commit.on_wire());
+        let request =
+            || v1::CommitCursorRequest { log: self.log.to_string(), commit: Some(commit.clone()), request_id, log_id };
         let call = |channel| async { CursorsClient::new(channel).commit_cursor(request()).await };
         let answer = self.cluster.call(Target::Leader(self.log.clone()), call).await;
         answer.map(|_| ()).map_err(|error| self.refused(error))
@@ -135,12 +148,9 @@ impl Cursor {
     /// where it is in the same step; makes it, without a position, if there is none.
     /// May be repeated.
     pub async fn claim(&self, generation: u64) -> Result<Option<Offset>, CursorError> {
-        let request = || v1::ClaimCursorRequest {
-            log: self.log.to_string(),
-            cursor: self.name.to_string(),
-            generation,
-            log_id: 0,
-        };
+        let log_id = self.log_id().await?;
+        let request =
+            || v1::ClaimCursorRequest { log: self.log.to_string(), cursor: self.name.to_string(), generation, log_id };
         let call = |channel| async { CursorsClient::new(channel).claim_cursor(request()).await };
         let answer = self.cluster.call(Target::Leader(self.log.clone()), call).await;
         let claimed = answer.map_err(|error| self.refused(error))?.value.cursor;
@@ -150,8 +160,8 @@ impl Cursor {
     /// Deletes it. Whether there was one, as far as this attempt or one before it
     /// knows. May be repeated.
     pub async fn delete(&self) -> Result<bool, CursorError> {
-        let request =
-            || v1::DeleteCursorRequest { log: self.log.to_string(), cursor: self.name.to_string(), log_id: 0 };
+        let log_id = self.log_id().await?;
+        let request = || v1::DeleteCursorRequest { log: self.log.to_string(), cursor: self.name.to_string(), log_id };
         let call = |channel| async { CursorsClient::new(channel).delete_cursor(request()).await };
         let answer = self.cluster.call(Target::Leader(self.log.clone()), call).await;
         Ok(answer.map_err(|error| self.refused(error))?.value.deleted)
@@ -159,11 +169,18 @@ impl Cursor {
 
     /// How a change failed.
     fn refused(&self, error: PursuitError) -> CursorError {
-        if let PursuitError::Refused { refusal: Refusal { error: refused, .. }, maybe_done: false } = &error
-            && let Some(Kind::CursorRefused(kind)) = &refused.kind
-            && let Some(refusal) = CursorRefusal::of(kind)
-        {
-            return CursorError::Refused { cursor: self.name.clone(), refusal };
+        if let PursuitError::Refused { refusal: Refusal { error: refused, .. }, maybe_done } = &error {
+            match &refused.kind {
+                Some(Kind::UnknownLog(_)) => {
+                    return CursorError::UnknownLog { log: self.log.clone(), maybe_done: *maybe_done };
+                }
+                Some(Kind::CursorRefused(kind)) if !maybe_done => {
+                    if let Some(refusal) = CursorRefusal::of(kind) {
+                        return CursorError::Refused { cursor: self.name.clone(), refusal };
+                    }
+                }
+                _ => {}
+            }
         }
         change_error(&self.log, error).into()
     }
@@ -252,6 +269,8 @@ pub(crate) async fn list(
     prefix: &str,
 ) -> Result<Vec<CursorDescription>, CursorError> {
     let mut all: Vec<CursorDescription> = Vec::new();
+    // All pages are of the log that the first one is of.
+    let mut log_id = 0;
     loop {
         let after = all.last().map(|last| last.name.to_string()).unwrap_or_default();
         let request = || v1::ListCursorsRequest {
@@ -259,7 +278,7 @@ pub(crate) async fn list(
             after: after.clone(),
             limit: 0,
             prefix: prefix.to_owned(),
-            log_id: 0,
+            log_id,
         };
         let call = |channel| async {
             CursorsClient::new(channel).max_decoding_message_size(MAX_PAGE_BYTES).list_cursors(request()).await
@@ -267,6 +286,7 @@ pub(crate) async fn list(
         let answer = cluster.call(Target::Leader(log.clone()), call).await;
         let answer: Answer<v1::ListCursorsResponse> = answer.map_err(|error| log_error(log, error))?;
         let more = answer.value.more;
+        log_id = answer.value.log_id;
         let Page(page) = understand(answer)?;
         // A page that brings nothing new would be asked for again for ever.
         let goes_on = page.last().is_some_and(|last| last.name.as_str() > after.as_str());

@@ -9,8 +9,8 @@ use futures_util::StreamExt as _;
 use quipu_protocol::v1;
 use quipu_sdk::{
     AlterLogError, Client, ClientConfig, Codecs, Compression, ConfigError, Consistency, CreateLogError, DeleteLogError,
-    LeaseError, LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError, TrimError,
-    system,
+    Lease, LeaseError, LogAlteration, LogConfig, LogError, LogName, NodeId, Offset, OffsetRange, RequestError,
+    Timestamp, TrimError, system,
 };
 
 #[tokio::test]
@@ -127,6 +127,13 @@ async fn a_refusal_after_an_attempt_that_may_have_been_carried_out_is_no_sure_fa
     };
     let unknown = v1::Error::unknown_log("orders");
     let config = LogConfig::default();
+    let lease = Lease {
+        log: client.describe_log(&log()).await.expect("there").log.id,
+        holder: "a".to_owned(),
+        grant: 1,
+        offset: Offset::ZERO,
+        until: Timestamp::default(),
+    };
     for unclear in [false, true] {
         script(unclear, &v1::Error::too_few_nodes(3, 1));
         let error = client.create_log(&log(), config).await.expect_err("refused");
@@ -143,8 +150,8 @@ async fn a_refusal_after_an_attempt_that_may_have_been_carried_out_is_no_sure_fa
         assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
         assert_eq!(matches!(error, TrimError::UnknownLog { .. }), !unclear, "{error}");
 
-        script(unclear, &v1::Error::lease_not_held("a"));
-        let error = client.renew_lease(&log(), "a", None, Duration::from_secs(1)).await.expect_err("refused");
+        script(unclear, &v1::Error::lease_not_held("a", None));
+        let error = client.renew_lease(&log(), &lease, None, Duration::from_secs(1)).await.expect_err("refused");
         assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
         assert_eq!(matches!(error, LeaseError::NotHeld { .. }), !unclear, "{error}");
 

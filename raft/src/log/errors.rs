@@ -3,132 +3,22 @@
 use std::sync::Arc;
 
 use quipu_protocol::{NodeId, Offset, OffsetRange, ProducerEpoch, ReplicaId, Sequence, WriterEpoch};
+use quipu_storage::journal::LowSpace;
 
 use super::leases::{Lease, LeaseRefused};
 use crate::group::{ProposeError, StopReason};
 use crate::types::CursorRefusal;
 
-/// A batch was not appended, or perhaps was.
+/// A command to a log came to nothing, or perhaps not, whatever it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
+pub enum CommandError {
     /// Another replica has to be asked. Nothing was changed.
     #[error("another replica leads: {leader:?}")]
     NotLeader {
         /// Which, as far as this one knows.
         leader: Option<(ReplicaId, NodeId)>,
     },
-    /// The queue is full. Nothing was changed.
-    #[error("the log's append queue is full: {bound} is {limit}")]
-    Overloaded {
-        /// Which bound.
-        bound: &'static str,
-        /// What it is, in its unit.
-        limit: u64,
-    },
-    /// This replica, which leads, is on a disk that is nearly full. Nothing was
-    /// changed, and trims go on.
-    #[error(
-        "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
-    )]
-    NoSpace {
-        /// Bytes that are left.
-        free: u64,
-        /// How many have to be.
-        bound: u64,
-    },
-    /// The batch is larger than any entry may be. Nothing was changed.
-    #[error("the batch has {actual} bytes: {bound} is {limit}")]
-    TooLarge {
-        /// Which bound.
-        bound: &'static str,
-        /// What it is, in bytes.
-        limit: u64,
-        /// How large the batch is, in bytes.
-        actual: u64,
-    },
-    /// Another holder has acquired the log's writer epoch. Nothing was changed.
-    #[error("the writer is fenced: {holder:?} holds epoch {current}")]
-    Fenced {
-        /// The epoch now.
-        current: WriterEpoch,
-        /// Who holds it.
-        holder: String,
-    },
-    /// The writer epoch has never been acquired. Nothing was changed.
-    #[error("the writer epoch lies ahead of the log's, which is {current}")]
-    EpochAhead {
-        /// The epoch now; 0 when there is none.
-        current: WriterEpoch,
-    },
-    /// The log takes nothing without a writer epoch. Nothing was changed.
-    #[error("the log takes appends under a writer epoch alone")]
-    WriterRequired,
-    /// The log ends elsewhere than it was to. Nothing was changed.
-    #[error("the log ends at {end}")]
-    OffsetMismatch {
-        /// Where.
-        end: Offset,
-    },
-    /// A cursor does not take the commit that the append carries. Nothing was
-    /// changed.
-    #[error("cursor {cursor:?}: {refusal}")]
-    CursorRefused {
-        /// The cursor's name.
-        cursor: String,
-        /// Why not.
-        refusal: CursorRefusal,
-    },
-    /// Its producer id is in use under a newer epoch. Nothing was changed.
-    #[error("the producer is fenced by epoch {current}")]
-    ProducerFenced {
-        /// That epoch.
-        current: ProducerEpoch,
-    },
-    /// It neither follows its producer's last append nor repeats a
-    /// remembered one. Nothing was changed.
-    #[error("the batch is out of sequence: {expected} would follow")]
-    OutOfSequence {
-        /// What would follow.
-        expected: Sequence,
-    },
-    /// The log does not know the producer. Nothing was changed.
-    #[error("the log does not know the producer")]
-    UnknownProducer,
-    /// Its header cannot be read: it was not validated. Nothing was changed.
-    #[error("the batch's header cannot be read")]
-    Malformed,
-    /// It waited in vain for a majority, and was never proposed. Nothing was
-    /// changed.
-    #[error("no majority answers")]
-    Unavailable,
-    /// It was proposed, and it is not known whether it landed or will.
-    #[error("whether the append landed is not known")]
-    OutcomeUnknown,
-    /// The replica has stopped. Nothing was changed.
-    #[error("the replica stopped: {0}")]
-    Stopped(StopReason),
-}
-
-impl AppendError {
-    /// Whether the batch has not landed and never will by this call.
-    pub fn has_no_side_effects(&self) -> bool {
-        !matches!(self, Self::OutcomeUnknown)
-    }
-}
-
-/// A cursor was not changed, or perhaps was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CursorError {
-    /// It does not take what was asked of it. Nothing was changed.
-    #[error(transparent)]
-    Refused(#[from] CursorRefusal),
-    /// Another replica has to be asked. Nothing was changed.
-    #[error("another replica leads: {leader:?}")]
-    NotLeader {
-        /// Which, as far as this one knows.
-        leader: Option<(ReplicaId, NodeId)>,
-    },
-    /// Too many commands wait. Nothing was changed.
+    /// As much waits or is proposed as may be. Nothing was changed.
     #[error("too much waits: {bound} is {limit}")]
     Overloaded {
         /// Which bound.
@@ -137,7 +27,7 @@ pub enum CursorError {
         limit: u64,
     },
     /// This replica, which leads, is on a disk that is nearly full. Nothing was
-    /// changed, and trims go on.
+    /// changed; trims and releases of leases go on.
     #[error(
         "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
     )]
@@ -152,11 +42,124 @@ pub enum CursorError {
     #[error("no majority answers")]
     Unavailable,
     /// It was proposed, and it is not known whether it was applied or will be.
-    #[error("what became of the cursor is not known")]
+    #[error("whether it took effect is not known")]
     OutcomeUnknown,
     /// The replica has stopped. Nothing was changed.
     #[error("the replica stopped: {0}")]
     Stopped(StopReason),
+}
+
+impl CommandError {
+    /// Whether nothing was changed and nothing will be by this call.
+    pub fn has_no_side_effects(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown)
+    }
+}
+
+impl From<ProposeError> for CommandError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } => Self::NotLeader { leader },
+            ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
+            ProposeError::Stopped(reason) => Self::Stopped(reason),
+        }
+    }
+}
+
+impl From<LowSpace> for CommandError {
+    fn from(LowSpace { free, bound }: LowSpace) -> Self {
+        Self::NoSpace { free, bound }
+    }
+}
+
+/// A batch was not appended, or perhaps was. Nothing was changed unless a
+/// [`CommandError`] leaves that open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// It was not proposed, or what became of it is not known.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The batch is larger than any entry may be.
+    #[error("the batch has {actual} bytes: {bound} is {limit}")]
+    TooLarge {
+        /// Which bound.
+        bound: &'static str,
+        /// What it is, in bytes.
+        limit: u64,
+        /// How large the batch is, in bytes.
+        actual: u64,
+    },
+    /// Another holder has acquired the log's writer epoch.
+    #[error("the writer is fenced: {holder:?} holds epoch {current}")]
+    Fenced {
+        /// The epoch now.
+        current: WriterEpoch,
+        /// Who holds it.
+        holder: String,
+    },
+    /// The writer epoch has never been acquired.
+    #[error("the writer epoch lies ahead of the log's, which is {current}")]
+    EpochAhead {
+        /// The epoch now; 0 when there is none.
+        current: WriterEpoch,
+    },
+    /// The log takes nothing without a writer epoch.
+    #[error("the log takes appends under a writer epoch alone")]
+    WriterRequired,
+    /// The log ends elsewhere than it was to.
+    #[error("the log ends at {end}")]
+    OffsetMismatch {
+        /// Where.
+        end: Offset,
+    },
+    /// A cursor does not take the commit that the append carries.
+    #[error("cursor {cursor:?}: {refusal}")]
+    CursorRefused {
+        /// The cursor's name.
+        cursor: String,
+        /// Why not.
+        refusal: CursorRefusal,
+    },
+    /// Its producer id is in use under a newer epoch.
+    #[error("the producer is fenced by epoch {current}")]
+    ProducerFenced {
+        /// That epoch.
+        current: ProducerEpoch,
+    },
+    /// It neither follows its producer's last append nor repeats a
+    /// remembered one.
+    #[error("the batch is out of sequence: {expected} would follow")]
+    OutOfSequence {
+        /// What would follow.
+        expected: Sequence,
+    },
+    /// The log does not know the producer.
+    #[error("the log does not know the producer")]
+    UnknownProducer,
+    /// Its header cannot be read: it was not validated.
+    #[error("the batch's header cannot be read")]
+    Malformed,
+}
+
+impl AppendError {
+    /// Whether the batch has not landed and never will by this call.
+    pub fn has_no_side_effects(&self) -> bool {
+        match self {
+            Self::Command(error) => error.has_no_side_effects(),
+            _ => true,
+        }
+    }
+}
+
+/// A cursor was not changed, or perhaps was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// It does not take what was asked of it. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] CursorRefusal),
+    /// It was not proposed, or what became of it is not known.
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 /// A log was not trimmed.
@@ -184,28 +187,9 @@ pub enum LeaseError {
         /// What was asked for.
         actual: u64,
     },
-    /// As much is proposed as may be. Nothing was changed.
-    #[error("too much waits: {bound} is {limit}")]
-    Overloaded {
-        /// Which bound.
-        bound: &'static str,
-        /// What it is, in its unit.
-        limit: u64,
-    },
-    /// This replica, which leads, is on a disk that is nearly full. Nothing was
-    /// changed, and releases and trims go on.
-    #[error(
-        "the disk is nearly full: {free} bytes are free, and {bound} have to be (low_space_bytes and a file of the journal)"
-    )]
-    NoSpace {
-        /// Bytes that are left.
-        free: u64,
-        /// How many have to be.
-        bound: u64,
-    },
     /// It was not proposed, or what became of it is not known.
     #[error(transparent)]
-    Propose(#[from] ProposeError),
+    Command(#[from] CommandError),
 }
 
 /// Records were not read.

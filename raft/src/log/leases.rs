@@ -7,15 +7,22 @@
 //!                  the log's cap, or a trim is forced
 //! ```
 //!
-//! A lease has a holder's name, and there is one of a name: to hold it again is to
-//! renew it. It ends in log time. A trim that somebody asks for and that would strand
-//! a holder is refused and names it; one of retention goes as far as leases let it.
+//! A lease has a holder's name, and there is one of a name. Each grant has a number,
+//! which its renewals and its release name: to hold again is another grant, in place of
+//! the one before, and what was meant for that one does nothing to it. A lease ends in
+//! log time. A trim that somebody asks for and that would strand a holder is refused and
+//! names it; one of retention goes as far as leases let it.
+//!
+//! Calls may come again, and late. A grant is known by its request id, a renewal as
+//! well if it is one of the lease's last. And a grant says which was the log's last when
+//! its caller asked for it: has its holder got another one since, the caller has gone on.
 //!
 //! # Invariant
 //! Only decided where commands are applied. What is granted is within start..=end,
-//! and while it is held the start does not pass it, but by a trim that says so.
+//! and while it is held the start does not pass it, but by a trim that says so. A log
+//! gives no number twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 
@@ -28,18 +35,27 @@ pub const MAX_LEASES: usize = 100;
 /// The longest name of a lease's holder, in bytes.
 pub const MAX_LEASE_HOLDER_BYTES: usize = 256;
 
+/// How many grants a log remembers, to know what comes again or late; what comes later
+/// than that is refused.
+pub const REMEMBERED_GRANTS: usize = 64;
+
+/// How many renewals of a lease are remembered, to know one that comes again.
+pub const REMEMBERED_RENEWALS: usize = 8;
+
 /// One lease as it is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Whose it is.
     pub holder: String,
+    /// The number of its grant, from 1 on.
+    pub grant: u64,
     /// The first offset that it keeps.
     pub offset: Offset,
     /// Log time when it ends.
     pub until: Timestamp,
 }
 
-/// Why a lease was not granted. Nothing was changed.
+/// Why a lease was not granted, renewed or released. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseRefused {
     /// The log has as many as it may have.
@@ -51,9 +67,17 @@ pub enum LeaseRefused {
         /// What there is.
         range: OffsetRange,
     },
-    /// It is to be renewed, and is not held (any more).
-    #[error("there is no lease of that holder: it has ended, or was stranded by a forced trim")]
-    NotHeld,
+    /// That grant is not held (any more): it has ended, was stranded by a forced trim,
+    /// or another one is in its place.
+    #[error("that grant is not held; the holder has {now:?}")]
+    NotHeld {
+        /// The number of the grant that the holder has.
+        now: Option<u64>,
+    },
+    /// So many were granted since its caller asked that nobody knows whether one of
+    /// them was its holder's.
+    #[error("more than {REMEMBERED_GRANTS} leases were granted since")]
+    TooLate,
     /// Its holder's name is empty or too long.
     #[error("a holder's name has from 1 to {MAX_LEASE_HOLDER_BYTES} bytes")]
     BadHolder,
@@ -63,12 +87,33 @@ pub enum LeaseRefused {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Leases {
     held: BTreeMap<String, Held>,
+    /// The number of the last grant.
+    granted: u64,
+    /// The last grants, oldest first.
+    recent: VecDeque<Granted>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
+    grant: u64,
     offset: Offset,
     until: Timestamp,
+    /// Request ids of the last renewals, oldest first.
+    recent: VecDeque<u64>,
+}
+
+/// A grant, whatever has become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Granted {
+    request_id: u64,
+    grant: u64,
+    holder: String,
+}
+
+impl Held {
+    fn lease(&self, holder: String) -> Lease {
+        Lease { holder, grant: self.grant, offset: self.offset, until: self.until }
+    }
 }
 
 impl Leases {
@@ -77,37 +122,83 @@ impl Leases {
         self.held.retain(|_, held| held.until > now);
     }
 
-    /// Grants or renews a lease for `ms` from `now` on.
+    /// Grants or renews a lease for `ms` from `now` on. What was done before is told
+    /// again, as it is now.
     pub(super) fn hold(
         &mut self,
         wanted: stored::HoldLease,
         now: Timestamp,
         range: OffsetRange,
     ) -> Result<Lease, LeaseRefused> {
-        let stored::HoldLease { holder, offset, ms, renew } = wanted;
+        let stored::HoldLease { holder, offset, ms, grant, request_id, after } = wanted;
         if holder.is_empty() || holder.len() > MAX_LEASE_HOLDER_BYTES {
             return Err(LeaseRefused::BadHolder);
         }
         let held = self.held.get(&holder);
-        if renew && held.is_none() {
-            return Err(LeaseRefused::NotHeld);
+        let meant = if grant == 0 { self.given_before(&holder, request_id, after)? } else { Some(grant) };
+        if let Some(meant) = meant {
+            let is_meant = held.filter(|held| held.grant == meant);
+            let held = is_meant.ok_or(LeaseRefused::NotHeld { now: held.map(|held| held.grant) })?;
+            if grant == 0 || (request_id != 0 && held.recent.contains(&request_id)) {
+                quipu_protocol::point!("lease-held-again");
+                return Ok(held.lease(holder));
+            }
         }
         if held.is_none() && self.held.len() >= MAX_LEASES {
             return Err(LeaseRefused::TooMany);
         }
-        // Renewed without a word, it stays where it is; new, it keeps all.
+        // Without a word it stays where it is; if there is none, it keeps all.
         let offset = offset.map(Offset::new).or(held.map(|held| held.offset)).unwrap_or(range.start());
         if offset < range.start() || offset > range.end() {
             return Err(LeaseRefused::OutOfRange { range });
         }
         let until = Timestamp::new(now.get().saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)));
-        self.held.insert(holder.clone(), Held { offset, until });
-        Ok(Lease { holder, offset, until })
+        let held = match self.held.remove(&holder).filter(|_| grant != 0) {
+            Some(mut held) => {
+                remember(&mut held.recent, request_id, REMEMBERED_RENEWALS);
+                Held { offset, until, ..held }
+            }
+            None => {
+                self.granted += 1;
+                let grant = self.granted;
+                remember(&mut self.recent, Granted { request_id, grant, holder: holder.clone() }, REMEMBERED_GRANTS);
+                Held { grant, offset, until, recent: VecDeque::new() }
+            }
+        };
+        let lease = held.lease(holder.clone());
+        self.held.insert(holder, held);
+        Ok(lease)
     }
 
-    /// Lets go of a holder's lease; whether there was one.
-    pub(super) fn release(&mut self, holder: &str) -> bool {
-        self.held.remove(holder).is_some()
+    /// The number that was given to this very request, if it comes again. Refused if
+    /// its holder was granted another lease after `after`.
+    fn given_before(&self, holder: &str, request_id: u64, after: u64) -> Result<Option<u64>, LeaseRefused> {
+        let mut newer = self.recent.iter().filter(|granted| granted.grant > after);
+        let is_it = |granted: &&Granted| request_id != 0 && granted.request_id == request_id;
+        if let Some(granted) = newer.clone().find(is_it) {
+            return Ok(Some(granted.grant));
+        }
+        if newer.any(|granted| granted.holder == holder) {
+            quipu_protocol::point!("lease-too-late");
+            return Err(LeaseRefused::NotHeld { now: self.held.get(holder).map(|held| held.grant) });
+        }
+        // All that were granted since are remembered, or nobody can tell.
+        let is_known = self.granted.saturating_sub(after) <= self.recent.len() as u64;
+        is_known.then_some(None).ok_or(LeaseRefused::TooLate)
+    }
+
+    /// The number of the last grant; 0 before any.
+    pub(super) fn granted(&self) -> u64 {
+        self.granted
+    }
+
+    /// Lets go of a holder's lease, if it is that grant; whether there was one.
+    pub(super) fn release(&mut self, holder: &str, grant: u64) -> Result<bool, LeaseRefused> {
+        match self.held.get(holder).map(|held| held.grant) {
+            None => Ok(false),
+            Some(now) if now == grant => Ok(self.held.remove(holder).is_some()),
+            now => Err(LeaseRefused::NotHeld { now }),
+        }
     }
 
     /// Those whose records a start at `to` would take away, but for those of offsets
@@ -123,39 +214,83 @@ impl Leases {
         gone
     }
 
+    /// When the lease of `holder` ends, if it is held and is that grant.
+    pub(super) fn until(&self, holder: &str, grant: u64) -> Option<Timestamp> {
+        self.held.get(holder).filter(|held| held.grant == grant).map(|held| held.until)
+    }
+
     /// All that are held, by holder.
     pub(super) fn all(&self) -> impl Iterator<Item = Lease> + '_ {
-        self.held.iter().map(|(holder, held)| Lease { holder: holder.clone(), offset: held.offset, until: held.until })
+        self.held.iter().map(|(holder, held)| held.lease(holder.clone()))
     }
 
-    /// As an image has them.
-    pub(super) fn image(&self) -> Vec<stored::Lease> {
-        let lease =
-            |lease: Lease| stored::Lease { holder: lease.holder, offset: lease.offset.get(), until: lease.until.get() };
-        self.all().map(lease).collect()
+    /// Puts them into an image.
+    pub(super) fn image(&self, image: &mut stored::LogState) {
+        let lease = |(holder, held): (&String, &Held)| stored::Lease {
+            holder: holder.clone(),
+            offset: held.offset.get(),
+            until: held.until.get(),
+            grant: held.grant,
+            recent: held.recent.iter().copied().collect(),
+        };
+        let granted = |granted: &Granted| stored::LeaseGrant {
+            request_id: granted.request_id,
+            grant: granted.grant,
+            holder: granted.holder.clone(),
+        };
+        image.leases = self.held.iter().map(lease).collect();
+        image.lease_grants = self.granted;
+        image.recent_grants = self.recent.iter().map(granted).collect();
     }
 
-    /// What an image of a log with `range` has.
-    pub(super) fn from_image(image: Vec<stored::Lease>, range: OffsetRange) -> Result<Self, MachineError> {
+    /// Takes them out of an image, whose log has a start and an end.
+    pub(super) fn from_image(image: &mut stored::LogState) -> Result<Self, MachineError> {
         let refuse = |reason: String| MachineError::new("the leases of a log's image", reason);
-        if image.len() > MAX_LEASES {
-            return Err(refuse(format!("{} are more than {MAX_LEASES}", image.len())));
+        let (leases, granted) = (std::mem::take(&mut image.leases), image.lease_grants);
+        if leases.len() > MAX_LEASES || image.recent_grants.len() > REMEMBERED_GRANTS {
+            return Err(refuse(format!("{} leases and {} grants", leases.len(), image.recent_grants.len())));
+        }
+        if granted == u64::MAX {
+            return Err(refuse(format!("grant {granted} leaves no other")));
+        }
+        let is_given = |grant: u64| (1..=granted).contains(&grant);
+        let mut recent = VecDeque::new();
+        for stored::LeaseGrant { request_id, grant, holder } in std::mem::take(&mut image.recent_grants) {
+            let follows = recent.back().is_none_or(|before: &Granted| before.grant + 1 == grant);
+            if !is_given(grant) || !follows || holder.len() > MAX_LEASE_HOLDER_BYTES {
+                return Err(refuse(format!("grant {grant} is none of {granted}, or out of order")));
+            }
+            recent.push_back(Granted { request_id, grant, holder });
+        }
+        if recent.back().map_or(0, |last| last.grant) != granted {
+            return Err(refuse(format!("grant {granted} is not remembered")));
         }
         let mut held = BTreeMap::new();
-        for stored::Lease { holder, offset, until } in image {
+        for stored::Lease { holder, offset, until, grant, recent } in leases {
             if holder.is_empty() || holder.len() > MAX_LEASE_HOLDER_BYTES || offset > LAST_OFFSET {
                 return Err(refuse(format!("a lease of {} bytes of name at {offset} is none", holder.len())));
             }
-            let offset = Offset::new(offset);
-            if offset < range.start() || offset > range.end() {
-                return Err(refuse(format!("{holder:?} holds {offset} of {range}")));
+            if offset < image.start || offset > image.end {
+                return Err(refuse(format!("{holder:?} holds {offset} of {}..{}", image.start, image.end)));
             }
-            if held.insert(holder.clone(), Held { offset, until: Timestamp::new(until) }).is_some() {
+            if !is_given(grant) || recent.len() > REMEMBERED_RENEWALS {
+                return Err(refuse(format!("{holder:?} holds grant {grant} with {} renewals", recent.len())));
+            }
+            let (offset, until) = (Offset::new(offset), Timestamp::new(until));
+            if held.insert(holder.clone(), Held { grant, offset, until, recent: recent.into() }).is_some() {
                 return Err(refuse(format!("{holder:?} holds two")));
             }
         }
-        Ok(Self { held })
+        Ok(Self { held, granted, recent })
     }
+}
+
+/// Adds one at the end, and lets the first go if there are more than `most`.
+fn remember<T>(recent: &mut VecDeque<T>, one: T, most: usize) {
+    if recent.len() == most {
+        recent.pop_front();
+    }
+    recent.push_back(one);
 }
 
 #[cfg(test)]
@@ -166,18 +301,24 @@ mod tests {
         OffsetRange::new(Offset::new(start), Offset::new(end))
     }
 
-    fn want(holder: &str, offset: Option<u64>, ms: u64, renew: bool) -> stored::HoldLease {
-        stored::HoldLease { holder: holder.to_owned(), offset, ms, renew }
+    fn new(holder: &str, offset: u64) -> stored::HoldLease {
+        stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 100, ..Default::default() }
     }
 
+    fn ask(leases: &mut Leases, wanted: stored::HoldLease, now: i64) -> Result<Lease, LeaseRefused> {
+        leases.hold(wanted, Timestamp::new(now), range(10, 50))
+    }
+
+    /// By somebody who knows what was granted.
     fn hold(leases: &mut Leases, holder: &str, offset: u64, now: i64) -> Result<Lease, LeaseRefused> {
-        leases.hold(want(holder, Some(offset), 100, false), Timestamp::new(now), range(10, 50))
+        let after = leases.granted();
+        ask(leases, stored::HoldLease { after, ..new(holder, offset) }, now)
     }
 
     #[test]
     fn a_lease_is_held_until_it_ends_or_is_released() {
         let mut leases = Leases::default();
-        let lease = Lease { holder: "a".to_owned(), offset: Offset::new(20), until: Timestamp::new(105) };
+        let lease = Lease { holder: "a".to_owned(), grant: 1, offset: Offset::new(20), until: Timestamp::new(105) };
         assert_eq!(hold(&mut leases, "a", 20, 5), Ok(lease.clone()));
         leases.expire(Timestamp::new(104));
         let stranded_by = |to, past_before| leases.stranded_by(Offset::new(to), Offset::new(past_before));
@@ -186,24 +327,77 @@ mod tests {
         assert_eq!(stranded_by(20, 0), []);
         assert_eq!(stranded_by(21, 21), []);
         leases.expire(Timestamp::new(105));
-        assert_eq!(leases, Leases::default());
-        hold(&mut leases, "a", 20, 5).unwrap();
-        assert!(leases.release("a") && !leases.release("a"));
+        assert_eq!(leases.all().count(), 0);
+        let again = hold(&mut leases, "a", 20, 5).unwrap();
+        assert_eq!((again.grant, leases.release("a", 2), leases.release("a", 2)), (2, Ok(true), Ok(false)));
     }
 
     #[test]
     fn a_renewal_stays_where_the_lease_is_or_moves_it_and_makes_none() {
         let mut leases = Leases::default();
         let renew =
-            |leases: &mut Leases, offset| leases.hold(want("a", offset, 100, true), Timestamp::new(50), range(10, 50));
-        assert_eq!(renew(&mut leases, None), Err(LeaseRefused::NotHeld));
+            |leases: &mut Leases, offset| ask(leases, stored::HoldLease { offset, grant: 1, ..new("a", 0) }, 50);
+        assert_eq!(renew(&mut leases, None), Err(LeaseRefused::NotHeld { now: None }));
         hold(&mut leases, "a", 20, 0).unwrap();
         let renewed = renew(&mut leases, None).unwrap();
-        assert_eq!((renewed.offset.get(), renewed.until.get()), (20, 150));
+        assert_eq!((renewed.grant, renewed.offset.get(), renewed.until.get()), (1, 20, 150));
         assert_eq!(renew(&mut leases, Some(30)).unwrap().offset.get(), 30);
         let outside = Err(LeaseRefused::OutOfRange { range: range(10, 50) });
         assert_eq!(renew(&mut leases, Some(9)), outside);
         assert_eq!(renew(&mut leases, Some(51)), outside);
+    }
+
+    #[test]
+    fn what_comes_late_for_one_grant_does_nothing_to_the_next() {
+        let mut leases = Leases::default();
+        let first = stored::HoldLease { request_id: 7, ..new("a", 20) };
+        assert_eq!(ask(&mut leases, first.clone(), 0).unwrap().grant, 1);
+        leases.release("a", 1).unwrap();
+        let gone = Err(LeaseRefused::NotHeld { now: None });
+        assert_eq!(ask(&mut leases, first.clone(), 1), gone, "it is not held again");
+        let second = stored::HoldLease { request_id: 8, after: 1, ..new("a", 30) };
+        let held = ask(&mut leases, second.clone(), 2).unwrap();
+        // Whoever holds it twice at a time has the second grant alone.
+        let other = Err(LeaseRefused::NotHeld { now: Some(2) });
+        assert_eq!(ask(&mut leases, first, 3), other);
+        assert_eq!(ask(&mut leases, stored::HoldLease { grant: 1, request_id: 9, ..new("a", 40) }, 3), other);
+        assert_eq!(leases.release("a", 1), Err(LeaseRefused::NotHeld { now: Some(2) }));
+        assert_eq!(leases.all().collect::<Vec<_>>(), std::slice::from_ref(&held));
+        assert_eq!(ask(&mut leases, second, 4), Ok(held), "a repeat is told what there is");
+    }
+
+    #[test]
+    fn a_grant_that_comes_first_when_its_caller_has_gone_on_is_none() {
+        let mut leases = Leases::default();
+        let slow = |after| stored::HoldLease { request_id: 7, after, ..new("a", 20) };
+        let held = ask(&mut leases, stored::HoldLease { request_id: 8, ..new("a", 30) }, 0).unwrap();
+        assert_eq!(ask(&mut leases, slow(0), 1), Err(LeaseRefused::NotHeld { now: Some(1) }));
+        assert_eq!(leases.all().collect::<Vec<_>>(), [held]);
+        leases.release("a", 1).unwrap();
+        assert_eq!(ask(&mut leases, slow(0), 1), Err(LeaseRefused::NotHeld { now: None }));
+        // Others are none of its caller's, as long as it is known who got them.
+        for _ in 0..REMEMBERED_GRANTS {
+            hold(&mut leases, "b", 20, 1).unwrap();
+        }
+        assert_eq!(ask(&mut leases, slow(0), 1), Err(LeaseRefused::TooLate));
+        assert_eq!(ask(&mut leases, slow(1), 1).map(|lease| lease.holder), Ok("a".to_owned()));
+    }
+
+    #[test]
+    fn a_renewal_that_comes_again_undoes_none_that_came_after_it() {
+        let mut leases = Leases::default();
+        hold(&mut leases, "a", 20, 0).unwrap();
+        let renewal = |offset, request_id| stored::HoldLease { grant: 1, request_id, ..new("a", offset) };
+        ask(&mut leases, renewal(30, 1), 10).unwrap();
+        let last = ask(&mut leases, renewal(25, 2), 20).unwrap();
+        assert_eq!(ask(&mut leases, renewal(30, 1), 15), Ok(last));
+        let most = u64::try_from(REMEMBERED_RENEWALS).unwrap();
+        for id in 3..=most + 1 {
+            ask(&mut leases, renewal(26, id), 20).unwrap();
+        }
+        assert_eq!(ask(&mut leases, renewal(25, 2), 30).unwrap().offset.get(), 26, "it is one of the last");
+        ask(&mut leases, renewal(26, most + 2), 30).unwrap();
+        assert_eq!(ask(&mut leases, renewal(25, 2), 30).unwrap().offset.get(), 25, "it is forgotten");
     }
 
     #[test]
@@ -213,7 +407,7 @@ mod tests {
             hold(&mut leases, &n.to_string(), 20, 0).unwrap();
         }
         assert_eq!(hold(&mut leases, "one more", 20, 0), Err(LeaseRefused::TooMany));
-        hold(&mut leases, "7", 21, 0).expect("it is held already");
+        hold(&mut leases, "7", 21, 0).expect("it takes the place of the one that is there");
         for bad in [String::new(), "x".repeat(MAX_LEASE_HOLDER_BYTES + 1)] {
             assert_eq!(hold(&mut leases, &bad, 20, 0), Err(LeaseRefused::BadHolder));
         }
@@ -233,15 +427,34 @@ mod tests {
     #[test]
     fn an_image_is_taken_over_as_it_is_and_a_bad_one_refused() {
         let mut leases = Leases::default();
-        for holder in ["a", "b"] {
-            hold(&mut leases, holder, 20, 0).unwrap();
+        for (holder, request_id) in [("gone", 4), ("a", 5), ("b", 6)] {
+            ask(&mut leases, stored::HoldLease { request_id, ..new(holder, 20) }, 0).unwrap();
         }
-        let image = leases.image();
-        assert_eq!(Leases::from_image(image.clone(), range(20, 50)).unwrap(), leases);
-        Leases::from_image(image.clone(), range(21, 50)).unwrap_err();
-        Leases::from_image(image.clone(), range(0, 19)).unwrap_err();
-        Leases::from_image(vec![image[0].clone(), image[0].clone()], range(20, 50)).unwrap_err();
-        let nameless = stored::Lease { holder: String::new(), offset: 20, until: 1 };
-        Leases::from_image(vec![nameless], range(20, 50)).unwrap_err();
+        ask(&mut leases, stored::HoldLease { grant: 2, request_id: 7, ..new("a", 20) }, 0).unwrap();
+        leases.release("gone", 1).unwrap();
+        let image = |start, end| {
+            let mut image = stored::LogState { start, end, ..stored::LogState::default() };
+            leases.image(&mut image);
+            image
+        };
+        assert_eq!(Leases::from_image(&mut image(20, 50)).unwrap(), leases);
+        let refused = |image: &mut stored::LogState| Leases::from_image(image).unwrap_err();
+        refused(&mut image(21, 50));
+        refused(&mut image(0, 19));
+        let wrong: [fn(&mut stored::LogState); 8] = [
+            |image| image.leases[1] = image.leases[0].clone(),
+            |image| image.leases[0].holder.clear(),
+            |image| image.leases[0].grant = 0,
+            |image| image.leases[0].recent = vec![1; REMEMBERED_RENEWALS + 1],
+            |image| image.lease_grants = 2,
+            |image| image.lease_grants = 4,
+            |image| drop(image.recent_grants.remove(1)),
+            |image| image.lease_grants = u64::MAX,
+        ];
+        for spoil in wrong {
+            let mut image = image(20, 50);
+            spoil(&mut image);
+            refused(&mut image);
+        }
     }
 }

@@ -17,6 +17,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use prost::Message;
 use quipu_protocol::batch::{BatchHeader, Producer};
+use quipu_protocol::stored::waiting_command::Command as Waiting;
 use quipu_protocol::{Offset, OffsetRange, ProducerEpoch, ProducerId, Sequence, Timestamp, WriterEpoch, stored};
 use quipu_storage::Kv;
 use quipu_storage::journal::{EntryId, ReplicaKey};
@@ -28,7 +29,7 @@ use super::producers::Producers;
 use super::times::TimeIndex;
 use super::writer::{Writer, WriterStatus};
 use crate::machine::{Dispensable, Floor, Machine, MachineError, Row};
-use crate::types::{self, BatchOutcome, CursorAnswer, CursorRefusal, Reply, Trimmed};
+use crate::types::{self, BatchOutcome, CommandOutcome, Reply, Trimmed};
 
 /// The state of one log.
 #[derive(Debug, Default)]
@@ -135,6 +136,16 @@ impl LogMachine {
         self.leases.all().collect()
     }
 
+    /// When the lease of `holder` ends, if it is held and is that grant.
+    pub(super) fn lease_until(&self, holder: &str, grant: u64) -> Option<Timestamp> {
+        self.leases.until(holder, grant)
+    }
+
+    /// The number of the last grant of a lease; 0 before any.
+    pub(super) fn lease_grants(&self) -> u64 {
+        self.leases.granted()
+    }
+
     /// Log time: never goes back.
     pub fn time(&self) -> Timestamp {
         self.time
@@ -168,23 +179,30 @@ impl LogMachine {
     /// what comes late renews a cursor and its fence, and does not begin another one.
     fn expire_cursors(&mut self, entry: &stored::AppendBatches) {
         let carried = entry.terms.iter().flat_map(|terms| &terms.cursors).map(|one| one.cursor.as_str());
-        let named = entry.cursors.iter().map(|one| one.cursor.as_str()).chain(carried).collect();
+        let commanded = entry.commands.iter().filter_map(|one| match &one.command {
+            Some(Waiting::Cursor(command)) => Some(command.cursor.as_str()),
+            Some(Waiting::Lease(_)) | None => None,
+        });
+        let named = commanded.chain(carried).collect();
         self.cursors.expire(self.time, entry.cursor_expiry_ms, &named);
     }
 
-    /// Carries out what an entry holds for the log's cursors.
-    fn run_cursors(
-        &mut self,
-        commands: Vec<stored::CursorCommand>,
-    ) -> Result<Vec<Result<CursorAnswer, CursorRefusal>>, MachineError> {
-        let mut answers = Vec::with_capacity(commands.len());
-        for command in commands {
-            self.cursors.count(command.encoded_len());
-            let stored::CursorCommand { cursor, action } = command;
-            let action = action.ok_or_else(|| unknown("a command to a cursor"))?;
-            answers.push(self.cursors.run(cursor, action, self.end, self.time));
-        }
-        Ok(answers)
+    /// Carries out what an entry holds beside its batches.
+    fn run_commands(&mut self, commands: Vec<stored::WaitingCommand>) -> Result<Vec<CommandOutcome>, MachineError> {
+        let run = |stored::WaitingCommand { command }| match command {
+            Some(Waiting::Cursor(command)) => {
+                self.cursors.count(command.encoded_len());
+                let stored::CursorCommand { cursor, action } = command;
+                let action = action.ok_or_else(|| unknown("a command to a cursor"))?;
+                Ok(CommandOutcome::Cursor(self.cursors.run(cursor, action, self.end, self.time)))
+            }
+            Some(Waiting::Lease(lease)) => {
+                let held = self.leases.hold(lease, self.time, self.held());
+                Ok(CommandOutcome::Lease(held))
+            }
+            None => Err(unknown("a command that went along with others")),
+        };
+        commands.into_iter().map(run).collect()
     }
 
     fn append(
@@ -297,17 +315,18 @@ impl Machine for LogMachine {
             Some(Command::Append(append)) => {
                 self.expire_cursors(&append);
                 // Before the batches: they waited longer.
-                let cursors = self.run_cursors(append.cursors)?;
+                let commands = self.run_commands(append.commands)?;
                 let outcomes = self.append(id, &append.batches, append.terms)?;
-                Ok(if cursors.is_empty() {
+                Ok(if commands.is_empty() {
                     Reply::Append(outcomes)
                 } else {
-                    Reply::AppendAndCursors(outcomes, cursors)
+                    Reply::AppendAndCommands(outcomes, commands)
                 })
             }
             Some(Command::Trim(trim)) => Ok(self.trim(&trim)),
-            Some(Command::HoldLease(lease)) => Ok(Reply::Lease(self.leases.hold(lease, self.time, self.held()))),
-            Some(Command::ReleaseLease(lease)) => Ok(Reply::Released(self.leases.release(&lease.holder))),
+            Some(Command::ReleaseLease(stored::ReleaseLease { holder, grant })) => {
+                Ok(Reply::Released(self.leases.release(&holder, grant)))
+            }
             Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {
                 Ok(Reply::Acquired(self.writer.acquire(request_id, holder, self.end, self.time)))
             }
@@ -325,7 +344,7 @@ impl Machine for LogMachine {
     }
 
     fn image(&self) -> Bytes {
-        stored::LogState {
+        let mut image = stored::LogState {
             start: self.start.get(),
             end: self.end.get(),
             time: self.time.get(),
@@ -336,15 +355,15 @@ impl Machine for LogMachine {
             times: Some(self.times.image()),
             cursors: self.cursors.image(),
             cursor_bytes: self.cursors.totals().entry_bytes,
-            leases: self.leases.image(),
-        }
-        .encode_to_vec()
-        .into()
+            ..stored::LogState::default()
+        };
+        self.leases.image(&mut image);
+        image.encode_to_vec().into()
     }
 
     fn install(&mut self, image: &Bytes) -> Result<(), MachineError> {
         let refuse = |reason: String| MachineError::new("a log's image", reason);
-        let state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
+        let mut state = stored::LogState::decode(image.clone()).map_err(|error| refuse(error.to_string()))?;
         if state.start > state.end {
             return Err(refuse(format!("start {} is past end {}", state.start, state.end)));
         }
@@ -354,6 +373,7 @@ impl Machine for LogMachine {
         if state.bytes > LAST_BYTE {
             return Err(refuse(format!("{} bytes are more than there can be", state.bytes)));
         }
+        let leases = Leases::from_image(&mut state)?;
         *self = Self {
             start: Offset::new(state.start),
             end: Offset::new(state.end),
@@ -361,10 +381,7 @@ impl Machine for LogMachine {
             producers: Producers::from_image(&state.producers, ProducerId::new(state.forgotten_producer))?,
             writer: Writer::from_image(state.writer, Offset::new(state.end))?,
             cursors: Cursors::from_image(state.cursors, state.cursor_bytes)?,
-            leases: Leases::from_image(
-                state.leases,
-                OffsetRange::new(Offset::new(state.start), Offset::new(state.end)),
-            )?,
+            leases,
             exclusive: self.exclusive,
             bytes: state.bytes,
             times: TimeIndex::from_image(state.times, Offset::new(state.end))?,

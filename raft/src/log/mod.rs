@@ -22,16 +22,18 @@ mod retention;
 mod seek;
 mod settings;
 mod times;
-mod waiting_cursors;
+mod waiting;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
 use openraft::network::NetSnapshot;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::{Environment, Task};
+use quipu_protocol::stored::waiting_command::Command;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 use quipu_storage::Kv;
@@ -40,21 +42,21 @@ use quipu_storage::journal::{Journal, LowSpace, ReplicaKey};
 use crate::clocks::NodeClock;
 use crate::group::{BarrierError, Freshness, Group, GroupOptions, ProposeError, Role, StartError, StopReason};
 use crate::traces::Traces;
-use crate::types::{Acquired, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
+use crate::types::{Acquired, CommandOutcome, CursorAnswer, Reply, Resolution, Trimmed, TypeConfig};
 
 pub use cursors::{
     Cursor, CursorTotals, MAX_CARRIED_BYTES, MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS,
     REMEMBERED_COMMITS,
 };
-pub use errors::{AppendError, CursorError, LeaseError, ReadError, TrimError};
-pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES};
+pub use errors::{AppendError, CommandError, CursorError, LeaseError, ReadError, TrimError};
+pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, REMEMBERED_GRANTS, REMEMBERED_RENEWALS};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
 pub(crate) use queue::QueueFootprint;
 pub use queue::{LogOptions, Terms};
 pub use read::ReadChunk;
-pub use retained::Retained;
+pub use retained::{Pinned, Retained};
 pub use retention::Retention;
 pub use seek::Sought;
 pub use settings::{CURSOR_EXPIRY_MS, LogSettings, NotTaken};
@@ -189,7 +191,7 @@ impl LogReplica {
     ) -> impl Future<Output = Result<Appended, AppendError>> + Send + use<> {
         let pushed = match self.no_space() {
             None => Ok(self.inner.queue.push(batch, terms, trace, &*self.inner.environment.clock)),
-            Some(LowSpace { free, bound }) => Err(AppendError::NoSpace { free, bound }),
+            Some(low) => Err(CommandError::from(low)),
         };
         async move { pushed?.await }
     }
@@ -227,50 +229,52 @@ impl LogReplica {
         }
     }
 
-    /// Grants a lease of the log's start to `lease.holder`, or renews the one that
-    /// it has.
+    /// Grants a lease of the log's start to `lease.holder`, at once, or renews the grant
+    /// that it names: with others that wait, as cursors do, but before half of what is
+    /// left of the lease has passed.
     ///
     /// # Errors
-    /// Asking again is harmless, whatever became of the first attempt.
+    /// The same request id gets the same grant, whatever became of the first attempt.
     pub async fn hold_lease(&self, lease: stored::HoldLease) -> Result<Lease, LeaseError> {
         let (limit, actual) = (self.settings().max_lease_ms, lease.ms);
         if let Some(limit) = limit.filter(|limit| actual > *limit) {
             return Err(LeaseError::TooLong { limit, actual });
         }
-        if let Some(LowSpace { free, bound }) = self.no_space() {
-            return Err(LeaseError::NoSpace { free, bound });
-        }
-        let limit = self.inner.queue.options().staged_bytes;
-        if self.inner.journal.staged_bytes() >= limit && self.inner.group.status().role == Role::Leader {
-            return Err(LeaseError::Overloaded { bound: "staged_bytes", limit });
-        }
-        match self.propose_of_lease(queue::hold_lease(self.inner.clock.stamp(), lease)).await? {
-            Reply::Lease(lease) => Ok(lease?),
-            reply => unreachable!("a lease was answered by {reply:?}"),
+        let wait = self.lease_wait(&lease);
+        match self.go_along(Command::Lease(lease), wait).await? {
+            CommandOutcome::Lease(lease) => Ok(lease?),
+            outcome => unreachable!("a lease was answered by {outcome:?}"),
         }
     }
 
-    /// Lets go of a lease; whether there was one.
+    /// How long `wanted` can wait, as far as the lease is known here; `None` for what
+    /// cannot be done, which has time.
+    fn lease_wait(&self, wanted: &stored::HoldLease) -> Option<Duration> {
+        if wanted.grant == 0 {
+            return Some(Duration::ZERO);
+        }
+        let until = self.inner.group.view(|log| log.lease_until(&wanted.holder, wanted.grant))?;
+        let left = until.get().saturating_sub(self.inner.clock.stamp().get());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()) / 2)
+    }
+
+    /// Lets go of a lease, if it is that grant; whether there was one.
     ///
     /// # Errors
     /// Releasing again is harmless, whatever became of the first attempt.
-    pub async fn release_lease(&self, holder: String) -> Result<bool, ProposeError> {
-        match self.propose_of_lease(queue::release_lease(self.inner.clock.stamp(), holder)).await? {
-            Reply::Released(released) => Ok(released),
+    pub async fn release_lease(&self, holder: String, grant: u64) -> Result<bool, LeaseError> {
+        let command = queue::release_lease(self.inner.clock.stamp(), holder, grant);
+        match self.inner.group.propose(command).await.map_err(CommandError::from)? {
+            Reply::Released(released) => Ok(released?),
             reply => unreachable!("a lease's release was answered by {reply:?}"),
         }
     }
 
-    /// Every command about a lease goes this way.
-    async fn propose_of_lease(&self, command: Bytes) -> Result<Reply, ProposeError> {
-        self.inner.group.propose(command).await
-    }
-
-    /// The leases of the log, and what it holds: at least as of the call. Only the
-    /// leader can say.
-    pub async fn leases(&self) -> Result<(Vec<Lease>, OffsetRange), BarrierError> {
+    /// The leases of the log, the number of the last grant, and what the log holds: at
+    /// least as of the call. Only the leader can say.
+    pub async fn leases(&self) -> Result<(Vec<Lease>, u64, OffsetRange), BarrierError> {
         self.inner.group.barrier().await?;
-        Ok(self.inner.group.view(|log| (log.leases(), log.range())))
+        Ok(self.inner.group.view(|log| (log.leases(), log.lease_grants(), log.range())))
     }
 
     /// Raises the log's writer epoch for `holder`: whoever wrote under an older one
@@ -314,13 +318,22 @@ impl LogReplica {
     /// What the cursor does not take changes nothing. A commit with a request id, a
     /// claim and a deletion may be repeated, whatever became of the first attempt.
     pub async fn run_cursor(&self, name: String, action: CursorAction) -> Result<CursorAnswer, CursorError> {
+        let command = stored::CursorCommand { cursor: name, action: Some(action) };
+        match self.go_along(Command::Cursor(command), None).await? {
+            CommandOutcome::Cursor(outcome) => Ok(outcome?),
+            outcome => unreachable!("a command to a cursor was answered by {outcome:?}"),
+        }
+    }
+
+    /// Lets `command` wait for others and go with them, `wait` from now at the latest.
+    async fn go_along(&self, command: Command, wait: Option<Duration>) -> Result<CommandOutcome, CommandError> {
         let status = self.inner.group.status();
         if status.role != Role::Leader {
             // Not only once its turn has come.
-            return Err(CursorError::NotLeader { leader: status.leader });
+            return Err(CommandError::NotLeader { leader: status.leader });
         }
-        let command = stored::CursorCommand { cursor: name, action: Some(action) };
-        self.inner.queue.push_cursor(command, self.inner.environment.clock.monotonic()).await
+        let now = self.inner.environment.clock.monotonic();
+        self.inner.queue.push_command(command, now, wait.map(|wait| now.saturating_add(wait))).await
     }
 
     /// What `look` makes of the log's cursors, and what the log holds: at least what
@@ -372,6 +385,17 @@ impl LogReplica {
         let Inner { group, kv, .. } = &*self.inner;
         let applied = *group.applied().borrow();
         group.view(|log| log.retained(applied, &**kv, group.key())).map_err(ReadError::storage)
+    }
+
+    /// What the log's leases keep, as far as this replica has applied. Looks at rows,
+    /// at no record.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn pinned(&self) -> Result<Pinned, ReadError> {
+        let Inner { group, kv, clock, .. } = &*self.inner;
+        let now = clock.stamp();
+        group.view(|log| log.pinned(log.time().max(now), &**kv, group.key())).map_err(ReadError::storage)
     }
 
     /// What can be read anywhere: at least everything that was acknowledged

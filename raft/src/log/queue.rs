@@ -9,8 +9,8 @@
 //! pays no waiting. Entries are proposed in the order of the calls, several
 //! before the first is committed.
 //!
-//! Commands to cursors wait beside the appends (`waiting_cursors`): the next entry of
-//! appends takes them along, and without any they are proposed at most once in
+//! Commands to cursors and leases wait beside the appends (`waiting`): the next entry of
+//! appends takes them along, and without any they are proposed about once in
 //! `cursor_commit_interval`, all that wait as one entry.
 //!
 //! # Invariant
@@ -30,12 +30,12 @@ use quipu_protocol::environment::Clock;
 use quipu_protocol::stored::log_command::Command;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{Offset, Timestamp, WriterEpoch, stored};
-use quipu_storage::journal::{Journal, LowSpace};
+use quipu_storage::journal::Journal;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::settings::LogSettings;
-use super::waiting_cursors::{self, CursorAnswers, WaitingCursor};
-use super::{AppendError, Appended, CursorError, LogMachine};
+use super::waiting::{self, CommandAnswer, WaitingCommand};
+use super::{AppendError, Appended, CommandError, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
@@ -60,10 +60,10 @@ pub struct LogOptions {
     /// majority elsewhere commits and answers what this disk has not taken in
     /// yet, so that the entries in flight do not bound it.
     pub staged_bytes: u64,
-    /// How often an entry is proposed for the sake of cursors alone.
+    /// How often an entry is proposed for the sake of cursors and leases alone.
     pub cursor_commit_interval: Duration,
-    /// The most commands to cursors that may wait.
-    pub cursor_queue_commands: usize,
+    /// The most commands to cursors and leases that may wait.
+    pub waiting_commands: usize,
     /// How long an append waits to be proposed while earlier ones get no
     /// answer.
     pub patience: Duration,
@@ -86,7 +86,7 @@ impl Default for LogOptions {
             entries_in_flight: 4,
             staged_bytes: 256 << 20,
             cursor_commit_interval: Duration::from_secs(1),
-            cursor_queue_commands: 4096,
+            waiting_commands: 4096,
             patience: Duration::from_secs(2),
             settings: LogSettings::default(),
             exclusive: false,
@@ -134,7 +134,9 @@ fn carried_bytes(terms: &Terms) -> u64 {
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: u64,
-    pub(super) cursors: VecDeque<WaitingCursor>,
+    pub(super) commands: VecDeque<WaitingCommand>,
+    /// When the first of them that cannot wait for its turn is to go.
+    pub(super) commands_due: Option<Duration>,
     pub(super) closed: Option<StopReason>,
 }
 
@@ -152,7 +154,7 @@ pub(super) struct AppendQueue {
 /// What a log's appends hold of each of its [`LogOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueFootprint {
-    pub(crate) cursor_commands: u64,
+    pub(crate) commands: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
     pub(crate) entries_in_flight: u64,
@@ -180,7 +182,7 @@ impl AppendQueue {
     pub(super) fn footprint(&self) -> QueueFootprint {
         let queue = self.lock();
         QueueFootprint {
-            cursor_commands: queue.cursors.len() as u64,
+            commands: queue.commands.len() as u64,
             batches: queue.waiting.len() as u64,
             bytes: queue.bytes,
             entries_in_flight: self.in_flight.load(Ordering::Relaxed) as u64,
@@ -201,7 +203,7 @@ impl AppendQueue {
             match outcome?.await {
                 Ok(outcome) => outcome,
                 // The proposer ended with the append in its hands.
-                Err(_) => Err(AppendError::OutcomeUnknown),
+                Err(_) => Err(CommandError::OutcomeUnknown.into()),
             }
         }
     }
@@ -224,15 +226,15 @@ impl AppendQueue {
         {
             let mut queue = self.lock();
             if let Some(reason) = &queue.closed {
-                return Err(AppendError::Stopped(reason.clone()));
+                return Err(CommandError::Stopped(reason.clone()).into());
             }
             if queue.waiting.len() >= options.append_queue_batches {
                 let limit = options.append_queue_batches as u64;
-                return Err(AppendError::Overloaded { bound: "append_queue_batches", limit });
+                return Err(CommandError::Overloaded { bound: "append_queue_batches", limit }.into());
             }
             if !queue.waiting.is_empty() && queue.bytes + bytes > options.append_queue_bytes {
                 let limit = options.append_queue_bytes;
-                return Err(AppendError::Overloaded { bound: "append_queue_bytes", limit });
+                return Err(CommandError::Overloaded { bound: "append_queue_bytes", limit }.into());
             }
             queue.bytes += bytes;
             queue.waiting.push_back(Waiting { batch, terms, since: now, trace, answer });
@@ -241,22 +243,21 @@ impl AppendQueue {
         Ok(outcome)
     }
 
-    /// Waits until there is something to take: a batch, or commands to cursors once
-    /// the clock shows `cursors_at`.
-    async fn arrival(&self, clock: &dyn Clock, cursors_at: Duration) {
+    /// Waits until there is something to take: a batch, or commands that are due.
+    /// Their turn comes at `turn`.
+    async fn arrival(&self, clock: &dyn Clock, turn: Duration) {
         loop {
-            let (batches, cursors) = {
+            let (batches, commands_at) = {
                 let queue = self.lock();
-                (!queue.waiting.is_empty(), !queue.cursors.is_empty())
+                (!queue.waiting.is_empty(), queue.commands_at(turn))
             };
-            let left = cursors_at.saturating_sub(clock.monotonic());
-            if batches || (cursors && left.is_zero()) {
+            let left = commands_at.map(|at| at.saturating_sub(clock.monotonic()));
+            if batches || left.is_some_and(|left| left.is_zero()) {
                 return;
             }
-            if cursors {
-                let _ = clock.timeout(left, self.arrived.notified()).await;
-            } else {
-                self.arrived.notified().await;
+            match left {
+                Some(left) => drop(clock.timeout(left, self.arrived.notified()).await),
+                None => self.arrived.notified().await,
             }
         }
     }
@@ -286,18 +287,18 @@ impl AppendQueue {
     fn expire(&self, since: Duration) {
         let mut queue = self.lock();
         while queue.waiting.front().is_some_and(|waiting| waiting.since < since) {
-            let _ = queue.pop().answer.send(Err(AppendError::Unavailable));
+            let _ = queue.pop().answer.send(Err(CommandError::Unavailable.into()));
         }
-        waiting_cursors::expire(&mut queue.cursors, since);
+        waiting::expire(&mut queue.commands, since);
     }
 
     /// Refuses who waits and whoever comes.
     fn close(&self, reason: StopReason) {
         let mut queue = self.lock();
         while !queue.waiting.is_empty() {
-            let _ = queue.pop().answer.send(Err(AppendError::Stopped(reason.clone())));
+            let _ = queue.pop().answer.send(Err(CommandError::Stopped(reason.clone()).into()));
         }
-        waiting_cursors::close(&mut queue.cursors, &reason);
+        waiting::close(&mut queue.commands, &reason);
         queue.closed = Some(reason);
     }
 
@@ -327,8 +328,8 @@ pub(super) async fn propose(
     let mut in_flight = FuturesUnordered::new();
     let mut stopped = std::pin::pin!(group.stopped());
     let mut patience = clock.sleep(options.patience);
-    // When an entry may be proposed for cursors alone.
-    let mut cursors_at = clock.monotonic();
+    // When an entry may be proposed for commands alone.
+    let mut turn = clock.monotonic();
     loop {
         queue.in_flight.store(in_flight.len(), Ordering::Relaxed);
         let full = in_flight.len() >= options.entries_in_flight;
@@ -339,7 +340,7 @@ pub(super) async fn propose(
                 queue.close(reason);
                 break;
             }
-            () = queue.arrival(&*clock, cursors_at), if !full => {
+            () = queue.arrival(&*clock, turn), if !full => {
                 let taken = queue.take();
                 let asked = || taken.iter().filter_map(|waiting| Some((waiting.trace?, waiting.since)));
                 let followed = traces.as_ref().and_then(|traces| traces.proposed(asked()));
@@ -348,29 +349,24 @@ pub(super) async fn propose(
                     taken.into_iter().map(|waiting| (waiting.batch, waiting.answer)).unzip();
                 // Whoever had the last batch may have gone.
                 let has_batches = !batches.is_empty();
-                if let Some(LowSpace { free, bound }) = journal.low_space() {
-                    refuse(answers, &AppendError::NoSpace { free, bound });
-                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::NoSpace { free, bound });
-                    continue;
-                }
-                if journal.staged_bytes() >= options.staged_bytes {
-                    let limit = options.staged_bytes;
-                    refuse(answers, &AppendError::Overloaded { bound: "staged_bytes", limit });
-                    waiting_cursors::refuse(queue.take_cursors(), &CursorError::Overloaded { bound: "staged_bytes", limit });
+                if let Some(error) = refused_for(&journal, options) {
+                    refuse(answers, &error);
+                    refuse(queue.take_commands().into_iter().map(|waiting| waiting.answer), &error);
                     continue;
                 }
                 let now = clock.monotonic();
-                let waiting = if has_batches || cursors_at <= now { queue.take_cursors() } else { Vec::new() };
-                let (cursors, cursor_answers): (Vec<_>, Vec<_>) =
+                let are_due = queue.lock().commands_at(turn).is_some_and(|at| at <= now);
+                let waiting = if has_batches || are_due { queue.take_commands() } else { Vec::new() };
+                let (commands, command_answers): (Vec<_>, Vec<_>) =
                     waiting.into_iter().map(|waiting| (waiting.command, waiting.answer)).unzip();
-                if !has_batches && cursors.is_empty() {
+                if !has_batches && commands.is_empty() {
                     continue;
                 }
-                if !cursors.is_empty() {
-                    cursors_at = now + options.cursor_commit_interval;
+                if !commands.is_empty() {
+                    turn = now + options.cursor_commit_interval;
                 }
                 let (stamp, expiry) = queue.cursor_expiry(&group, &stamps);
-                let append = stored::AppendBatches { batches, terms, cursors, cursor_expiry_ms: expiry };
+                let append = stored::AppendBatches { batches, terms, commands, cursor_expiry_ms: expiry };
                 let trace = followed.as_ref().map(Proposal::carried).unwrap_or_default();
                 match group.submit(encode(stamp, Command::Append(append), trace)).await {
                     Ok(reply) => in_flight.push(async move {
@@ -378,9 +374,9 @@ pub(super) async fn propose(
                         if let Some(followed) = followed {
                             followed.answered(reply.as_ref().err().map(ToString::to_string));
                         }
-                        answer(answers, cursor_answers, reply);
+                        answer(answers, command_answers, reply);
                     }),
-                    Err(error) => answer(answers, cursor_answers, Err(error)),
+                    Err(error) => answer(answers, command_answers, Err(error)),
                 }
             }
             () = &mut patience, if full => {
@@ -409,10 +405,22 @@ fn terms_of(taken: &[Waiting]) -> Vec<stored::Terms> {
     numbered.map(terms).collect()
 }
 
-/// Tells each append of an entry that was not proposed why.
-fn refuse(answers: Vec<Answer>, error: &AppendError) {
+/// Why nothing is proposed now, if so.
+fn refused_for(journal: &Journal, options: &LogOptions) -> Option<CommandError> {
+    if let Some(low) = journal.low_space() {
+        return Some(low.into());
+    }
+    let limit = options.staged_bytes;
+    (journal.staged_bytes() >= limit).then_some(CommandError::Overloaded { bound: "staged_bytes", limit })
+}
+
+/// Tells each command of an entry that was not proposed why.
+fn refuse<T, E: From<CommandError>>(
+    answers: impl IntoIterator<Item = oneshot::Sender<Result<T, E>>>,
+    error: &CommandError,
+) {
     for answer in answers {
-        let _ = answer.send(Err(error.clone()));
+        let _ = answer.send(Err(error.clone().into()));
     }
 }
 
@@ -421,14 +429,9 @@ pub(super) fn trim(now: Timestamp, trim: stored::Trim) -> Bytes {
     encode(now, Command::Trim(trim), Bytes::new())
 }
 
-/// The command that grants or renews a lease.
-pub(super) fn hold_lease(now: Timestamp, lease: stored::HoldLease) -> Bytes {
-    encode(now, Command::HoldLease(lease), Bytes::new())
-}
-
 /// The command that lets go of a lease.
-pub(super) fn release_lease(now: Timestamp, holder: String) -> Bytes {
-    encode(now, Command::ReleaseLease(stored::ReleaseLease { holder }), Bytes::new())
+pub(super) fn release_lease(now: Timestamp, holder: String, grant: u64) -> Bytes {
+    encode(now, Command::ReleaseLease(stored::ReleaseLease { holder, grant }), Bytes::new())
 }
 
 /// The command that raises a log's writer epoch.
@@ -446,18 +449,16 @@ pub(super) fn resolve(now: Timestamp, append: Producer) -> Bytes {
     encode(now, Command::Resolve(resolve), Bytes::new())
 }
 
-/// Tells each append of an entry, and each command to a cursor, what became of it.
-fn answer(answers: Vec<Answer>, cursors: CursorAnswers, reply: Result<Reply, ProposeError>) {
-    let reply = waiting_cursors::answer(cursors, reply);
+/// Tells each append of an entry, and each command, what became of it.
+fn answer(answers: Vec<Answer>, commands: Vec<CommandAnswer>, reply: Result<Reply, ProposeError>) {
+    let reply = waiting::answer(commands, reply);
     let outcomes = match reply {
         Ok(Reply::Append(outcomes)) => {
             assert_eq!(outcomes.len(), answers.len(), "every batch of an entry has an outcome");
             outcomes.into_iter().map(outcome).collect()
         }
         Ok(reply) => unreachable!("an append was answered by {reply:?}"),
-        Err(ProposeError::NotLeader { leader }) => vec![Err(AppendError::NotLeader { leader }); answers.len()],
-        Err(ProposeError::OutcomeUnknown) => vec![Err(AppendError::OutcomeUnknown); answers.len()],
-        Err(ProposeError::Stopped(reason)) => vec![Err(AppendError::Stopped(reason)); answers.len()],
+        Err(error) => vec![Err(CommandError::from(error).into()); answers.len()],
     };
     for (answer, outcome) in answers.into_iter().zip(outcomes) {
         // Whoever does not wait any more takes the outcome for unknown.

@@ -231,6 +231,14 @@ mod tests {
         (log, batch.len() as u64)
     }
 
+    fn hold(log: &mut LogMachine, index: u64, stamp: i64, lease: stored::HoldLease) {
+        let lease = stored::WaitingCommand { command: Some(stored::waiting_command::Command::Lease(lease)) };
+        let append = stored::AppendBatches { commands: vec![lease], ..stored::AppendBatches::default() };
+        let command = Some(stored::log_command::Command::Append(append));
+        let command = stored::LogCommand { stamp, command, ..stored::LogCommand::default() }.encode_to_vec();
+        log.apply(EntryId { term: Term::new(1), index: Index::new(index) }, &command.into()).unwrap();
+    }
+
     fn start(log: &LogMachine, retention: Retention, now: i64) -> Option<u64> {
         log.start_within(retention, Timestamp::new(now), &MemoryKv::new(), KEY).unwrap().map(Offset::get)
     }
@@ -247,15 +255,15 @@ mod tests {
 
     #[test]
     fn a_lease_that_keeps_more_than_it_may_holds_retention_up_no_longer() {
-        use stored::log_command::Command;
         let (mut log, bytes) = log(10);
         for (index, offset) in [(11, 2), (12, 5)] {
             let holder = format!("from-{offset}");
-            let lease = stored::HoldLease { holder, offset: Some(offset), ms: 1_000_000, renew: false };
-            let command =
-                stored::LogCommand { command: Some(Command::HoldLease(lease)), ..stored::LogCommand::default() };
-            let id = EntryId { term: Term::new(1), index: Index::new(index) };
-            log.apply(id, &command.encode_to_vec().into()).unwrap();
+            hold(
+                &mut log,
+                index,
+                0,
+                stored::HoldLease { holder, offset: Some(offset), ms: 1_000_000, ..Default::default() },
+            );
         }
         let over = |kept, most| log.over_before(Offset::new(9), kept, most, &MemoryKv::new(), KEY).unwrap().get();
         assert_eq!(over(None, None), 0);
@@ -267,13 +275,9 @@ mod tests {
 
     #[test]
     fn a_lease_at_the_start_keeps_all_until_it_is_over_or_has_ended() {
-        use stored::log_command::Command;
         let (mut log, bytes) = log(10);
-        let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(0), ms: 1_000, renew: false };
-        let command =
-            stored::LogCommand { stamp: 10_000, command: Some(Command::HoldLease(lease)), ..Default::default() };
-        let id = EntryId { term: Term::new(1), index: Index::new(11) };
-        log.apply(id, &command.encode_to_vec().into()).unwrap();
+        let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(0), ms: 1_000, ..Default::default() };
+        hold(&mut log, 11, 10_000, lease);
         let retention = Retention { bytes: Some(3 * bytes), age: None };
         let due = |most, stamp| {
             let (now, stamp) = (Timestamp::new(10_000), Timestamp::new(stamp));

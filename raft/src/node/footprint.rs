@@ -53,7 +53,7 @@ impl RaftNode {
                 (queue.bytes, options.append_queue_bytes.max(options.max_batch_bytes + MAX_CARRIED_BYTES))
             }),
             of("entries-in-flight", |queue, options| (queue.entries_in_flight, options.entries_in_flight as u64)),
-            of("cursor-queue-commands", |queue, options| (queue.cursor_commands, options.cursor_queue_commands as u64)),
+            of("waiting-commands", |queue, options| (queue.commands, options.waiting_commands as u64)),
             Gauge::worst("cursors", logs.iter().map(|log| (cursors(log), MAX_CURSORS as u64))),
             Gauge::worst("producers", logs.iter().map(|log| (producers(log), MAX_PRODUCERS as u64))),
         ];

@@ -20,6 +20,7 @@ mod footprint;
 mod inner;
 mod inside;
 mod leaders;
+mod lease_pins;
 mod life;
 mod mending;
 mod readers;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quipu_protocol::batch::{BatchBuilder, Compression, Producer, Record};
 use quipu_protocol::environment::{BoxFuture, Clock, Environment};
 use quipu_protocol::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, v1};
-use quipu_raft::{AppendError, Appended, LogReplica, Skew};
+use quipu_raft::{AppendError, Appended, CommandError, LogReplica, Skew};
 
 use crate::cluster::{Cluster, batch, log_name};
 
@@ -58,7 +58,7 @@ async fn append(cluster: &Cluster, log: &LogReplica, batch: Bytes) -> Appended {
     cluster
         .eventually("it is appended", async || match log.append(batch.clone()).await {
             Ok(appended) => Some(appended),
-            Err(AppendError::NotLeader { .. }) => None,
+            Err(AppendError::Command(CommandError::NotLeader { .. })) => None,
             Err(error) => panic!("the append failed: {error}"),
         })
         .await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quipu_protocol::{LogId, Offset, v1};
 use quipu_raft::node::LogLookupError;
-use quipu_raft::{AppendError, RaftNode};
+use quipu_raft::{AppendError, CommandError, RaftNode};
 use quipu_storage::Space;
 
 use crate::cluster::{Cluster, batch, log_name};
@@ -57,7 +57,7 @@ async fn deleted_log_is_gone_from_every_node_and_its_name_is_free() {
     nothing_is_left(&cluster, &[1, 2, 3], id).await;
     // Whoever still holds a handle is told at once.
     let late = cluster.within("an answer", leader.append(batch(&[b"late"]))).await;
-    assert!(matches!(late, Err(AppendError::Stopped(_))), "{late:?}");
+    assert!(matches!(late, Err(AppendError::Command(CommandError::Stopped(_)))), "{late:?}");
     for node in [1, 2, 3] {
         assert!(is_unknown(cluster.node(node), "orders", None).await);
         assert!(is_unknown(cluster.node(node), "orders", Some(id)).await);

@@ -2,7 +2,7 @@
 //! again once there is room.
 
 use quipu_protocol::{Offset, v1};
-use quipu_raft::{AppendError, OnLeases};
+use quipu_raft::{AppendError, CommandError, OnLeases};
 
 use crate::cluster::{Cluster, batch};
 
@@ -18,7 +18,10 @@ async fn a_leader_on_a_full_disk_refuses_appends_reads_and_trims_on_and_comes_ba
     disk.limit_bytes(Some(disk.size() + 1000));
     let refused =
         cluster.eventually("appends are refused", async || log.append(batch(&[b"refused"])).await.err()).await;
-    assert!(matches!(refused, AppendError::NoSpace { free: 1000, bound } if bound > 256 << 20), "{refused}");
+    assert!(
+        matches!(refused, AppendError::Command(CommandError::NoSpace { free: 1000, bound }) if bound > 256 << 20),
+        "{refused}"
+    );
     assert!(refused.has_no_side_effects());
     let end = log.range().end();
     assert_eq!(cluster.read_all(&log, end).await[0], "value 0", "reads go on");

@@ -13,8 +13,8 @@ use quipu_protocol::environment::{Environment, Spans};
 use quipu_protocol::{ClusterId, Incarnation, LogId, NodeId, Offset, OffsetRange, ReplicaId, Timestamp};
 use quipu_raft::group::found;
 use quipu_raft::{
-    AppendError, Appended, GroupOptions, LogOptions, LogReplica, Machine, OnLeases, ProposeError, Role, StartError,
-    TrimError,
+    AppendError, Appended, CommandError, GroupOptions, LogOptions, LogReplica, Machine, OnLeases, ProposeError, Role,
+    StartError, TrimError,
 };
 use quipu_storage::journal::{Journal, JournalConfig, Owner, ReplicaKey};
 use quipu_storage::{Kv, MemoryDisk, MemoryKv};
@@ -172,7 +172,7 @@ impl Cluster {
                 Ok(appended) => return appended,
                 // It was followed by a majority a moment ago: the next one is
                 // waited for.
-                Err(AppendError::NotLeader { .. }) => {}
+                Err(AppendError::Command(CommandError::NotLeader { .. })) => {}
                 Err(error) => panic!("the append failed: {error}"),
             }
         }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use quipu_protocol::batch::{BatchHeader, Producer};
 use quipu_protocol::{Index, Offset, OffsetRange, ProducerEpoch, ProducerId, ReplicaId, Sequence};
 use quipu_raft::group::BarrierError;
-use quipu_raft::{AppendError, Member, ReadError, Role, StartError, StopReason, next_producer_id};
+use quipu_raft::{AppendError, CommandError, Member, ReadError, Role, StartError, StopReason, next_producer_id};
 use quipu_storage::{Batch, Kv, Space};
 
 use crate::cluster::{Cluster, STAGED_BYTES, batch, key};
@@ -191,7 +191,7 @@ async fn leader_whose_disk_is_stuck_does_not_fill_its_memory() {
                 Err(error) => refused = Some(error),
             }
         }
-        assert_eq!(refused, Some(AppendError::Overloaded { bound: "staged_bytes", limit: STAGED_BYTES }));
+        assert_eq!(refused, Some(CommandError::Overloaded { bound: "staged_bytes", limit: STAGED_BYTES }.into()));
         let staged = cluster.journal(leader).staged_bytes();
         assert!((STAGED_BYTES..STAGED_BYTES + (64 << 10)).contains(&staged), "{staged} bytes wait, {landed} landed");
         cluster.node(leader).disk.release();
@@ -220,7 +220,10 @@ async fn cut_off_leader_never_says_that_a_landing_append_did_not_land() {
         proposed.expect_err("no majority, no answer");
         // By now its lease is over: it refuses before it proposes.
         let refused = cluster.log(old).append(batch(&["refused"], None)).await.unwrap_err();
-        assert!(matches!(refused, AppendError::NotLeader { .. } | AppendError::Unavailable), "{refused:?}");
+        assert!(
+            matches!(refused, AppendError::Command(CommandError::NotLeader { .. } | CommandError::Unavailable)),
+            "{refused:?}"
+        );
 
         let unknown = cluster.log(old).append(batch(&["x"], None));
         cluster.log(new).append(batch(&["after"], None)).await.unwrap();
@@ -246,7 +249,7 @@ async fn displaced_append_has_an_unknown_outcome() {
             cluster.switch.mend(old);
         };
         let (outcome, ()) = tokio::join!(proposed, heal);
-        assert_eq!(outcome.unwrap_err(), AppendError::OutcomeUnknown);
+        assert_eq!(outcome.unwrap_err(), CommandError::OutcomeUnknown.into());
         for replica in cluster.running() {
             assert_eq!(cluster.values(replica, 2).await, ["before", "after"]);
         }
@@ -266,7 +269,10 @@ async fn follower_refers_to_the_leader() {
             leader_named.map(|(replica, node)| (replica.get(), node.get())) == Some((leader, leader))
         };
         let append = cluster.log(follower).append(batch(&["b"], None)).await.unwrap_err();
-        assert!(matches!(append, AppendError::NotLeader { leader } if named(leader)), "{append:?}");
+        assert!(
+            matches!(append, AppendError::Command(CommandError::NotLeader { leader }) if named(leader)),
+            "{append:?}"
+        );
         let read = cluster.log(follower).linearizable_range().await.unwrap_err();
         assert!(matches!(read, BarrierError::NotLeader { leader } if named(leader)), "{read:?}");
         assert_eq!(cluster.log(leader).linearizable_range().await.unwrap(), range(0, 1));
@@ -324,11 +330,11 @@ async fn failed_sync_stops_the_replica_and_says_so() {
         cluster.append(batch(&["a"], None)).await;
         cluster.node(1).disk.fail_next_sync();
         let lost = cluster.log(1).append(batch(&["b"], None)).await.unwrap_err();
-        assert_eq!(lost, AppendError::OutcomeUnknown);
+        assert_eq!(lost, CommandError::OutcomeUnknown.into());
         let reason = cluster.log(1).group().stopped().await;
         assert!(matches!(reason, StopReason::Storage(_)), "{reason:?}");
         let refused = cluster.log(1).append(batch(&["c"], None)).await.unwrap_err();
-        assert!(matches!(refused, AppendError::Stopped(StopReason::Storage(_))), "{refused:?}");
+        assert!(matches!(refused, AppendError::Command(CommandError::Stopped(StopReason::Storage(_)))), "{refused:?}");
     })
     .await;
 }

@@ -346,10 +346,14 @@ impl v1::Error {
         Self::new(message, Kind::StrandsLeases(v1::StrandsLeases { leases, more }))
     }
 
-    /// A lease that is to be renewed is not held.
-    pub fn lease_not_held(holder: &str) -> Self {
-        let message = format!("{holder:?} holds no lease of the log: it has ended, or a forced trim has stranded it");
-        Self::new(message, Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: holder.to_owned() }))
+    /// A lease that is to be renewed or released is not held; `holder` has the grant of
+    /// that number, if any.
+    pub fn lease_not_held(holder: &str, grant: Option<u64>) -> Self {
+        let message = match grant {
+            None => format!("{holder:?} holds no lease of the log: it has ended, or a forced trim has stranded it"),
+            Some(grant) => format!("{holder:?} has been granted another lease since: number {grant}"),
+        };
+        Self::new(message, Kind::LeaseNotHeld(v1::LeaseNotHeld { holder: holder.to_owned(), grant }))
     }
 
     fn new(message: impl ToString, kind: Kind) -> Self {
@@ -422,7 +426,7 @@ mod tests {
             ),
             (v1::Error::not_yet_applied(NodeId::new(4), Offset::new(9), Offset::new(5)), Code::FailedPrecondition),
             (v1::Error::strands_leases(vec![v1::Lease::default()]), Code::FailedPrecondition),
-            (v1::Error::lease_not_held("replica-7"), Code::FailedPrecondition),
+            (v1::Error::lease_not_held("replica-7", None), Code::FailedPrecondition),
         ]
     }
 
@@ -459,7 +463,8 @@ mod tests {
 
     #[test]
     fn leases_that_do_not_fit_into_a_header_are_counted() {
-        let lease = |n: u64| v1::Lease { holder: format!("{n:0256}"), offset: n, until: i64::MAX };
+        let lease =
+            |n: u64| v1::Lease { holder: format!("{n:0256}"), offset: n, until: i64::MAX, ..v1::Lease::default() };
         let error = v1::Error::strands_leases((0..100).map(lease).collect());
         let Some(Kind::StrandsLeases(strands)) = &error.kind else { panic!("{error:?}") };
         assert!((10..20).contains(&strands.leases.len()), "{}", strands.leases.len());

@@ -8,11 +8,15 @@ use crate::CursorRefusal;
 /// Why a cursor was not changed, or not told of.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CursorError {
-    /// There is no log of that name.
+    /// There is no log of that name, or not the one any more that it had: that one was
+    /// deleted.
     #[error("there is no log {log}")]
     UnknownLog {
         /// The name.
         log: LogName,
+        /// Whether an earlier attempt of the same call may have been carried out, in the
+        /// log that is gone.
+        maybe_done: bool,
     },
     /// The cursor does not take what was asked of it.
     #[error("cursor {cursor}: {refusal}")]
@@ -38,7 +42,8 @@ impl CursorError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
-            Self::UnknownLog { .. } | Self::Refused { .. } => true,
+            Self::UnknownLog { maybe_done, .. } => !*maybe_done,
+            Self::Refused { .. } => true,
         }
     }
 }
@@ -46,7 +51,7 @@ impl CursorError {
 impl From<LogError> for CursorError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::UnknownLog { log } => Self::UnknownLog { log },
+            LogError::UnknownLog { log } => Self::UnknownLog { log, maybe_done: false },
             LogError::Request(error) => Self::Request(error),
         }
     }

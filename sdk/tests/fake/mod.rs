@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 mod cluster;
+mod cursors;
 mod dedupe;
 mod records;
 
@@ -19,6 +20,7 @@ use quipu_protocol::batch::{BatchHeader, records};
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::transport::incoming;
 use quipu_protocol::v1::cluster_server::ClusterServer;
+use quipu_protocol::v1::cursors_server::CursorsServer;
 use quipu_protocol::v1::records_server::RecordsServer;
 use quipu_protocol::{ProducerId, v1};
 use quipu_sdk::{Client, ClientConfig, LogName, system};
@@ -87,6 +89,8 @@ pub(crate) struct State {
     on_append: VecDeque<OnAppend>,
     on_read: VecDeque<OnRead>,
     on_change: VecDeque<v1::Error>,
+    /// How often something was to be changed.
+    changes: usize,
     /// Nodes that have not heard of any log.
     behind: Vec<usize>,
     stragglers: Vec<v1::AppendRequest>,
@@ -105,7 +109,10 @@ pub(crate) struct FakeLog {
     dedupe: Dedupe,
     config: v1::LogConfig,
     writer: FakeWriter,
+    cursors: BTreeMap<String, v1::Cursor>,
     leases: BTreeMap<String, v1::Lease>,
+    /// How many leases were granted.
+    grants: u64,
 }
 
 /// Who may write a log.
@@ -135,6 +142,7 @@ impl FakeCluster {
             let node = Node { node, world: Arc::clone(&world), environment: environment.clone() };
             let server = Server::builder()
                 .add_service(ClusterServer::new(node.clone()))
+                .add_service(CursorsServer::new(node.clone()))
                 .add_service(RecordsServer::new(node).max_decoding_message_size(65 << 20))
                 .serve_with_incoming(incoming(listener));
             let serve = async move { server.await.expect("serves") };
@@ -178,6 +186,22 @@ impl FakeCluster {
     /// in this order; after that they work.
     pub(crate) fn on_change(&self, script: impl IntoIterator<Item = v1::Error>) {
         self.world.state().on_change.extend(script);
+    }
+
+    pub(crate) fn on_change_clear(&self) {
+        self.world.state().on_change.clear();
+    }
+
+    /// How often something was to be changed.
+    pub(crate) fn changes(&self) -> usize {
+        self.world.state().changes
+    }
+
+    /// How many cursors and leases the log has.
+    pub(crate) fn marks(&self) -> usize {
+        let mut state = self.world.state();
+        let log = state.log();
+        log.cursors.len() + log.leases.len()
     }
 
     /// These nodes have not heard of any log yet.
@@ -311,7 +335,12 @@ impl World {
 
     /// What the script has in place of an answer to an attempted change.
     fn answer_of_change(&self) -> Result<(), v1::Error> {
-        self.state().on_change.pop_front().map_or(Ok(()), Err)
+        let mut state = self.state();
+        state.changes += 1;
+        let answer = state.on_change.pop_front().map_or(Ok(()), Err);
+        drop(state);
+        self.changed();
+        answer
     }
 
     fn changed(&self) {

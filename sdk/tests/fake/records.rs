@@ -143,17 +143,21 @@ impl Records for Node {
         &self,
         request: Request<v1::HoldLeaseRequest>,
     ) -> Result<Response<v1::HoldLeaseResponse>, Status> {
-        let v1::HoldLeaseRequest { log, holder, offset, ms, renew, log_id } = request.into_inner();
+        let v1::HoldLeaseRequest { log, holder, offset, ms, grant, log_id, request_id, .. } = request.into_inner();
         self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
-        if renew && !log.leases.contains_key(&holder) {
-            return Err(v1::Error::lease_not_held(&holder).into());
+        assert_ne!(request_id, 0, "a late copy would not be known");
+        let held = log.leases.get(&holder);
+        if grant != 0 && held.is_none_or(|held| held.grant != grant) {
+            return Err(v1::Error::lease_not_held(&holder, held.map(|held| held.grant)).into());
         }
-        let held = log.leases.get(&holder).map(|lease| lease.offset);
-        let offset = offset.or(held).unwrap_or(log.start);
-        let lease = v1::Lease { holder: holder.clone(), offset, until: i64::try_from(ms).unwrap_or(i64::MAX) };
+        let offset = offset.or(held.map(|held| held.offset)).unwrap_or(log.start);
+        log.grants += u64::from(grant == 0);
+        let grant = if grant == 0 { log.grants } else { grant };
+        let until = i64::try_from(ms).unwrap_or(i64::MAX);
+        let lease = v1::Lease { holder: holder.clone(), offset, until, grant, log_id: log.id };
         log.leases.insert(holder, lease.clone());
         Ok(Response::new(v1::HoldLeaseResponse { lease: Some(lease), log_id: log.id }))
     }
@@ -162,10 +166,15 @@ impl Records for Node {
         &self,
         request: Request<v1::ReleaseLeaseRequest>,
     ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
-        let v1::ReleaseLeaseRequest { log, holder, log_id } = request.into_inner();
+        let v1::ReleaseLeaseRequest { log, holder, log_id, grant } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
+        let held = log.leases.get(&holder).map(|held| held.grant);
+        if held.is_some_and(|held| held != grant) {
+            return Err(v1::Error::lease_not_held(&holder, held).into());
+        }
         let released = log.leases.remove(&holder).is_some();
         Ok(Response::new(v1::ReleaseLeaseResponse { released, log_id: log.id }))
     }
@@ -179,7 +188,8 @@ impl Records for Node {
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
         let leases = log.leases.values().cloned().collect();
-        Ok(Response::new(v1::ListLeasesResponse { leases, start: log.start, end: log.end, log_id: log.id }))
+        let (start, end, grants) = (log.start, log.end, log.grants);
+        Ok(Response::new(v1::ListLeasesResponse { leases, grants, start, end, log_id: log.id }))
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {

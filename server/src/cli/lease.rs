@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use quipu_sdk::{Client, Lease, LogName, Offset};
+use quipu_sdk::{Client, Lease, LeaseError, LogName, Offset};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -14,7 +14,7 @@ use quipu_server::output::{self, Table};
 #[derive(Debug, Subcommand)]
 pub(crate) enum LeaseCommand {
     Create(HoldArguments),
-    Renew(HoldArguments),
+    Renew(RenewArguments),
     List(ListArguments),
     Release(ReleaseArguments),
 }
@@ -23,13 +23,12 @@ pub(crate) enum LeaseCommand {
 ///
 /// A trim that would take them away is refused and names the holder, unless it is
 /// forced; retention stops there, until more than --max-lease-bytes of the log are
-/// kept. A holder has one lease of a log: to create it again renews or moves it, and
-/// to renew it fails once it has ended.
+/// kept. A holder has one lease of a log: one that is created takes the place of the one
+/// that is there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  quipu lease create orders --holder replica-7 --offset 1200 --for 1h
-  quipu lease renew orders --holder replica-7 --offset 1900 --for 1h")]
+  quipu lease create orders --holder replica-7 --offset 1200 --for 1h")]
 pub(crate) struct HoldArguments {
     /// The log's name.
     name: String,
@@ -46,6 +45,22 @@ pub(crate) struct HoldArguments {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Keep a lease for longer, where it is or from another offset on.
+///
+/// Fails once it has ended.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quipu lease renew orders --holder replica-7 --offset 1900 --for 1h")]
+pub(crate) struct RenewArguments {
+    #[command(flatten)]
+    hold: HoldArguments,
+    /// Only the grant of this number, as create has said it; otherwise the one that the
+    /// holder has now.
+    #[arg(long, value_name = "NUMBER")]
+    grant: Option<u64>,
 }
 
 /// List a log's leases.
@@ -66,6 +81,10 @@ pub(crate) struct ReleaseArguments {
     /// Whose lease it is.
     #[arg(long, value_name = "NAME")]
     holder: String,
+    /// Only the grant of this number, as create has said it; otherwise the one that the
+    /// holder has now.
+    #[arg(long, value_name = "NUMBER")]
+    grant: Option<u64>,
 }
 
 impl LeaseCommand {
@@ -75,13 +94,19 @@ impl LeaseCommand {
                 let (log, offset) = (name.parse()?, offset.map(Offset::new));
                 print(&log, &client.hold_lease(&log, &holder, offset, lasting).await?, json)
             }
-            Self::Renew(HoldArguments { name, holder, offset, lasting, json }) => {
+            Self::Renew(RenewArguments { hold, grant }) => {
+                let HoldArguments { name, holder, offset, lasting, json } = hold;
                 let (log, offset) = (name.parse()?, offset.map(Offset::new));
-                print(&log, &client.renew_lease(&log, &holder, offset, lasting).await?, json)
+                let lease = held(client, &log, &holder, grant).await?.ok_or(LeaseError::NotHeld { holder })?;
+                print(&log, &client.renew_lease(&log, &lease, offset, lasting).await?, json)
             }
             Self::List(arguments) => list(&arguments, client).await,
-            Self::Release(ReleaseArguments { name, holder }) => {
-                let released = client.release_lease(&name.parse()?, &holder).await?;
+            Self::Release(ReleaseArguments { name, holder, grant }) => {
+                let log = name.parse()?;
+                let released = match held(client, &log, &holder, grant).await? {
+                    Some(lease) => client.release_lease(&log, &lease).await?,
+                    None => false,
+                };
                 let what = if released { "released the lease of" } else { "there was no lease of" };
                 writeln!(std::io::stdout(), "{what} {holder}")?;
                 Ok(())
@@ -90,13 +115,20 @@ impl LeaseCommand {
     }
 }
 
+/// The lease that `holder` has, as the grant of that number if there is one.
+async fn held(client: &Client, log: &LogName, holder: &str, grant: Option<u64>) -> Result<Option<Lease>, LeaseError> {
+    let lease = client.leases(log).await?.into_iter().find(|lease| lease.holder == holder);
+    Ok(lease.map(|lease| Lease { grant: grant.unwrap_or(lease.grant), ..lease }))
+}
+
 fn print(log: &LogName, lease: &Lease, json: bool) -> Result<(), Failure> {
     if json {
         output::print_json(&JsonLease::of(lease))?;
         return Ok(());
     }
-    let Lease { holder, offset, until } = lease;
-    writeln!(std::io::stdout(), "{holder} keeps {log} from {offset} on, until {}", time(until.get()))?;
+    let Lease { holder, grant, offset, until, .. } = lease;
+    let until = time(until.get());
+    writeln!(std::io::stdout(), "{holder} keeps {log} from {offset} on, until {until} (grant {grant})")?;
     Ok(())
 }
 
@@ -108,9 +140,9 @@ async fn list(arguments: &ListArguments, client: &Client) -> Result<(), Failure>
         }
         return Ok(());
     }
-    let mut table = Table::new(["HOLDER", " FROM", "UNTIL"]);
-    for Lease { holder, offset, until } in &leases {
-        table.row([holder, &offset.get(), &time(until.get())]);
+    let mut table = Table::new(["HOLDER", " FROM", "UNTIL", " GRANT"]);
+    for Lease { holder, grant, offset, until, .. } in &leases {
+        table.row([holder, &offset.get(), &time(until.get()), grant]);
     }
     table.write(&mut output::for_people(), "")?;
     Ok(())
@@ -130,11 +162,13 @@ struct JsonLease<'a> {
     holder: &'a str,
     offset: u64,
     until_ms: i64,
+    grant: u64,
 }
 
 impl<'a> JsonLease<'a> {
     fn of(lease: &'a Lease) -> Self {
-        Self { holder: &lease.holder, offset: lease.offset.get(), until_ms: lease.until.get() }
+        let Lease { holder, grant, offset, until, .. } = lease;
+        Self { holder, offset: offset.get(), until_ms: until.get(), grant: *grant }
     }
 }
 

@@ -104,7 +104,7 @@ settings! {
     floor_step_bytes = "log.floor_step_bytes", Bytes, 4 * MIB, 1 => GIB,
         "How many bytes of trimmed records of one log are worth dropping its entries up to there, which writes the state of the log as of them once more.";
     cursor_commit_interval_ms = "log.cursor_commit_interval_ms", Milliseconds, 1_000, 0 => 60_000,
-        "How often a log gets an entry for the sake of its cursors alone: what is committed meanwhile goes together, or with the next append.";
+        "How often a log gets an entry for the sake of its cursors and leases alone: what is committed or renewed meanwhile goes together, or with the next append.";
     max_clock_skew_ms = "retention.max_clock_skew_ms", Milliseconds, 10_000, 1_000 => 86_400_000,
         "While this node's clock may be further than this from the median of its peers', or none of them was heard of for a minute, it trims no log by age; what it leads is then stamped with the median's time.";
     segment_bytes = "journal.segment_bytes", Bytes, 256 * MIB, MIB => 4 * GIB,

@@ -16,9 +16,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use quipu_protocol::LogId;
-use quipu_raft::Skew;
 use quipu_raft::group::{GroupStatus, Role};
 use quipu_raft::node::{CursorLag, FailedReplica, Gauge, RunningLog};
+use quipu_raft::{Pinned, Skew};
 use quipu_storage::journal::{Counters, EntryId};
 
 use super::About;
@@ -59,6 +59,8 @@ struct Figures {
     shown: usize,
     cursors: Vec<CursorLag>,
     cursors_left_out: usize,
+    /// Of the logs that are shown and led here.
+    lease_pins: Vec<(String, Pinned)>,
 }
 
 impl Figures {
@@ -76,6 +78,8 @@ impl Figures {
         let logs = node.running_logs();
         let most = usize::try_from(shared.settings.metrics_cursors).unwrap_or(usize::MAX);
         let (cursors, cursors_left_out) = node.cursor_lags(&logs, most);
+        let shown = usize::try_from(shared.settings.metrics_logs).unwrap_or(usize::MAX);
+        let lease_pins = node.lease_pins(&logs[..logs.len().min(shown)]);
         Self {
             ready: about.health.is_serving(),
             failed: node.failed().now_or_never().is_some(),
@@ -104,8 +108,9 @@ impl Figures {
             logs,
             cursors,
             cursors_left_out,
+            lease_pins,
             failed_replicas: node.failed_replicas(),
-            shown: usize::try_from(shared.settings.metrics_logs).unwrap_or(usize::MAX),
+            shown,
         }
     }
 }
@@ -223,7 +228,19 @@ impl Figures {
         page.gauges("quipu_log_applied_lag_entries", lag, of(|log| behind(log.status.committed, log.status.applied)))?;
         let lag = "Entries that the replica furthest behind has not fsynced, as its leader knows";
         let led = shown().filter(|log| leads(log)).map(|log| ([("log", log.name.as_str())], furthest_behind(log)));
-        page.gauges("quipu_log_replication_lag_entries", lag, led)
+        page.gauges("quipu_log_replication_lag_entries", lag, led)?;
+        self.each_leased_log(page)
+    }
+
+    fn each_leased_log(&self, page: &mut Page<'_>) -> fmt::Result {
+        let of = |value: fn(&Pinned) -> u64| {
+            self.lease_pins.iter().map(move |(log, pinned)| ([("log", log.as_str())], value(pinned)))
+        };
+        page.gauges("quipu_log_leases", "Leases held of a log led here", of(|pinned| pinned.leases))?;
+        let records = "Records from the oldest lease of a log led here to its end: retention lets none of them go";
+        page.gauges("quipu_log_lease_pinned_records", records, of(|pinned| pinned.records))?;
+        let bytes = "Bytes of those records' batches; growing without end, a holder renews and does not move on";
+        page.gauges("quipu_log_lease_pinned_bytes", bytes, of(|pinned| pinned.bytes))
     }
 
     fn each_cursor(&self, page: &mut Page<'_>) -> fmt::Result {

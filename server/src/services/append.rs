@@ -24,7 +24,7 @@ use quipu_protocol::environment::BoxFuture;
 use quipu_protocol::trace::TraceContext;
 use quipu_protocol::{CursorName, LogId, LogName, Offset, WriterEpoch, v1};
 use quipu_raft::group::BarrierError;
-use quipu_raft::{Appended, CursorAction, CursorAnswer, LogReplica, ProposeError, Terms};
+use quipu_raft::{Appended, CommandError, CursorAction, CursorAnswer, LogReplica, Terms};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Code, Request, Status, Streaming};
@@ -87,8 +87,8 @@ impl Log {
     }
 
     /// How a command to it failed.
-    pub(super) fn refused(&self, error: ProposeError) -> v1::Error {
-        refusals::of_propose(&self.shared.node, &self.name, error)
+    pub(super) fn refused(&self, error: impl Into<CommandError>) -> v1::Error {
+        refusals::of_command(&self.shared.node, &self.name, error.into())
     }
 
     /// How a question to its leader failed.

@@ -7,7 +7,7 @@ use quipu_protocol::batch::Producer;
 use quipu_protocol::{CursorName, LogId, LogName, NodeId, Offset, ReplicaId, v1};
 use quipu_raft::group::BarrierError;
 use quipu_raft::node::{AllocateProducerError, CatalogError, ChangeLogError, CreateLogError, LogLookupError};
-use quipu_raft::{AppendError, CursorError, CursorRefusal, ProposeError, RaftNode, ReadError, StopReason};
+use quipu_raft::{AppendError, CommandError, CursorError, CursorRefusal, RaftNode, ReadError, StopReason};
 
 use super::Shared;
 
@@ -40,10 +40,7 @@ pub(super) fn of_lookup_for_replica(shared: &Shared, name: &LogName, error: LogL
 /// A proposed append came to nothing, or perhaps not.
 pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Producer>, error: AppendError) -> v1::Error {
     match (error, producer) {
-        (AppendError::NotLeader { leader }, _) => of_other_leader(node, log, leader),
-        (AppendError::Stopped(reason), _) => of_stopped(node, log, &reason),
-        (AppendError::Overloaded { bound, limit }, _) => v1::Error::overloaded(bound, limit),
-        (AppendError::NoSpace { free, bound }, _) => v1::Error::no_space(node.id(), free, bound),
+        (AppendError::Command(error), _) => of_command(node, log, error),
         (AppendError::TooLarge { bound, limit, actual }, _) => v1::Error::too_large(bound, limit, actual),
         (AppendError::Fenced { current, holder }, _) => v1::Error::fenced(current, &holder),
         (AppendError::EpochAhead { current }, _) => v1::Error::epoch_ahead(current),
@@ -55,8 +52,6 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
             v1::Error::out_of_sequence(producer.id, expected, producer.sequence)
         }
         (AppendError::UnknownProducer, Some(producer)) => v1::Error::unknown_producer(producer.id),
-        (error @ AppendError::Unavailable, _) => v1::Error::unavailable(error),
-        (error @ AppendError::OutcomeUnknown, _) => v1::Error::outcome_unknown(error),
         (error @ AppendError::Malformed, _) => v1::Error::invalid_argument("batch", error),
         // A refusal of a producer that the batch does not name.
         (error, None) => v1::Error::invalid_argument("batch", error),
@@ -67,12 +62,7 @@ pub(super) fn of_append(node: &RaftNode, log: &LogName, producer: Option<Produce
 pub(super) fn of_cursor(node: &RaftNode, log: &LogName, cursor: &CursorName, error: CursorError) -> v1::Error {
     match error {
         CursorError::Refused(refusal) => of_cursor_refusal(cursor.as_str(), refusal),
-        CursorError::NotLeader { leader } => of_other_leader(node, log, leader),
-        CursorError::Stopped(reason) => of_stopped(node, log, &reason),
-        CursorError::Overloaded { bound, limit } => v1::Error::overloaded(bound, limit),
-        CursorError::NoSpace { free, bound } => v1::Error::no_space(node.id(), free, bound),
-        error @ CursorError::Unavailable => v1::Error::unavailable(error),
-        error @ CursorError::OutcomeUnknown => v1::Error::outcome_unknown(error),
+        CursorError::Command(error) => of_command(node, log, error),
     }
 }
 
@@ -92,11 +82,14 @@ fn of_cursor_refusal(cursor: &str, refusal: CursorRefusal) -> v1::Error {
 }
 
 /// A command to a log came to nothing, or perhaps not.
-pub(super) fn of_propose(node: &RaftNode, log: &LogName, error: ProposeError) -> v1::Error {
+pub(super) fn of_command(node: &RaftNode, log: &LogName, error: CommandError) -> v1::Error {
     match error {
-        ProposeError::NotLeader { leader } => of_other_leader(node, log, leader),
-        ProposeError::Stopped(reason) => of_stopped(node, log, &reason),
-        error @ ProposeError::OutcomeUnknown => v1::Error::outcome_unknown(error),
+        CommandError::NotLeader { leader } => of_other_leader(node, log, leader),
+        CommandError::Stopped(reason) => of_stopped(node, log, &reason),
+        CommandError::Overloaded { bound, limit } => v1::Error::overloaded(bound, limit),
+        CommandError::NoSpace { free, bound } => v1::Error::no_space(node.id(), free, bound),
+        error @ CommandError::Unavailable => v1::Error::unavailable(error),
+        error @ CommandError::OutcomeUnknown => v1::Error::outcome_unknown(error),
     }
 }
 

@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::batches::batch;
+use crate::clock::MovedClock;
 use crate::http::metrics;
 use crate::node::{LOG, Node, config_with, kind, within};
 
@@ -216,10 +217,9 @@ async fn an_append_and_its_commits_land_together_or_not_at_all_and_once() {
 #[tokio::test]
 async fn many_commits_take_few_entries_and_an_append_takes_what_waits_along() {
     let node = Node::with_log_as(config_with(1, &[("log.cursor_commit_interval_ms", 60_000)])).await;
-    let applied = async || node.described().await.replicas[0].applied_index;
-    let before = applied().await;
+    let before = node.applied().await;
     node.commits(to("first", 0)).await.expect("it goes at once");
-    assert_eq!(applied().await, before + 1);
+    assert_eq!(node.applied().await, before + 1);
 
     // The others wait for a minute, or for an append.
     let waiting = async {
@@ -227,13 +227,13 @@ async fn many_commits_take_few_entries_and_an_append_takes_what_waits_along() {
         join_all(names.iter().map(|name| node.commits(to(name, 0)))).await
     };
     let appending = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(applied().await, before + 1, "they wait");
+        node.waiting_commands(50).await;
+        assert_eq!(node.applied().await, before + 1, "they wait");
         node.append(LOG, batch(&["a"])).await.expect("is appended")
     };
     let (committed, _) = tokio::join!(waiting, appending);
     assert!(committed.iter().all(Result::is_ok), "{committed:?}");
-    assert_eq!(applied().await, before + 2, "one entry has them all");
+    assert_eq!(node.applied().await, before + 2, "one entry has them all");
     let described = node.described().await;
     assert_eq!(described.cursors, 51);
     assert!(described.cursor_bytes > 51 * 64 && described.cursor_entry_bytes > 0, "{described:?}");
@@ -272,11 +272,12 @@ async fn a_log_has_so_many_cursors_and_no_more() {
 #[tokio::test]
 async fn a_cursor_expires_that_nobody_commits() {
     let settings = [("log.cursor_commit_interval_ms", 0)];
-    let node = Node::start_as(config_with(1, &settings)).await;
+    let (clock, environment) = MovedClock::environment();
+    let node = Node::start_in(environment, config_with(1, &settings)).await;
     let config = v1::LogConfig { cursor_expiry_ms: Some(200), ..v1::LogConfig::default() };
     let node = node.having(config).await;
     node.commits(to("old", 0)).await.expect("is committed");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    clock.pass(Duration::from_millis(300));
     node.append(LOG, batch(&["a"])).await.expect("is appended");
     assert_eq!(node.cursor("old").await, None);
     // Altered, it is kept for ever.
@@ -284,7 +285,7 @@ async fn a_cursor_expires_that_nobody_commits() {
     let request = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change) };
     within(node.cluster().alter_log(request)).await.expect("is altered");
     node.commits(to("old", 0)).await.expect("is committed");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    clock.pass(Duration::from_millis(300));
     node.append(LOG, batch(&["a"])).await.expect("is appended");
     assert_eq!(node.position("old").await, Some(0));
 }

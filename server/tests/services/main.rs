@@ -3,6 +3,7 @@
 
 mod appends;
 mod batches;
+mod clock;
 mod cursors;
 mod fresh;
 mod http;

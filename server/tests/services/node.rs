@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::http::metrics;
 use crate::network::MemoryNetwork;
 
 /// Nothing in here takes as long; a test that waits longer has failed.
@@ -67,7 +68,10 @@ impl Node {
     }
 
     pub(crate) async fn start_as(config: ServerConfig) -> Self {
-        let environment = environment();
+        Self::start_in(environment(), config).await
+    }
+
+    pub(crate) async fn start_in(environment: Environment, config: ServerConfig) -> Self {
         let disk = Arc::new(MemoryDisk::new(1));
         let outside = outside(&environment, Arc::clone(&disk));
         let server = Server::start(config, outside).await.expect("the node starts");
@@ -146,6 +150,24 @@ impl Node {
             ..v1::OffsetsRequest::default()
         };
         within(self.records().offsets(request)).await.map(Response::into_inner)
+    }
+
+    /// Waits until so many commands wait for their turn.
+    pub(crate) async fn waiting_commands(&self, count: u32) {
+        within(async {
+            let waiting = "quipu_resource_used{resource=\"waiting_commands\"}";
+            while metrics(&self.environment).await[waiting] != f64::from(count) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// The last entry of [`LOG`] that was applied.
+    pub(crate) async fn applied(&self) -> u64 {
+        let request = v1::DescribeLogRequest { name: LOG.to_owned() };
+        let described = within(self.cluster().describe_log(request)).await.expect("is described").into_inner();
+        described.replicas[0].applied_index
     }
 
     /// The end of [`LOG`]: whether something has changed.

@@ -15,7 +15,8 @@ use quipu_sdk::{
 };
 use tonic::transport::Channel;
 
-use crate::node::{Node, kind, within};
+use crate::clock::MovedClock;
+use crate::node::{Node, config, kind, within};
 
 #[path = "../../../sdk/examples/reader_group.rs"]
 #[allow(dead_code, reason = "its own `main` is not called")]
@@ -57,6 +58,21 @@ impl Node {
         let beat = within(self.groups().heartbeat(request)).await;
         beat.map(tonic::Response::into_inner).map_err(|status| kind(&status))
     }
+
+    /// The same of a member that returns nothing, as soon as it knows something new.
+    async fn waits(&self, member: u64, generation: u64) -> Result<v1::ReaderHeartbeatResponse, Kind> {
+        let group = GROUP.to_owned();
+        let request = v1::ReaderHeartbeatRequest { group, member, generation, wait_ms: 60_000, ..Default::default() };
+        let beat = within(self.groups().heartbeat(request)).await;
+        beat.map(tonic::Response::into_inner).map_err(|status| kind(&status))
+    }
+
+    async fn with_logs(self, count: u32) -> Self {
+        for number in 0..count {
+            self.create(&format!("orders/{number}"), v1::LogConfig::default()).await.expect("the log is created");
+        }
+        self
+    }
 }
 
 fn joining(request: u8) -> v1::JoinReaderGroupRequest {
@@ -71,11 +87,7 @@ fn joining(request: u8) -> v1::JoinReaderGroupRequest {
 }
 
 async fn with_logs(count: u32) -> Node {
-    let node = Node::start().await;
-    for number in 0..count {
-        node.create(&format!("orders/{number}"), v1::LogConfig::default()).await.expect("the log is created");
-    }
-    node
+    Node::start().await.with_logs(count).await
 }
 
 fn names(shares: &[v1::ReaderShare]) -> Vec<&str> {
@@ -92,14 +104,7 @@ async fn a_group_without_logs_is_refused_with_what_to_do() {
     let v1::JoinReaderGroupResponse { member, generation, .. } = node.joins(waiting).await.expect("it waits");
     assert!(node.beats(member, 0, Vec::new()).await.expect("it is a member").shares.is_empty());
     node.create("orders/eu", v1::LogConfig::default()).await.expect("the log is created");
-    let request = v1::ReaderHeartbeatRequest {
-        group: GROUP.to_owned(),
-        member,
-        generation,
-        returned: Vec::new(),
-        wait_ms: 60_000,
-    };
-    let answer = within(node.groups().heartbeat(request)).await.expect("it is a member").into_inner();
+    let answer = node.waits(member, generation).await.expect("it is a member");
     assert_eq!(names(&answer.shares), ["orders/eu"], "it is told as soon as there is one");
 }
 
@@ -133,19 +138,20 @@ async fn a_log_goes_to_another_member_once_it_is_let_go_of() {
 
 #[tokio::test]
 async fn who_is_not_heard_of_loses_its_logs_and_is_told_to_join_anew() {
-    let node = with_logs(2).await;
+    let (clock, environment) = MovedClock::environment();
+    let node = Node::start_in(environment, config(1)).await.with_logs(2).await;
     let silent = v1::JoinReaderGroupRequest { session_ms: 1_000, ..joining(1) };
     let silent = node.joins(silent).await.expect("joined").member;
     let other = node.joins(joining(2)).await.expect("joined").member;
-    let mut known = 0;
+    let mut known = node.beats(other, 0, Vec::new()).await.expect("a member").generation;
+    clock.pass(Duration::from_secs(1));
     within(async {
         loop {
-            let answer = node.beats(other, known, Vec::new()).await.expect("a member");
+            let answer = node.waits(other, known).await.expect("a member");
             if answer.shares.len() == 2 {
                 return;
             }
             known = answer.generation;
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;

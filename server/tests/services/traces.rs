@@ -1,7 +1,6 @@
 //! An append that is followed, as a collector is told of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -9,14 +8,12 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use quipu_protocol::environment::{Environment, Task};
 use quipu_protocol::transport::incoming;
 use quipu_protocol::v1;
-use quipu_server::Server;
 use quipu_server::config::{Draft, ServerConfig};
-use quipu_storage::MemoryDisk;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::batches::batch;
-use crate::node::{LOG, Node, environment, outside, within};
+use crate::node::{LOG, Node, environment, within};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -59,18 +56,7 @@ fn config(sampled: u64) -> ServerConfig {
 }
 
 async fn node(environment: Environment, config: ServerConfig) -> Node {
-    let disk = Arc::new(MemoryDisk::new(1));
-    let server = Server::start(config, outside(&environment, Arc::clone(&disk))).await.expect("the node starts");
-    within(server.ready()).await.expect("the node takes part");
-    let node = Node { server: Arc::new(server), disk, environment };
-    node.create(LOG, v1::LogConfig::default()).await.expect("the log is created");
-    within(async {
-        while node.offsets_of(LOG, v1::Consistency::Linearizable).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    node
+    Node::start_in(environment, config).await.having(v1::LogConfig::default()).await
 }
 
 async fn append(node: &Node, traceparent: Option<&str>) -> u64 {

@@ -7,13 +7,19 @@ use stored::cursor_command::Action;
 
 use super::tests::{NOW, batch, id, producer, run};
 use super::*;
+use crate::types::{CursorAnswer, CursorRefusal};
 
 fn commit(position: u64) -> stored::CommitCursor {
     stored::CommitCursor { position, ..stored::CommitCursor::default() }
 }
 
-fn command(cursor: &str, commit: stored::CommitCursor) -> stored::CursorCommand {
-    stored::CursorCommand { cursor: cursor.to_owned(), action: Some(Action::Commit(commit)) }
+fn command(cursor: &str, commit: stored::CommitCursor) -> stored::WaitingCommand {
+    of(cursor, Action::Commit(commit))
+}
+
+fn of(cursor: &str, action: Action) -> stored::WaitingCommand {
+    let command = stored::CursorCommand { cursor: cursor.to_owned(), action: Some(action) };
+    stored::WaitingCommand { command: Some(Waiting::Cursor(command)) }
 }
 
 /// The terms of the first batch, which carries these.
@@ -81,15 +87,15 @@ fn append_may_carry_a_position_up_to_its_own_end() {
 fn commands_of_an_entry_come_before_its_batches_and_each_has_its_answer() {
     let mut machine = LogMachine::new();
     let cursors = vec![command("a", commit(1)), command("b", commit(0))];
-    let entry = stored::AppendBatches { batches: vec![batch(5, None)], cursors, ..Default::default() };
+    let entry = stored::AppendBatches { batches: vec![batch(5, None)], commands: cursors, ..Default::default() };
     let reply = run(&mut machine, 1, stored::log_command::Command::Append(entry));
-    let refused = Err(CursorRefusal::BeyondEnd { end: Offset::ZERO });
-    let answers = vec![refused, Ok(CursorAnswer::Committed)];
-    assert_eq!(reply, Reply::AppendAndCursors(vec![appended(0, 5)], answers));
+    let refused = CommandOutcome::Cursor(Err(CursorRefusal::BeyondEnd { end: Offset::ZERO }));
+    let committed = CommandOutcome::Cursor(Ok(CursorAnswer::Committed));
+    assert_eq!(reply, Reply::AppendAndCommands(vec![appended(0, 5)], vec![refused, committed.clone()]));
     // And alone: nothing of the log's records changes.
-    let alone = stored::AppendBatches { cursors: vec![command("a", commit(5))], ..Default::default() };
+    let alone = stored::AppendBatches { commands: vec![command("a", commit(5))], ..Default::default() };
     let reply = run(&mut machine, 2, stored::log_command::Command::Append(alone));
-    assert_eq!(reply, Reply::AppendAndCursors(Vec::new(), vec![Ok(CursorAnswer::Committed)]));
+    assert_eq!(reply, Reply::AppendAndCommands(Vec::new(), vec![committed]));
     assert_eq!((position(&machine, "a"), machine.range().end()), (Some(5), Offset::new(5)));
 }
 
@@ -113,10 +119,7 @@ fn expiry_is_what_the_entry_says_and_a_trim_moves_no_cursor() {
 
 #[test]
 fn what_comes_after_its_time_renews_a_cursor_and_does_not_pass_its_fence() {
-    let claim = |generation| stored::CursorCommand {
-        cursor: "claimed".to_owned(),
-        action: Some(Action::Claim(stored::ClaimCursor { generation })),
-    };
+    let claim = |generation| of("claimed", Action::Claim(stored::ClaimCursor { generation }));
     let expiring = || stored::AppendBatches { cursor_expiry_ms: 1_000, ..Default::default() };
     let at = |machine: &mut LogMachine, index, late: i64, entry: stored::AppendBatches| {
         let command = Some(stored::log_command::Command::Append(entry));
@@ -126,14 +129,14 @@ fn what_comes_after_its_time_renews_a_cursor_and_does_not_pass_its_fence() {
     let mut machine = LogMachine::new();
     append(&mut machine, 1, batch(5, None), carrying(&[("carried", commit(1)), ("left", commit(1))]));
     let begun = vec![claim(7), command("claimed", stored::CommitCursor { generation: 7, ..commit(3) })];
-    at(&mut machine, 2, 0, stored::AppendBatches { cursors: begun, ..expiring() });
+    at(&mut machine, 2, 0, stored::AppendBatches { commands: begun, ..expiring() });
 
     let late = vec![claim(6), claim(8)];
     let terms = vec![carrying(&[("carried", commit(2))])];
-    let entry = stored::AppendBatches { batches: vec![batch(1, None)], terms, cursors: late, ..expiring() };
-    let Reply::AppendAndCursors(_, answers) = at(&mut machine, 3, 5_000, entry) else { panic!("it has commands") };
-    assert_eq!(answers[0], Err(CursorRefusal::Fenced { generation: 7 }));
-    let Ok(CursorAnswer::Claimed(claimed)) = &answers[1] else { panic!("{answers:?}") };
+    let entry = stored::AppendBatches { batches: vec![batch(1, None)], terms, commands: late, ..expiring() };
+    let Reply::AppendAndCommands(_, answers) = at(&mut machine, 3, 5_000, entry) else { panic!("it has commands") };
+    assert_eq!(answers[0], CommandOutcome::Cursor(Err(CursorRefusal::Fenced { generation: 7 })));
+    let CommandOutcome::Cursor(Ok(CursorAnswer::Claimed(claimed))) = &answers[1] else { panic!("{answers:?}") };
     assert_eq!(claimed.position, Some(Offset::new(3)), "it goes on where it was");
     assert_eq!((position(&machine, "carried"), position(&machine, "left")), (Some(2), None));
     at(&mut machine, 4, 5_500, expiring());
@@ -146,7 +149,7 @@ fn what_comes_after_its_time_renews_a_cursor_and_does_not_pass_its_fence() {
 fn image_holds_the_cursors_and_what_they_took_in_entries() {
     let mut machine = LogMachine::new();
     append(&mut machine, 1, batch(5, None), carrying(&[("a", stored::CommitCursor { of: 3, ..commit(1) })]));
-    let alone = stored::AppendBatches { cursors: vec![command("b", commit(5))], ..Default::default() };
+    let alone = stored::AppendBatches { commands: vec![command("b", commit(5))], ..Default::default() };
     run(&mut machine, 2, stored::log_command::Command::Append(alone));
     let mut copy = LogMachine::new();
     copy.install(&machine.image()).expect("an image");
@@ -157,11 +160,13 @@ fn image_holds_the_cursors_and_what_they_took_in_entries() {
 
 #[test]
 fn command_that_this_version_does_not_know_stops_the_replica() {
-    let nothing = stored::CursorCommand { cursor: "a".to_owned(), action: None };
+    let command = stored::CursorCommand { cursor: "a".to_owned(), action: None };
+    let nothing = stored::WaitingCommand { command: Some(Waiting::Cursor(command)) };
     let unknown = stored::CarriedCommit { cursor: "a".to_owned(), commit: None };
     let carries = stored::Terms { cursors: vec![unknown], ..stored::Terms::default() };
     let entries = [
-        stored::AppendBatches { cursors: vec![nothing], ..Default::default() },
+        stored::AppendBatches { commands: vec![nothing], ..Default::default() },
+        stored::AppendBatches { commands: vec![stored::WaitingCommand { command: None }], ..Default::default() },
         stored::AppendBatches { batches: vec![batch(1, None)], terms: vec![carries], ..Default::default() },
     ];
     for entry in entries {

@@ -1,6 +1,7 @@
 use quipu_protocol::batch::{BatchBuilder, Compression, Record};
 use quipu_protocol::{Index, Term};
 
+use super::super::LeaseRefused;
 use super::*;
 use crate::types::Resolution;
 
@@ -117,9 +118,9 @@ fn a_trim_meets_the_leases_of_the_log_as_it_says() {
         index
     };
     let hold = |machine: &mut LogMachine, index, holder: &str, offset| {
-        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew: false };
-        let reply = run(machine, index, Command::HoldLease(lease));
-        assert!(matches!(reply, Reply::Lease(Ok(_))), "{reply:?}");
+        let lease =
+            stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, ..Default::default() };
+        run_lease(machine, index, lease).expect("it is granted");
     };
     let trim = |machine: &mut LogMachine, index, to, leases: stored::StrandedLeases, past_before| {
         run(machine, index, Command::Trim(stored::Trim { to, leases: leases.into(), past_before }))
@@ -147,14 +148,20 @@ fn a_lease_that_is_renewed_to_what_it_may_keep_in_between_is_not_stranded() {
     use stored::log_command::Command;
     let mut machine = LogMachine::new();
     apply(&mut machine, 1, NOW, (0..10).map(|_| batch(1, None)).collect());
-    let hold = |machine: &mut LogMachine, index, holder: &str, offset, renew| {
-        let lease = stored::HoldLease { holder: holder.to_owned(), offset: Some(offset), ms: 1_000, renew };
-        assert!(matches!(run(machine, index, Command::HoldLease(lease)), Reply::Lease(Ok(_))));
+    let hold = |machine: &mut LogMachine, index, holder: &str, offset, grant| {
+        let lease = stored::HoldLease {
+            holder: holder.to_owned(),
+            offset: Some(offset),
+            ms: 1_000,
+            grant,
+            ..Default::default()
+        };
+        run_lease(machine, index, lease).expect("it is granted");
     };
-    hold(&mut machine, 2, "a", 2, false);
-    hold(&mut machine, 3, "b", 3, false);
+    hold(&mut machine, 2, "a", 2, 0);
+    hold(&mut machine, 3, "b", 3, 0);
     // Retention finds both over: leases of offsets before 4. Then one of them moves on.
-    hold(&mut machine, 4, "a", 6, true);
+    hold(&mut machine, 4, "a", 6, 1);
     let leases = stored::StrandedLeases::Hold.into();
     let trim = Command::Trim(stored::Trim { to: 9, leases, past_before: 4 });
     let Reply::Trim(trimmed) = run(&mut machine, 5, trim) else { panic!("it is done") };
@@ -165,11 +172,10 @@ fn a_lease_that_is_renewed_to_what_it_may_keep_in_between_is_not_stranded() {
 
 #[test]
 fn a_lease_ends_in_log_time_and_is_in_the_image() {
-    use stored::log_command::Command;
     let mut machine = LogMachine::new();
     apply(&mut machine, 1, NOW, vec![batch(5, None)]);
-    let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(2), ms: 1_000, renew: false };
-    run(&mut machine, 2, Command::HoldLease(lease));
+    let lease = stored::HoldLease { holder: "a".to_owned(), offset: Some(2), ms: 1_000, ..Default::default() };
+    run_lease(&mut machine, 2, lease).expect("it is granted");
     let mut copy = LogMachine::new();
     copy.install(&machine.image()).unwrap();
     assert_eq!((copy.leases(), copy.image()), (machine.leases(), machine.image()));
@@ -196,6 +202,19 @@ fn apply_under(
     });
     match run(machine, index, append) {
         Reply::Append(outcomes) => outcomes,
+        reply => panic!("{reply:?}"),
+    }
+}
+
+/// Grants or renews a lease, by an entry of its own.
+fn run_lease(machine: &mut LogMachine, index: u64, lease: stored::HoldLease) -> Result<Lease, LeaseRefused> {
+    let commands = vec![stored::WaitingCommand { command: Some(Waiting::Lease(lease)) }];
+    let entry = stored::AppendBatches { commands, ..stored::AppendBatches::default() };
+    match run(machine, index, stored::log_command::Command::Append(entry)) {
+        Reply::AppendAndCommands(_, outcomes) => match &outcomes[..] {
+            [CommandOutcome::Lease(outcome)] => outcome.clone(),
+            outcomes => panic!("{outcomes:?}"),
+        },
         reply => panic!("{reply:?}"),
     }
 }
@@ -358,8 +377,9 @@ fn a_log_without_records_needs_none_of_what_its_cursors_were_told() {
             metadata: vec![0; 100].into(),
             ..stored::CommitCursor::default()
         });
-        let cursors = vec![stored::CursorCommand { cursor: "in".to_owned(), action: Some(action) }];
-        let append = stored::AppendBatches { cursors, ..stored::AppendBatches::default() };
+        let command = stored::CursorCommand { cursor: "in".to_owned(), action: Some(action) };
+        let commands = vec![stored::WaitingCommand { command: Some(Waiting::Cursor(command)) }];
+        let append = stored::AppendBatches { commands, ..stored::AppendBatches::default() };
         run(&mut machine, index, stored::log_command::Command::Append(append));
     }
     assert_ne!(machine.trimmed(), before, "somebody has to look");

@@ -52,10 +52,10 @@ fn full_queue_refuses_and_names_the_bound() {
     let queue = small();
     let _first = push(&queue, 99);
     let full = queue.try_push(batch(2), Terms::default(), None, NOW).unwrap_err();
-    assert_eq!(full, AppendError::Overloaded { bound: "append_queue_bytes", limit: 100 });
+    assert_eq!(full, CommandError::Overloaded { bound: "append_queue_bytes", limit: 100 }.into());
     let _others = [push(&queue, 1), push(&queue, 0), push(&queue, 0)];
     let full = queue.try_push(batch(0), Terms::default(), None, NOW).unwrap_err();
-    assert_eq!(full, AppendError::Overloaded { bound: "append_queue_batches", limit: 4 });
+    assert_eq!(full, CommandError::Overloaded { bound: "append_queue_batches", limit: 4 }.into());
     take(&queue);
     push(&queue, 2);
 }
@@ -97,7 +97,7 @@ fn append_that_waited_in_vain_was_never_proposed() {
     let mut old = push(&queue, 1);
     let mut young = queue.try_push(batch(2), Terms::default(), None, NOW + Duration::from_secs(1)).unwrap();
     queue.expire(NOW + Duration::from_secs(1));
-    assert_eq!(old.try_recv().unwrap(), Err(AppendError::Unavailable));
+    assert_eq!(old.try_recv().unwrap(), Err(CommandError::Unavailable.into()));
     young.try_recv().unwrap_err();
     assert_eq!(take(&queue), [2]);
 }
@@ -107,10 +107,10 @@ fn closed_queue_says_why() {
     let queue = small();
     let mut waiting = push(&queue, 1);
     queue.close(StopReason::Shutdown);
-    assert_eq!(waiting.try_recv().unwrap(), Err(AppendError::Stopped(StopReason::Shutdown)));
+    assert_eq!(waiting.try_recv().unwrap(), Err(CommandError::Stopped(StopReason::Shutdown).into()));
     assert_eq!(
         queue.try_push(batch(1), Terms::default(), None, NOW).unwrap_err(),
-        AppendError::Stopped(StopReason::Shutdown)
+        CommandError::Stopped(StopReason::Shutdown).into()
     );
 }
 
@@ -133,10 +133,10 @@ fn each_append_of_an_entry_gets_its_own_outcome() {
 #[test]
 fn what_was_proposed_and_lost_is_unknown_and_what_was_refused_is_not() {
     let unknown = told(Err(ProposeError::OutcomeUnknown));
-    assert_eq!(unknown, [Err(AppendError::OutcomeUnknown), Err(AppendError::OutcomeUnknown)]);
+    assert_eq!(unknown, [Err(CommandError::OutcomeUnknown.into()), Err(CommandError::OutcomeUnknown.into())]);
     assert!(!unknown[0].as_ref().unwrap_err().has_no_side_effects());
     let leader = Some((ReplicaId::new(3), NodeId::new(1)));
     let refused = told(Err(ProposeError::NotLeader { leader }));
-    assert_eq!(refused[1], Err(AppendError::NotLeader { leader }));
+    assert_eq!(refused[1], Err(CommandError::NotLeader { leader }.into()));
     assert!(refused[1].as_ref().unwrap_err().has_no_side_effects());
 }
