@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   tasks ≤ the node's own
-//!           + each replica's, and its way to each other member
+//!           + each replica's, its way to each other member, and what it asks of it
 //!           + each peer's links and streams
 //!           + each connection's and each client's request's, and what is ending
 //!             (none of these once it is calm, but for the peers' connections)
@@ -27,6 +27,9 @@ const ENDING: u64 = 24;
 const A_REPLICA: u64 = 10;
 /// A leader's replication to another member.
 const A_MEMBER: u64 = 2;
+/// What a replica has just asked of another member, and may have no answer to yet:
+/// all of a node's groups elect at once when another node is lost.
+const A_QUESTION: u64 = 1;
 /// The links to a peer, with the connections that they have opened.
 const A_PEER: u64 = 8;
 /// An open connection, and a peer's stream on it.
@@ -61,7 +64,8 @@ pub(super) fn tasks_are_bounded(look: &Look<'_>, violations: &mut Vec<Violation>
     let of = |name| look.footprint.iter().find(|gauge| gauge.name == name).map_or(0, |gauge| gauge.value);
     let (connections, requests) = (of("connections"), of("requests"));
     let needed = base(&look.replicas, look.tasks) + connections * A_CONNECTION + requests * A_REQUEST;
-    let bound = needed + ENDING;
+    let questions = look.replicas.iter().map(|(_, _, status)| others(status) * A_QUESTION).sum::<u64>();
+    let bound = needed + questions + ENDING;
     let Tasks { alive, peers, .. } = look.tasks;
     if alive > bound {
         let details = format!(
@@ -87,7 +91,10 @@ pub(crate) fn tasks_end(node: u64, tasks: Tasks, replicas: &[(LogId, ReplicaId, 
 
 /// What depends on replicas and peers alone.
 fn base(replicas: &[(LogId, ReplicaId, GroupStatus)], tasks: Tasks) -> u64 {
-    let others = |status: &GroupStatus| (status.membership.replicas.len() as u64).saturating_sub(1);
     let replicas = replicas.iter().map(|(_, _, status)| A_REPLICA + others(status) * A_MEMBER);
     OWN + replicas.sum::<u64>() + tasks.forgetting + tasks.peers * A_PEER
+}
+
+fn others(status: &GroupStatus) -> u64 {
+    (status.membership.replicas.len() as u64).saturating_sub(1)
 }
