@@ -17,13 +17,18 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::environment::{BoxFuture, Connection, Environment, Listener};
 
+/// The largest flow-control window that HTTP/2 has, bytes.
+pub const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
+
 /// How a channel behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelOptions {
     /// Opening a connection may take this long.
     pub connect_timeout: Duration,
-    /// HTTP/2 flow-control window of the connection and of each stream, bytes.
+    /// HTTP/2 flow-control window of each stream, bytes, up to [`MAX_WINDOW_BYTES`].
     pub window_bytes: u32,
+    /// That of the connection's streams together.
+    pub connection_window_bytes: u32,
     /// An idle connection is probed this often, and dropped when a probe stays
     /// unanswered as long again.
     pub keep_alive: Duration,
@@ -31,7 +36,12 @@ pub struct ChannelOptions {
 
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(2), window_bytes: 4 << 20, keep_alive: Duration::from_secs(10) }
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            window_bytes: 4 << 20,
+            connection_window_bytes: 4 << 20,
+            keep_alive: Duration::from_secs(10),
+        }
     }
 }
 
@@ -46,7 +56,7 @@ pub fn channel(environment: &Environment, address: &str, options: ChannelOptions
     let endpoint = Endpoint::from(uri)
         .connect_timeout(options.connect_timeout)
         .initial_stream_window_size(options.window_bytes)
-        .initial_connection_window_size(options.window_bytes)
+        .initial_connection_window_size(options.connection_window_bytes)
         .http2_keep_alive_interval(options.keep_alive)
         .keep_alive_timeout(options.keep_alive)
         .keep_alive_while_idle(true)

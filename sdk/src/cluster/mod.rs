@@ -31,7 +31,7 @@ use quipu_protocol::v1::cluster_client::ClusterClient;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-pub(crate) use channels::MAX_MESSAGE_BYTES;
+pub(crate) use channels::{MAX_MESSAGE_BYTES, ReadingChannel};
 pub(crate) use directory::Target;
 pub(crate) use pursuit::{Pursuit, PursuitError};
 
@@ -55,7 +55,7 @@ impl Cluster {
         let channels = Channels::new(environment.clone(), &config);
         // Every bootstrap address is checked now, not when it is needed.
         for address in &config.bootstrap {
-            channels.dedicated(address)?;
+            channels.shared(address)?;
         }
         let directory = Mutex::new(Directory::new(config.bootstrap.clone()));
         Ok(Arc::new(Self { environment, config, channels, directory, discovery: Mutex::new(None) }))
@@ -119,10 +119,14 @@ impl Cluster {
         self.channels.shared(address).map_err(|error| verdict::bad_address(address, error))
     }
 
-    /// A connection of its own: a reader that is not read from fills its
-    /// connection's window, and nobody else may have to wait for that.
-    pub(crate) fn dedicated_channel(&self, address: &str) -> Result<Channel, Failure> {
-        self.channels.dedicated(address).map_err(|error| verdict::bad_address(address, error))
+    /// A reader's place on a connection to `address`.
+    pub(crate) fn reading_channel(&self, address: &str) -> Result<ReadingChannel, Failure> {
+        self.channels.reading(address).map_err(|error| verdict::bad_address(address, error))
+    }
+
+    /// Gives no other reader a place on a connection that is suspected dead.
+    pub(crate) fn discard_reading_channel(&self, address: &str, channel: &ReadingChannel) {
+        self.channels.discard_reading(address, channel);
     }
 
     /// Dials `address` anew the next time: its connection is suspected dead.

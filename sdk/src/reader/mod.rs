@@ -11,9 +11,9 @@
 //! ```
 //!
 //! All state is in the reader, even a stream that is just being opened: a call
-//! of `next` that is dropped halfway loses nothing, not even its progress. A reader holds at most one answer and what
-//! its connection's flow control lets in (4 MiB); it has a connection of its
-//! own, so that one which nobody reads from holds up nothing else.
+//! of `next` that is dropped halfway loses nothing, not even its progress. A reader
+//! holds at most one answer and what its stream's flow control lets in (4 MiB); one
+//! which nobody reads from holds up nothing else.
 
 mod intake;
 mod opener;
@@ -263,7 +263,11 @@ impl Reader {
             // A node that shuts down may end its streams as if all were read.
             Some(Ok(None)) => self.lost(verdict::ended),
             Some(Err(status)) => self.lost(|address| verdict::of_status(address, &status)),
-            None => self.lost(|address| verdict::timed_out(address, limit)),
+            None => {
+                let Some(Open { address, connection, .. }) = &self.stream else { return Ok(()) };
+                self.cluster.discard_reading_channel(address, connection);
+                self.lost(|address| verdict::timed_out(address, limit))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use quipu_protocol::{LogId, LogName, NodeId, Offset, Timestamp, v1};
 use tonic::Streaming;
 
 use crate::cluster::verdict::{self, Failure, Verdict};
-use crate::cluster::{Cluster, MAX_MESSAGE_BYTES, Pursuit, PursuitError, Refusal, Target};
+use crate::cluster::{Cluster, MAX_MESSAGE_BYTES, Pursuit, PursuitError, ReadingChannel, Refusal, Target};
 use crate::{Consistency, From, ReadError, ReaderConfig, RequestError, client};
 
 /// All that it takes to open a stream, again and again.
@@ -36,6 +36,8 @@ pub(super) struct Opener {
 pub(super) struct Open {
     pub(super) address: String,
     pub(super) answers: Streaming<v1::ReadResponse>,
+    /// Where it comes from.
+    pub(super) connection: ReadingChannel,
     /// Where it begins, unless that is at the start.
     pub(super) position: Option<Offset>,
 }
@@ -75,7 +77,7 @@ impl Opener {
         loop {
             let address = self.pursuit.next_address().await.map_err(|error| self.error(error, position))?;
             match self.read(&address, position, remaining).await {
-                Ok(answers) => return Ok(Open { address, answers, position }),
+                Ok((connection, answers)) => return Ok(Open { address, answers, connection, position }),
                 Err(failure) => self.failed(&address, failure, position)?,
             }
         }
@@ -87,9 +89,9 @@ impl Opener {
         address: &str,
         position: Option<Offset>,
         remaining: Option<u64>,
-    ) -> Result<Streaming<v1::ReadResponse>, Failure> {
+    ) -> Result<(ReadingChannel, Streaming<v1::ReadResponse>), Failure> {
         use v1::read_request::From as Wire;
-        let channel = self.cluster.dedicated_channel(address)?;
+        let connection = self.cluster.reading_channel(address)?;
         let request = v1::ReadRequest {
             log: self.log.to_string(),
             from: Some(position.map_or(Wire::Start(v1::read_request::Start {}), |offset| Wire::Offset(offset.get()))),
@@ -102,13 +104,16 @@ impl Opener {
             wait_ms: if self.config.after.is_some() { milliseconds(self.config.after_wait) } else { 0 },
             max_age_ms: self.config.max_age.map(|age| milliseconds(age).into()),
         };
-        let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = RecordsClient::new(connection.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let waits = Duration::from_millis(request.wait_ms.into());
         let limit = self.cluster.config.request_timeout.saturating_add(waits);
         match self.cluster.environment.clock.timeout(limit, client.read(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => Ok((connection, response.into_inner())),
             Ok(Err(status)) => Err(verdict::of_status(address, &status)),
-            Err(_) => Err(verdict::timed_out(address, limit)),
+            Err(_) => {
+                self.cluster.discard_reading_channel(address, &connection);
+                Err(verdict::timed_out(address, limit))
+            }
         }
     }
 

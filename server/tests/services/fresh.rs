@@ -3,9 +3,11 @@
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::read_request::{From, Start};
 use quipu_protocol::v1::{self, Consistency};
+use quipu_sdk::{Client, ClientConfig, ReaderConfig};
 use tonic::{Code, Streaming};
 
 use crate::batches::{batch, batch_of, values};
+use crate::http::metrics;
 use crate::node::{LOG, Node, kind, within};
 
 fn local(from: u64) -> v1::ReadRequest {
@@ -122,4 +124,28 @@ async fn a_reader_that_does_not_read_is_sent_no_more_than_its_connection_lets_in
         let answer = within(slow.message()).await.expect("no error").expect("an answer");
         taken += answer.batches.len() as u64;
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_not_read_from_holds_up_no_other_of_its_client_though_they_share_a_connection() {
+    let node = Node::with_log().await;
+    for _ in 0..BATCHES {
+        node.append(LOG, batch_of(BATCH)).await.expect("is appended");
+    }
+    let client = Client::new(ClientConfig::new(["node:1"]), node.environment.clone()).expect("a good configuration");
+    let reader =
+        || client.reader(&LOG.parse().expect("a name"), ReaderConfig::default()).expect("a good configuration");
+    let open = async || metrics(&node.environment).await["quipu_resource_used{resource=\"connections\"}"];
+    let before = open().await;
+    // What these let in is more than what a connection lets in by itself.
+    let mut idle: Vec<_> = std::iter::repeat_with(reader).take(8).collect();
+    for reader in &mut idle {
+        within(reader.next()).await.expect("readable").expect("a record");
+    }
+    let (mut busy, mut read) = (reader(), 0);
+    while within(busy.next()).await.expect("readable").is_some() {
+        read += 1;
+    }
+    assert!(read >= BATCHES, "{read} records of {BATCHES} batches");
+    assert_eq!(open().await - before, 1.0, "one for all readers");
 }
