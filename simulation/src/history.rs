@@ -11,11 +11,15 @@
 //! record that a run appends has another value, so that a record read back
 //! tells which call appended it.
 
+mod registers;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use registers::{CursorAnswer, CursorCall, LeaseAnswer, LeaseCall};
 
 /// One call of one client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +94,25 @@ pub enum Call {
         /// The node that has it.
         node: u64,
     },
+    /// Something of a cursor that the log keeps.
+    Cursor {
+        /// Its name.
+        cursor: String,
+        /// What.
+        call: CursorCall,
+    },
+    /// Something of a lease of the log.
+    Lease {
+        /// Whose it is.
+        holder: String,
+        /// What.
+        call: LeaseCall,
+    },
+    /// To trim the log, unless that strands who holds a lease.
+    Trim {
+        /// The first offset to stay.
+        to: u64,
+    },
 }
 
 /// What has to hold for an append to land, besides its producer's order.
@@ -158,6 +181,20 @@ pub enum Outcome {
         /// Whatever was acknowledged so many milliseconds before the answer is there,
         /// if the replica can tell.
         age_ms: Option<u64>,
+    },
+    /// What a cursor's call was answered.
+    Cursor(CursorAnswer),
+    /// What a lease's call was answered.
+    Lease(LeaseAnswer),
+    /// The log was trimmed.
+    Trimmed {
+        /// Where it starts.
+        start: u64,
+    },
+    /// The log was not trimmed: these leases, holders and offsets, would be stranded.
+    Strands {
+        /// Some of them.
+        leases: Vec<(String, u64)>,
     },
     /// It did not happen and never will.
     Failed {

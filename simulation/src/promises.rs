@@ -82,6 +82,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("readers-see-no-gap-and-no-damage", "A reader never meets a gap or damage."),
     ("a-retry-gets-the-first-answer", "Every copy of one append is answered with the same offsets."),
     ("linearizable", "There is one order of all calls that explains every answer and agrees with real time."),
+    ("cursors-linearizable", "There is such an order of all calls to any one cursor."),
+    ("leases-linearizable", "There is such an order of all calls to any one holder's lease of a log."),
     ("linearizable-undecided", "Whether there is such an order could be decided within the search's bounds."),
     // Of the process that ran it.
     ("no-panic", "No assertion fails, and nothing panics."),

@@ -2,18 +2,24 @@
 //! moment between when it was made and when it was answered.
 //!
 //! [`search`] looks for such an order under any [`Model`]; [`LogModel`] is
-//! the log's. Each log is searched by itself: what is linearizable log by log is
-//! so as a whole.
+//! the log's, [`CursorModel`] a cursor's and [`LeaseModel`] a lease's. Each log, each
+//! cursor and each holder's lease is searched by itself: what is linearizable one by
+//! one is so as a whole.
 //!
 //! Local reads promise no such order and are left out; the
 //! [oracle](super::oracle) judges them. So are calls that failed, and calls
 //! without an answer that left nothing behind.
 
+mod cursor;
 mod engine;
+mod lease;
 mod log;
 mod moments;
+mod registers;
 
+pub use cursor::{CursorModel, CursorState};
 pub use engine::{Attempt, Bound, Model, Outcome, Stuck, search};
+pub use lease::{Held, LeaseModel};
 pub use log::{LogModel, LogState};
 
 use super::order::{self, Span};
@@ -28,14 +34,16 @@ const MAX_CANDIDATES: usize = 8;
 /// Judges `operations`, all of a run, by the copies that the replicas hold once
 /// the run is over: `linearizable` for each log whose calls have no order, and
 /// `linearizable-undecided` for each whose search was given up, since that is
-/// no proof.
+/// no proof; `cursors-linearizable` and `leases-linearizable` for each cursor, and each
+/// holder's lease, whose calls have none.
 ///
 /// # Panics
 /// When an answer does not fit its call.
 pub fn check(operations: &[Operation], copies: &Copies) -> Vec<Violation> {
     super::assert_well_formed(operations);
     let judge = |log| check_log(log, &settled::upon(operations, log), &Settled::of(copies.get(log)), Bound::default());
-    settled::logs(operations, copies).into_iter().filter_map(judge).collect()
+    let logs = settled::logs(operations, copies).into_iter().filter_map(judge);
+    logs.chain(registers::check(operations)).collect()
 }
 
 fn check_log(log: &str, calls: &[&Operation], settled: &Settled, bound: Bound) -> Option<Violation> {
@@ -95,15 +103,21 @@ fn violation(log: &str, judged: &[&Operation], stuck: &Stuck<LogState>) -> Viola
         Some(last) => format!("after {} of {} calls, the last of them {}", stuck.order.len(), judged.len(), Told(last)),
         None => "at the beginning".to_owned(),
     };
+    let (told, candidates) = candidates(judged, stuck);
+    let LogState { length, epoch } = stuck.state;
+    let under = if epoch > 0 { format!(" and writer epoch {epoch}") } else { String::new() };
+    let details =
+        format_args!("log {log}: {after}, it has {length} records{under}, and none of these can be next: {told}");
+    let shown_by = candidates.into_iter().chain(last.map(|last| last.id));
+    Violation::new("linearizable", details).shown_by(shown_by)
+}
+
+/// The calls of which one has to be next and none can be, in words and by their ids.
+fn candidates<S>(judged: &[&Operation], stuck: &Stuck<S>) -> (String, Vec<u64>) {
     let candidates: Vec<&Operation> = stuck.candidates.iter().map(|&index| judged[index]).collect();
     let mut told: Vec<String> = candidates.iter().take(MAX_CANDIDATES).map(|it| Told(it).to_string()).collect();
     if let more @ 1.. = candidates.len().saturating_sub(MAX_CANDIDATES) {
         told.push(format!("{more} more"));
     }
-    let (LogState { length, epoch }, told) = (stuck.state, told.join("; "));
-    let under = if epoch > 0 { format!(" and writer epoch {epoch}") } else { String::new() };
-    let details =
-        format_args!("log {log}: {after}, it has {length} records{under}, and none of these can be next: {told}");
-    let shown_by = candidates.iter().copied().chain(last).map(|operation| operation.id);
-    Violation::new("linearizable", details).shown_by(shown_by)
+    (told.join("; "), candidates.iter().map(|operation| operation.id).collect())
 }

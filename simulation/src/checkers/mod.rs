@@ -53,6 +53,9 @@ fn assert_well_formed(operations: &[Operation]) {
             Outcome::Read { .. } => matches!(call, Call::Read { .. } | Call::ReadAfter { .. }),
             Outcome::End { .. } => matches!(call, Call::End),
             Outcome::LocalEnd { .. } => matches!(call, Call::LocalEnd { .. }),
+            Outcome::Cursor(_) => matches!(call, Call::Cursor { .. }),
+            Outcome::Lease(_) => matches!(call, Call::Lease { .. }),
+            Outcome::Trimmed { .. } | Outcome::Strands { .. } => matches!(call, Call::Trim { .. }),
         };
         assert!(fits, "operation {id}: {call:?} was answered with {outcome:?}");
         let answered = *outcome != Outcome::Pending;

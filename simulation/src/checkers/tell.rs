@@ -59,6 +59,9 @@ impl fmt::Display for Told<'_> {
                 write!(f, "local read from {from} after a barrier at {barrier}, at most {max}")?;
             }
             Call::LocalEnd { node } => write!(f, "end on node {node}")?,
+            Call::Cursor { cursor, call } => write!(f, "cursor {cursor}: {call}")?,
+            Call::Lease { holder, call } => write!(f, "lease of {holder}: {call}")?,
+            Call::Trim { to } => write!(f, "trim to {to}")?,
         }
         match outcome {
             Outcome::Pending => write!(f, ", never answered"),
@@ -81,6 +84,10 @@ impl fmt::Display for Told<'_> {
             Outcome::LocalEnd { end, leader_end, age_ms } => {
                 write!(f, " is {end} of {leader_end}, {age_ms:?} ms old")
             }
+            Outcome::Cursor(answer) => write!(f, ", {answer}"),
+            Outcome::Lease(answer) => write!(f, ", {answer}"),
+            Outcome::Trimmed { start } => write!(f, ", starts at {start}"),
+            Outcome::Strands { leases } => write!(f, ", refused for {} leases", leases.len()),
             Outcome::Failed { why } => write!(f, ", failed: {why}"),
             Outcome::Unknown { why } => write!(f, ", unknown: {why}"),
         }

@@ -181,6 +181,10 @@ fn asked(operation: &Operation) -> Value {
             ("done", format!("ends at {end} of {leader_end}, up to {age} ms old"))
         }
         Outcome::LocalEnd { end, leader_end, age_ms: None } => ("done", format!("ends at {end} of {leader_end}")),
+        Outcome::Cursor(answer) => ("done", answer.to_string()),
+        Outcome::Lease(answer) => ("done", answer.to_string()),
+        Outcome::Trimmed { start } => ("done", format!("starts at {start}")),
+        Outcome::Strands { leases } => ("failed", format!("refused: it would strand {leases:?}")),
         Outcome::Failed { why } => ("failed", why.clone()),
         Outcome::Unknown { why } => ("unknown", why.clone()),
     };
@@ -205,6 +209,9 @@ fn asked(operation: &Operation) -> Value {
         Call::End => ("end", "where does it end?".to_owned()),
         Call::ReadAfter { from, max, barrier } => ("read", format!("read {max} from {from}, all before {barrier}")),
         Call::LocalEnd { node } => ("end", format!("where does it end on node {node}?")),
+        Call::Cursor { cursor, call } => ("cursor", format!("cursor {cursor}: {call}")),
+        Call::Lease { holder, call } => ("lease", format!("lease of {holder}: {call}")),
+        Call::Trim { to } => ("trim", format!("trim to {to}")),
     };
     json!({
         "id": operation.id.to_string(),

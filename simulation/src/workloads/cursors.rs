@@ -8,12 +8,13 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use quipu_protocol::transport::{ChannelOptions, channel};
 use quipu_protocol::v1;
 use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_sdk::{Cursor, CursorCommit, CursorError, CursorRefusal, LogId, LogName, Offset};
 
-use super::{Context, repeat};
+use super::{Context, contested, repeat};
 use crate::environment::clock::now;
 use crate::history::{Call, Outcome, Terms};
 use crate::violation::Violation;
@@ -23,11 +24,16 @@ const ELSEWHERE: LogId = LogId::new(1 << 40);
 
 pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
     let log = context.log(log);
+    let contested = contested::cursor(&context, log.clone(), pause_ms);
+    join(own(&context, log, pause_ms), contested).await;
+}
+
+async fn own(context: &Context, log: LogName, pause_ms: u64) {
     // A client that crashed comes back, and knows nothing of the cursor that it had.
     let name = format!("own-{}", context.shared.counters.producer());
     let cursor = context.client.cursor(&log, &name.parse().expect("a good name"));
     let known = Known { settled: BTreeSet::from([None]), ..Known::default() };
-    let mut owner = Owner { context: &context, log, name, cursor, generation: 0, known };
+    let mut owner = Owner { context, log, name, cursor, generation: 0, known };
     while context.goes_on() {
         context.pause(pause_ms).await;
         owner.step().await;

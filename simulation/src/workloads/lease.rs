@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use quipu_sdk::{Consistency, From, Lease, LeaseError, LogName, ReadError, ReaderConfig};
 
-use super::Context;
+use super::{Context, contested};
 use crate::environment::clock::now;
 use crate::violation::Violation;
 
@@ -13,8 +14,15 @@ const LASTING: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How often a lease is looked at before it is moved or released.
 const LOOKS: u64 = 4;
 
-/// Holds a lease, reads what it keeps, renews and moves it, and lets go of it.
+/// Holds a lease of its own, and one that all clients hold.
 pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
+    // One that all clients hold is one of the same log.
+    let contested = contested::lease(&context, context.log(0), pause_ms);
+    join(own(&context, log, pause_ms), contested).await;
+}
+
+/// Holds a lease, reads what it keeps, renews and moves it, and lets go of it.
+async fn own(context: &Context, log: usize, pause_ms: u64) {
     let log = context.log(log);
     let holder = format!("client-{}", context.number);
     while context.goes_on() {
@@ -27,13 +35,13 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
         context.shared.recorder.mark(now(), "lease-held");
         for _ in 0..1 + context.below(LOOKS) {
             context.pause(pause_ms).await;
-            check(&context, &log, &lease).await;
+            check(context, &log, &lease).await;
             let further = range.end().get().saturating_sub(lease.offset.get());
             let to = lease.offset.advance(context.below(further + 1));
             match context.client.renew_lease(&log, &lease, Some(to), LASTING).await {
                 Ok(renewed) => lease = renewed,
                 Err(error @ (LeaseError::NotHeld { .. } | LeaseError::Replaced { .. })) => {
-                    violated(&context, &log, &lease, &error.to_string());
+                    violated(context, &log, &lease, &error.to_string());
                     break;
                 }
                 // It may or may not have moved.

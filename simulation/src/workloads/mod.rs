@@ -7,6 +7,7 @@
 
 mod append;
 mod barrier;
+mod contested;
 pub(crate) mod create;
 mod cursors;
 pub(crate) mod fight;
@@ -142,7 +143,9 @@ impl Context {
     /// Its answer came.
     pub(crate) fn complete(&self, operation: u64, outcome: Outcome) {
         let answer = match &outcome {
-            Outcome::Failed { .. } | Outcome::Fenced { .. } | Outcome::Mismatch { .. } => Answer::Failed,
+            Outcome::Failed { .. } | Outcome::Fenced { .. } | Outcome::Mismatch { .. } | Outcome::Strands { .. } => {
+                Answer::Failed
+            }
             Outcome::Unknown { .. } | Outcome::Pending => Answer::Unknown,
             _ => Answer::Done,
         };
@@ -282,6 +285,9 @@ fn describe_call(call: &Call) -> String {
         Call::End => "end".to_owned(),
         Call::ReadAfter { from, max, barrier } => format!("read {max} from {from} after a barrier at {barrier}"),
         Call::LocalEnd { node } => format!("end on node {node}"),
+        Call::Cursor { cursor, call } => format!("cursor {cursor}: {call}"),
+        Call::Lease { holder, call } => format!("lease of {holder}: {call}"),
+        Call::Trim { to } => format!("trim to {to}"),
     }
 }
 
@@ -305,6 +311,10 @@ fn describe_outcome(outcome: &Outcome) -> String {
         },
         Outcome::End { end } => format!("end {end}"),
         Outcome::LocalEnd { end, leader_end, age_ms } => format!("end {end} of {leader_end}, {age_ms:?} ms old"),
+        Outcome::Cursor(answer) => answer.to_string(),
+        Outcome::Lease(answer) => answer.to_string(),
+        Outcome::Trimmed { start } => format!("starts at {start}"),
+        Outcome::Strands { leases } => format!("would strand {leases:?}"),
         Outcome::Failed { why } | Outcome::Unknown { why } => why.clone(),
     }
 }

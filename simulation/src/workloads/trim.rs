@@ -10,11 +10,12 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use quipu_sdk::{Offset, OffsetRange, ReadError};
+use quipu_sdk::{Offset, OffsetRange, ReadError, TrimError};
 
 use super::Context;
 use super::remember::remember;
 use crate::environment::clock::now;
+use crate::history::{Call, Outcome};
 use crate::violation::Violation;
 
 /// What is known of a log that is trimmed.
@@ -72,8 +73,19 @@ pub(super) async fn run(context: Context, log: usize, keep: u64, pause_ms: u64) 
         let known = context.trimmed(log.as_str(), |trimmed| trimmed.next);
         let to = known.saturating_sub(context.below(keep + 1));
         context.trimmed(log.as_str(), |trimmed| trimmed.asked = trimmed.asked.max(to));
-        let Ok(range) = context.client.trim(&log, Offset::new(to)).await else { continue };
-        acknowledged(&context, log.as_str(), to, range);
+        let operation = context.invoke(log.as_str(), Call::Trim { to });
+        let answer = context.client.trim(&log, Offset::new(to)).await;
+        let outcome = match &answer {
+            Ok(range) => Outcome::Trimmed { start: range.start().get() },
+            Err(TrimError::StrandsLeases { leases, .. }) => Outcome::Strands {
+                leases: leases.iter().map(|lease| (lease.holder.clone(), lease.offset.get())).collect(),
+            },
+            Err(error) => Outcome::Unknown { why: error.to_string() },
+        };
+        context.complete(operation, outcome);
+        if let Ok(range) = answer {
+            acknowledged(&context, log.as_str(), to, range);
+        }
     }
 }
 

@@ -6,4 +6,5 @@ mod engine;
 mod generated;
 mod linearizable;
 mod oracle;
+mod registers;
 mod story;

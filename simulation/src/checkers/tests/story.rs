@@ -66,6 +66,11 @@ impl Story {
         assert_eq!(self.unordered(), None);
     }
 
+    /// What searches for an order say, of all logs, cursors and leases.
+    pub(super) fn found(&self) -> Vec<String> {
+        linearizable::check(&self.history.snapshot(), &self.copies).iter().map(ToString::to_string).collect()
+    }
+
     /// What the search for an order says, if there is none.
     #[track_caller]
     pub(super) fn unordered(&self) -> Option<String> {
