@@ -189,7 +189,11 @@ fn registrar_commands(now: i64) -> Vec<Bytes> {
         join(2),
         Command::ReturnShares(stored::ReturnShares { group: group(), member: 1, shares: shares() }),
         Command::TakeShares(stored::TakeShares { group: group(), shares: shares() }),
-        Command::MatchLogs(stored::MatchLogs { group: group(), matched: matched.clone() }),
+        Command::MatchLogs(stored::MatchLogs {
+            group: group(),
+            matched: matched.clone(),
+            pattern: "orders/*".to_owned(),
+        }),
         Command::DropMembers(stored::DropMembers { group: group(), members: vec![1] }),
     ];
     commands.into_iter().map(|command| registrar::encode(Timestamp::new(now), command)).collect()

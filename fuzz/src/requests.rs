@@ -312,6 +312,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 log: LOG.to_owned(),
                 holder: cursor(),
                 ms: 60_000,
+                request_id: 7,
                 ..v1::HoldLeaseRequest::default()
             }
             .encode_to_vec(),

@@ -27,6 +27,7 @@ pub(crate) use apply::founding_nodes;
 pub use commands::{
     allocate_producers, alter_log, create_log, create_registrars, delete_log, encode, found, register, replace_replica,
 };
+pub(crate) use state::logs_matching;
 pub use state::{Catalog, CatalogLog, CatalogNode, Keeps, Place};
 
 use crate::machine::Floor;

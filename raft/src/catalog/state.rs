@@ -109,6 +109,29 @@ impl Default for Catalog {
     }
 }
 
+/// Logs whose names match a pattern.
+pub(crate) struct Found {
+    /// The first of them, by id.
+    pub(crate) logs: Vec<LogId>,
+    /// How many there are besides.
+    pub(crate) left_out: u64,
+    /// How many names were held against the pattern.
+    pub(crate) looked_at: usize,
+}
+
+/// Those of `names` that match `pattern`: the first `limit` of them by id.
+pub(crate) fn logs_matching(names: &BTreeMap<LogName, LogId>, pattern: &LogPattern, limit: usize) -> Found {
+    let prefix = pattern.prefix();
+    let later = names.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+    let mut looked_at = 0;
+    let later = later.take_while(|(name, _)| name.as_str().starts_with(prefix)).inspect(|_| looked_at += 1);
+    let mut logs: Vec<LogId> = later.filter(|(name, _)| pattern.matches(name)).map(|(_, id)| *id).collect();
+    logs.sort_unstable();
+    let left_out = logs.len().saturating_sub(limit) as u64;
+    logs.truncate(limit);
+    Found { logs, left_out, looked_at }
+}
+
 impl Catalog {
     /// The cluster it describes; none until the cluster is founded.
     pub fn cluster(&self) -> Option<ClusterId> {
@@ -161,14 +184,13 @@ impl Catalog {
     /// The logs whose names match `pattern`, by id: the first `limit` of them, and
     /// how many there are besides.
     pub fn logs_matching(&self, pattern: &LogPattern, limit: usize) -> (Vec<LogId>, u64) {
-        let prefix = pattern.prefix();
-        let later = self.names.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        let later = later.take_while(|(name, _)| name.as_str().starts_with(prefix));
-        let mut logs: Vec<LogId> = later.filter(|(name, _)| pattern.matches(name)).map(|(_, id)| *id).collect();
-        logs.sort_unstable();
-        let left_out = logs.len().saturating_sub(limit);
-        logs.truncate(limit);
-        (logs, left_out as u64)
+        let found = logs_matching(&self.names, pattern, limit);
+        (found.logs, found.left_out)
+    }
+
+    /// The logs by name, registrars not among them.
+    pub(crate) fn names(&self) -> &BTreeMap<LogName, LogId> {
+        &self.names
     }
 
     /// The registrars, in their order; none until the first reader group.

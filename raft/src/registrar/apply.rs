@@ -42,9 +42,12 @@ impl Machine for Registrar {
             Some(Command::TakeShares(stored::TakeShares { group, shares })) => {
                 self.change(&group, |group, _| Ok(group.take_shares(&shares)))
             }
-            Some(Command::MatchLogs(stored::MatchLogs { group, matched })) => {
+            Some(Command::MatchLogs(stored::MatchLogs { group, matched, pattern })) => {
                 let matched = Matched::from_stored(matched.unwrap_or_default());
-                self.change(&group, |group, room| Ok(group.match_logs(matched, room)))
+                self.change(&group, |group, room| {
+                    let is_its = group.pattern.as_str() == pattern;
+                    Ok(if is_its { group.match_logs(matched, room) } else { 0 })
+                })
             }
             None => return Err(unreadable("it is of a kind unknown to this version".to_owned())),
         };

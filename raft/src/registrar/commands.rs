@@ -75,10 +75,11 @@ pub(super) fn take_shares(group: &ReaderGroupName, shares: &[(LogId, Generation)
     Command::TakeShares(stored::TakeShares { group: group.as_str().to_owned(), shares: held(shares) })
 }
 
-/// Other logs match.
-pub(super) fn match_logs(group: &ReaderGroupName, matched: &Matched) -> Command {
+/// Other logs match the pattern, if it is still the group's.
+pub(super) fn match_logs(group: &ReaderGroupName, pattern: &LogPattern, matched: &Matched) -> Command {
     let matched = Some(matched.to_stored());
-    Command::MatchLogs(stored::MatchLogs { group: group.as_str().to_owned(), matched })
+    let pattern = pattern.as_str().to_owned();
+    Command::MatchLogs(stored::MatchLogs { group: group.as_str().to_owned(), matched, pattern })
 }
 
 fn held(shares: &[(LogId, Generation)]) -> Vec<stored::HeldShare> {

@@ -12,10 +12,9 @@
 use std::future::pending;
 use std::time::Duration;
 
-use quipu_protocol::{Generation, ReaderGroupName};
-
+use super::matching::{Matching, States};
 use super::replica::Shared;
-use super::{Matched, ReadersError, Registrar, commands};
+use super::{ReadersError, Registrar, commands};
 use crate::catalog::Catalog;
 
 /// What could not be proposed is tried again after this time.
@@ -24,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Sees to it for as long as the replica runs.
 pub(super) async fn mind(shared: Shared) {
     let (mut applied, mut known) = (shared.group.applied(), shared.catalog.applied());
-    let mut minder = Minder { shared, matched: None };
+    let mut minder = Minder { shared, matching: Matching::default() };
     loop {
         applied.mark_unchanged();
         known.mark_unchanged();
@@ -60,9 +59,7 @@ pub(super) async fn mind(shared: Shared) {
 
 struct Minder {
     shared: Shared,
-    /// As of which versions of the catalog and of the registrar every group has
-    /// the logs that match.
-    matched: Option<(u64, Generation)>,
+    matching: Matching,
 }
 
 impl Minder {
@@ -92,27 +89,21 @@ impl Minder {
 
     async fn match_logs(&mut self) -> Result<(), ReadersError> {
         let shared = &self.shared;
-        let as_of = (shared.catalog.view(Catalog::version), shared.group.view(Registrar::generation));
-        if self.matched == Some(as_of) {
-            return Ok(());
+        let Some(looked) = self.matching.look(shared) else { return Ok(()) };
+        for (group, pattern, matched) in &looked.changed {
+            shared.done(commands::match_logs(group, pattern, matched)).await?;
         }
-        for (group, matched) in self.changed() {
-            shared.done(commands::match_logs(&group, &matched)).await?;
-        }
-        self.matched = Some(as_of);
+        self.matching.settle(looked);
         Ok(())
     }
+}
 
-    /// The groups whose patterns match other logs than they have, and which.
-    fn changed(&self) -> Vec<(ReaderGroupName, Matched)> {
-        let shared = &self.shared;
-        shared.group.view(|registrar| {
-            let used = registrar.groups().iter().filter(|(_, group)| !group.members.is_empty());
-            let matched = used.map(|(name, group)| (name, group, shared.matched(&group.pattern)));
-            let changed = matched.filter(|(_, group, matched)| {
-                matched.version >= group.version && !group.shares.keys().eq(matched.logs.iter())
-            });
-            changed.map(|(name, _, matched)| (name.clone(), matched)).collect()
-        })
+impl States for Shared {
+    fn catalog<T>(&self, look: impl FnOnce(&Catalog) -> T) -> T {
+        self.catalog.view(look)
+    }
+
+    fn registrar<T>(&self, look: impl FnOnce(&Registrar) -> T) -> T {
+        self.group.view(look)
     }
 }

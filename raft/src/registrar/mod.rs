@@ -21,6 +21,7 @@
 mod apply;
 mod assignment;
 mod commands;
+mod matching;
 mod minder;
 mod replica;
 mod state;

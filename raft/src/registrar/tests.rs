@@ -11,7 +11,7 @@ use super::*;
 use crate::machine::Machine;
 use crate::types::Reply;
 use quipu_protocol::stored::registrar_command::Command;
-use quipu_protocol::{Generation, LogId, MemberId, ReaderGroupName, Term};
+use quipu_protocol::{Generation, LogId, LogPattern, MemberId, ReaderGroupName, Term};
 
 /// A registrar that is told one thing after the other.
 struct Story {
@@ -46,7 +46,7 @@ impl Story {
         self.requests += 1;
         Joining {
             group: name(group),
-            pattern: "orders/*".parse().expect("a pattern"),
+            pattern: pattern(),
             client: format!("client-{}", self.requests),
             session_ms: 6_000,
             request_id: vec![self.requests; 16].into(),
@@ -83,6 +83,10 @@ impl Story {
         let asked = self.group(group).shares_of(member).filter(|(_, held)| held.returning);
         asked.map(|(log, held)| (log, held.generation)).collect()
     }
+}
+
+fn pattern() -> LogPattern {
+    "orders/*".parse().expect("a pattern")
 }
 
 fn name(group: &str) -> ReaderGroupName {
@@ -180,7 +184,7 @@ fn a_group_without_logs_is_refused_unless_its_members_wait() {
     let Answer::Joined { member, .. } = story.tell(join(waiting, &story.matched())) else { panic!("it waits") };
     story.logs.insert(7);
     story.version += 1;
-    assert_eq!(story.tell(match_logs(&name("billing"), &story.matched())), Answer::Done(1));
+    assert_eq!(story.tell(match_logs(&name("billing"), &pattern(), &story.matched())), Answer::Done(1));
     assert_eq!(story.has("billing", member), [(7, 2, false)]);
 }
 
@@ -190,10 +194,10 @@ fn an_older_copy_of_the_catalog_changes_nothing() {
     story.version = 5;
     let member = story.joins("billing");
     let older = Matched { version: 4, logs: vec![LogId::new(1)], left_out: 0 };
-    assert_eq!(story.tell(match_logs(&name("billing"), &older)), Answer::Done(0));
+    assert_eq!(story.tell(match_logs(&name("billing"), &pattern(), &older)), Answer::Done(0));
     assert_eq!(story.has("billing", member).len(), 2);
     let newer = Matched { version: 6, ..older };
-    assert_eq!(story.tell(match_logs(&name("billing"), &newer)), Answer::Done(1));
+    assert_eq!(story.tell(match_logs(&name("billing"), &pattern(), &newer)), Answer::Done(1));
     assert_eq!(story.has("billing", member), [(1, 1, false)]);
 }
 
@@ -337,7 +341,7 @@ proptest! {
                 },
                 Step::Match(logs) => {
                     (story.logs, story.version) = (logs, story.version + 1);
-                    story.tell(match_logs(&group, &story.matched()));
+                    story.tell(match_logs(&group, &pattern(), &story.matched()));
                 }
             }
             for (log, share) in &story.group("billing").shares {
