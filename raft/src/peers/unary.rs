@@ -39,14 +39,14 @@ impl Peers {
     pub(crate) async fn hello(&self, address: &str, deadline: Duration) -> Result<Introduction, UnaryError> {
         let mut client = self.client(address)?;
         let request = HelloRequest { from: Some(self.me()) };
-        let reply = self.within(deadline, client.hello(request)).await?;
+        let reply = self.within(address, deadline, client.hello(request)).await?;
         reply.from.ok_or_else(|| UnaryError::Unreachable(format!("{address} did not introduce itself")))
     }
 
     /// Asks the node at `address` to take this node into its cluster.
     pub(crate) async fn join(&self, address: &str, deadline: Duration) -> Result<JoinReply, UnaryError> {
         let mut client = self.client(address)?;
-        self.within(deadline, client.join(JoinRequest { from: Some(self.me()) })).await
+        self.within(address, deadline, client.join(JoinRequest { from: Some(self.me()) })).await
     }
 
     /// Gives a command to `node`, which is taken for the catalog's leader.
@@ -56,9 +56,10 @@ impl Peers {
         command: bytes::Bytes,
         deadline: Duration,
     ) -> Result<ProposeReply, UnaryError> {
-        let mut client = self.client_of(node)?;
+        let address = self.address_of(node)?;
+        let mut client = self.client(&address)?;
         let request = ProposeRequest { from: Some(self.me()), to: node.get(), command };
-        self.within(deadline, client.propose(request)).await
+        self.within(&address, deadline, client.propose(request)).await
     }
 
     /// What `node` says of itself and of its replicas of `groups`.
@@ -68,9 +69,10 @@ impl Peers {
         groups: Vec<u64>,
         deadline: Duration,
     ) -> Result<NodeReport, UnaryError> {
-        let mut client = self.client_of(node)?;
+        let address = self.address_of(node)?;
+        let mut client = self.client(&address)?;
         let request = StatusRequest { from: Some(self.me()), to: node.get(), groups };
-        match self.within(deadline, client.status(request)).await?.outcome {
+        match self.within(&address, deadline, client.status(request)).await?.outcome {
             Some(status_reply::Outcome::Report(report)) => Ok(report),
             Some(status_reply::Outcome::Refusal(refusal)) => Err(UnaryError::Refused(refusal.message)),
             None => Err(UnaryError::Unreachable(format!("node {node}'s report is empty"))),
@@ -86,32 +88,38 @@ impl Peers {
         range: Range<Index>,
         deadline: Duration,
     ) -> Result<Vec<Entry>, UnaryError> {
-        let mut client = self.client_of(node)?.max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let address = self.address_of(node)?;
+        let mut client = self.client(&address)?.max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (first, end) = (range.start.get(), range.end.get());
         let request = FetchRequest { from: Some(self.me()), to: node.get(), group: group.get(), first, end };
-        match self.within(deadline, client.fetch(request)).await?.outcome {
+        match self.within(&address, deadline, client.fetch(request)).await?.outcome {
             Some(fetch_reply::Outcome::Fetched(fetched)) => Ok(fetched.entries.into_iter().map(entry_of).collect()),
             Some(fetch_reply::Outcome::Refusal(refusal)) => Err(UnaryError::Refused(refusal.message)),
             None => Err(UnaryError::Unreachable(format!("node {node}'s answer is empty"))),
         }
     }
 
+    /// A connection that is dead may not know it yet: after a call that got no
+    /// answer in time the next one dials anew.
     async fn within<T>(
         &self,
+        address: &str,
         deadline: Duration,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, UnaryError> {
         match self.environment.clock.timeout(deadline, call).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) => Err(UnaryError::Unreachable(status.message().to_owned())),
-            Err(_) => Err(UnaryError::Timeout(deadline)),
+            Err(_) => {
+                self.channels.lock().expect(POISONED).remove(address);
+                Err(UnaryError::Timeout(deadline))
+            }
         }
     }
 
-    fn client_of(&self, node: NodeId) -> Result<PeersClient<Channel>, UnaryError> {
+    fn address_of(&self, node: NodeId) -> Result<String, UnaryError> {
         let address = self.address(node);
-        let address = address.ok_or_else(|| UnaryError::Unreachable(format!("node {node}'s address is not known")))?;
-        self.client(&address)
+        address.ok_or_else(|| UnaryError::Unreachable(format!("node {node}'s address is not known")))
     }
 
     /// A client over the channel that is kept for `address`.
