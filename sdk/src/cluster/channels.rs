@@ -22,7 +22,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = ProducerConfig::MAX_BATCH_BYTES + (1
 const MAX_SHARED: usize = 1024;
 
 /// How many readers share a connection.
-const READERS: usize = 64;
+const READERS: u8 = 64;
 
 /// Opens connections, and keeps those that are shared.
 pub(super) struct Channels {
@@ -80,10 +80,10 @@ impl Channels {
             !connections.is_empty()
         });
         let connections = reading.entry(address.to_owned()).or_default();
-        if let Some(connection) = connections.iter().find(|connection| connection.readers() < READERS) {
+        if let Some(connection) = connections.iter().find(|connection| connection.readers() < usize::from(READERS)) {
             return Ok(connection.clone());
         }
-        let window_bytes = self.options.window_bytes.saturating_mul(READERS as u32).min(MAX_WINDOW_BYTES);
+        let window_bytes = self.options.window_bytes.saturating_mul(READERS.into()).min(MAX_WINDOW_BYTES);
         let options = ChannelOptions { connection_window_bytes: window_bytes, ..self.options };
         let opened = ReadingChannel { channel: channel(&self.environment, address, options)?, places: Arc::default() };
         connections.push(opened.clone());
