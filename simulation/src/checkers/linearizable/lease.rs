@@ -68,7 +68,7 @@ impl State {
             }
             (LeaseCall::Hold { offset, grant: 0, ends }, Some(LeaseAnswer::Held { grant, offset: told })) => {
                 let is_granted = offset == told && self.last < grant;
-                is_granted.then(|| Self { last: grant, held: Some(Held { grant: Some(grant), offset, ends }) })
+                is_granted.then_some(Self { last: grant, held: Some(Held { grant: Some(grant), offset, ends }) })
             }
             (LeaseCall::Hold { offset, grant, ends }, None) => {
                 let known = self.by(grant)?;
