@@ -27,9 +27,10 @@ const ENDING: u64 = 24;
 const A_REPLICA: u64 = 10;
 /// A leader's replication to another member.
 const A_MEMBER: u64 = 2;
-/// What a replica has just asked of another member, and may have no answer to yet:
-/// all of a node's groups elect at once when another node is lost.
-const A_QUESTION: u64 = 1;
+/// What a replica has just asked of another member, and may have no answer to yet, in
+/// both rounds of an election: all of a node's groups elect at once when another node
+/// is lost.
+const A_QUESTION: u64 = 2;
 /// The links to a peer, with the connections that they have opened.
 const A_PEER: u64 = 8;
 /// An open connection, and a peer's stream on it.
