@@ -160,13 +160,14 @@ impl Shared {
     }
 
     fn image_once(&self, key: ReplicaKey, image: &ImageRef) -> Result<Bytes, ReadError> {
-        let Position { segment: id, byte } = image.place;
+        let Position { segment: id, byte: named } = image.place;
         let disk = |error| ReadError::Disk(Arc::new(error));
-        let damaged = |part| ReadError::Damaged { key, damage: Damage { segment: id, byte, index: None, part } };
+        let damaged = |part| ReadError::Damaged { key, damage: Damage { segment: id, byte: named, index: None, part } };
         let segment = self.lock().segments.get(&id).copied();
         let segment = segment.ok_or(ReadError::Missing { key, index: image.at.index })?;
         let file = self.files.get(segment).map_err(disk)?;
         let mut buffer = AlignedBuffer::new();
+        let byte = named.min(segment.bytes);
         let end = byte.saturating_add(image.length.into()).min(segment.bytes);
         let start = file.read_checked(byte, end, &mut buffer).map_err(disk)?;
         let from = usize::try_from(byte - start).expect("a frame fits into memory");

@@ -75,9 +75,11 @@ impl Shared {
     ) -> Result<&'a [u8], ReadError> {
         let disk = |error| ReadError::Disk(Arc::new(error));
         let file = self.files.get(segment).map_err(disk)?;
-        let end = frame.place.byte.saturating_add(frame.length.into()).min(segment.bytes);
-        let start = file.read_checked(frame.place.byte, end, buffer).map_err(disk)?;
-        let from = usize::try_from(frame.place.byte - start).expect("a frame fits into memory");
+        // A row of the index that names a place behind the segment names no bytes.
+        let begin = frame.place.byte.min(segment.bytes);
+        let end = begin.saturating_add(frame.length.into()).min(segment.bytes);
+        let start = file.read_checked(begin, end, buffer).map_err(disk)?;
+        let from = usize::try_from(begin - start).expect("a frame fits into memory");
         let to = usize::try_from(end - start).expect("a frame fits into memory");
         Ok(&buffer[from..to])
     }
