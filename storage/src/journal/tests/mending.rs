@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quipu_protocol::Index;
 
 use super::rig::{Memory, Promise, Talk, entries, entry, id, key, promise, tiny, vote};
-use crate::disk::MemoryDisk;
+use crate::disk::{AlignedBuffer, MemoryDisk};
 use crate::journal::{DamagedPart, Entry, JournalError, MendError, OpenError, ReadError, ReplicaKey, Scrubbed, Wound};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -175,6 +175,20 @@ fn what_a_file_that_was_cut_has_no_more_is_damage() {
     assert_eq!(journal.read(key(1), 0, 3, u64::MAX).unwrap(), entries(1, 0..3, LARGE));
     let parts: Vec<_> = journal.survey(key(1)).iter().map(|wound| wound.damage.part).collect();
     assert_eq!(parts, [DamagedPart::Payload, DamagedPart::FrameHeader], "one was cut, and one is gone");
+}
+
+#[test]
+fn a_place_behind_its_segment_is_damage_and_nothing_is_read_there() {
+    let (_memory, journal) = sealed();
+    let shared = &journal.0.shared;
+    let segment = shared.lock().segments[&1];
+    let (key, frame) = shared.living_frames(1, None, 1).unwrap().frames.remove(0);
+    for byte in [segment.bytes - 8, segment.bytes, segment.bytes + 4096 * 3, u64::MAX] {
+        let mut frame = frame.clone();
+        frame.place.byte = byte;
+        let read = shared.read_frame(segment, key, &frame, frame.first, &mut AlignedBuffer::new());
+        assert!(matches!(read, Err(ReadError::Damaged { .. })), "{byte}: {read:?}");
+    }
 }
 
 #[test]
