@@ -99,6 +99,9 @@ pub(crate) struct Look<'a> {
     pub(crate) recoveries: &'a dyn Fn(ReplicaKey) -> u64,
     /// What its journal has dropped.
     pub(crate) dropped: &'a dyn Fn(ReplicaKey) -> Dropped,
+    /// Of which term the newest leader is that it has followed, by its journal: this
+    /// one may be replacing what follows in its log.
+    pub(crate) followed: &'a dyn Fn(ReplicaKey) -> Option<Term>,
 }
 
 /// What a replica does not hold any more.

@@ -34,6 +34,10 @@ impl Run<'_> {
                     let state = raft.journal().replica(key);
                     state.map(|state| Dropped { purged: state.purged, image: state.image }).unwrap_or_default()
                 },
+                followed: &|key| {
+                    let vote = raft.journal().replica(key).and_then(|state| state.vote);
+                    vote.filter(|vote| vote.committed).map(|vote| vote.term)
+                },
             };
             let (violations, changes) = self.always.observe(&look);
             for violation in violations {

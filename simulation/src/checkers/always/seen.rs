@@ -46,10 +46,14 @@ impl Seen {
             }
         } else if let Some(before) = before.filter(|_| !look.in_doubt) {
             // What it had fsynced before its process ended is there again. A
-            // newer leader may have replaced it by entries of a newer term.
+            // newer leader may have replaced it by entries of a newer term, or be
+            // about to: what was not committed goes first.
             let rank = |id: Option<EntryId>| id.map(|id| (id.term, id.index));
-            if rank(status.last.max(image)) < rank(before.status.durable) {
-                let (now, then) = (status.last, before.status.durable);
+            let fsynced = before.status.durable;
+            let is_replaced = (look.followed)(key) > fsynced.map(|id| id.term);
+            let kept = if is_replaced { before.status.committed.min(fsynced) } else { fsynced };
+            if rank(status.last.max(image)) < rank(kept) {
+                let (now, then) = (status.last, kept);
                 violated("fsynced-survives", format!("its last entry is {now:?}, and it had fsynced {then:?}"));
             }
         }

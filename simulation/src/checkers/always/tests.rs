@@ -23,6 +23,7 @@ struct Group {
     image: Option<EntryId>,
     footprint: Vec<Gauge>,
     tasks: Tasks,
+    followed: Option<Term>,
     broken: Vec<String>,
 }
 
@@ -46,7 +47,7 @@ impl Group {
         in_doubt: bool,
         failed: Vec<FailedReplica>,
     ) -> &mut Self {
-        let (logs, image) = (self.logs.clone(), self.image);
+        let (logs, image, followed) = (self.logs.clone(), self.image, self.followed);
         let look = Look {
             node,
             boot,
@@ -61,6 +62,7 @@ impl Group {
             },
             recoveries: &|_| 0,
             dropped: &|_| super::Dropped { purged: None, image },
+            followed: &|_| followed,
         };
         let (violations, _) = self.always.observe(&look);
         self.broken.extend(violations.into_iter().map(|violation| violation.promise));
@@ -226,6 +228,24 @@ fn an_fsynced_entry_that_a_crash_took_is_found() {
     let started = GroupStatus { committed: None, applied: None, ..follower(1, at(1, 1)) };
     group.holds(1, &[1]).sees(1, 2, started);
     group.breaks("fsynced-survives");
+}
+
+#[test]
+fn newer_leader_drops_what_was_not_committed_and_no_more() {
+    for (left, breaks) in [(2, false), (1, true)] {
+        let uncommitted = GroupStatus { committed: at(1, 2), applied: at(1, 2), ..follower(1, at(1, 3)) };
+        let started = GroupStatus { committed: None, applied: None, ..follower(1, at(1, left)) };
+        for term in [None, Some(Term::new(1)), Some(Term::new(2))] {
+            let mut group = Group { followed: term, ..Group::default() };
+            group.holds(1, &[1, 1, 1]).sees(1, 1, uncommitted.clone());
+            group.holds(1, &[1, 1][..usize::try_from(left).unwrap()]).sees(1, 2, started.clone());
+            if breaks || term < Some(Term::new(2)) {
+                group.breaks("fsynced-survives");
+            } else {
+                group.keeps_all();
+            }
+        }
+    }
 }
 
 #[test]
