@@ -89,6 +89,13 @@ pub enum KvError {
         /// What the engine said.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// A row passed the engine's checks and is nothing that is ever written
+    /// there. What the store holds can be rebuilt from the journal.
+    #[error("the key-value store holds a row that is not legible, at key {}", key.escape_ascii())]
+    Illegible {
+        /// Where it lies.
+        key: Bytes,
+    },
 }
 
 /// Changes that take effect together.

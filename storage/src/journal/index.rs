@@ -366,10 +366,10 @@ pub(super) fn replicas(kv: &dyn Kv) -> Result<Option<Vec<(ReplicaKey, FileReplic
     }
 }
 
-/// The indexed frame that holds `index`; a row that is not legible is none.
+/// The indexed frame that holds `index`.
 pub(super) fn frame_of(kv: &dyn Kv, key: ReplicaKey, index: Index) -> Result<Option<FrameRef>, KvError> {
     let row = kv.last_before(Space::Index, &keys::frame(key, 0), &keys::frame(key, index.get()))?;
-    let frame = row.and_then(|(row_key, row)| rows::read_frame(&row_key, &row));
+    let frame = row.map(|(row_key, row)| legible_frame(&row_key, &row)).transpose()?;
     Ok(frame.filter(|frame| frame.first <= index && index < frame.end()))
 }
 
@@ -387,7 +387,13 @@ pub(super) fn frames_from(
     limit: usize,
 ) -> Result<Vec<FrameRef>, KvError> {
     let page = kv.scan(Space::Index, &keys::frame(key, from.get()), &keys::frame(key, until.get()), limit)?;
-    Ok(page.iter().map_while(|(row_key, row)| rows::read_frame(row_key, row)).collect())
+    page.iter().map(|(row_key, row)| legible_frame(row_key, row)).collect()
+}
+
+/// No frame is passed over because its row says nothing: its segment would be
+/// let go of.
+fn legible_frame(key: &Bytes, row: &[u8]) -> Result<FrameRef, KvError> {
+    rows::read_frame(key, row).ok_or_else(|| KvError::Illegible { key: key.clone() })
 }
 
 /// The entries with which replicas stand in segment `id`, from the replica
@@ -404,7 +410,8 @@ pub(super) fn sealed_in(
         start.push(0);
     }
     let page = kv.scan(Space::Index, &start, &keys::segment(b't', id + 1), limit)?;
-    Ok(page.iter().filter_map(|(key, row)| rows::read_sealed(keys::read_sealed(key)?, row)).collect())
+    let read = |key: &Bytes, row: &[u8]| rows::read_sealed(keys::read_sealed(key)?, row);
+    page.iter().map(|(key, row)| read(key, row).ok_or_else(|| KvError::Illegible { key: key.clone() })).collect()
 }
 
 /// Whether segment `id` holds a living frame of entries.

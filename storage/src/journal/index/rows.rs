@@ -28,14 +28,22 @@ fn put_run(row: &mut Vec<u8>, count: u32, term: Term) {
     row.put_u64_le(term.get());
 }
 
+/// A frame holds at least one entry, and its runs say the terms of all that
+/// count.
 pub(super) fn read_frame(key: &[u8], row: &[u8]) -> Option<FrameRef> {
     let first = keys::read_first(key)?;
     let mut row = Reader(row);
     let place = Position { segment: row.u64()?, byte: row.u64()? };
     let (length, count) = (row.u32()?, row.u32()?);
     let mut runs = Vec::new();
+    let mut covered = 0;
     while !row.0.is_empty() {
-        runs.push((row.u32()?, Term::new(row.u64()?)));
+        let (entries, term) = (row.u32()?, Term::new(row.u64()?));
+        covered += u64::from(entries);
+        runs.push((entries, term));
+    }
+    if count == 0 || covered < u64::from(count) {
+        return None;
     }
     let terms = match runs[..] {
         [] => return None,
@@ -186,5 +194,35 @@ impl Reader<'_> {
             1 => read(self).map(Some),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: ReplicaKey = ReplicaKey { group: quipu_protocol::LogId::new(1), replica: ReplicaId::new(2) };
+
+    fn read(count: u32, terms: Terms) -> Option<FrameRef> {
+        let place = Position { segment: 3, byte: 4096 };
+        let written = FrameRef { first: Index::new(7), count, length: 160, place, terms };
+        let read = read_frame(&keys::frame(KEY, 7), &frame(&written));
+        assert!(read.is_none() || read == Some(written));
+        read
+    }
+
+    #[test]
+    fn a_frames_row_says_what_was_written() {
+        assert!(read(1, Terms::One(Term::new(5))).is_some());
+        let runs = [(2, Term::new(5)), (3, Term::new(6))];
+        for count in 1..=5 {
+            assert!(read(count, Terms::Runs(runs.into())).is_some(), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_frame_without_entries_or_with_entries_of_no_term_is_not_legible() {
+        assert_eq!(read(0, Terms::One(Term::new(5))), None);
+        assert_eq!(read(6, Terms::Runs([(2, Term::new(5)), (3, Term::new(6))].into())), None);
     }
 }

@@ -9,6 +9,7 @@ use quipu_protocol::Index;
 use super::rig::{Memory, Promise, Talk, entries, entry, id, key, promise, tiny, vote};
 use crate::disk::{AlignedBuffer, MemoryDisk};
 use crate::journal::{DamagedPart, Entry, JournalError, MendError, OpenError, ReadError, ReplicaKey, Scrubbed, Wound};
+use crate::kv::{Batch, KvError, Space};
 
 const SEGMENT_BYTES: u64 = 64 * 1024;
 /// An entry's bytes that take three sectors.
@@ -189,6 +190,20 @@ fn a_place_behind_its_segment_is_damage_and_nothing_is_read_there() {
         let read = shared.read_frame(segment, key, &frame, frame.first, &mut AlignedBuffer::new());
         assert!(matches!(read, Err(ReadError::Damaged { .. })), "{byte}: {read:?}");
     }
+}
+
+#[test]
+fn no_frame_is_passed_over_because_its_row_is_not_legible() {
+    let (_memory, journal) = sealed();
+    let shared = &journal.0.shared;
+    let whole = shared.living_frames(1, None, u64::MAX).unwrap().frames.len();
+    assert!(whole > 2, "{whole}");
+    let rows = shared.kv.scan(Space::Index, b"e", b"f", 2).unwrap();
+    let mut batch = Batch::new();
+    batch.put(Space::Index, rows[1].0.clone(), Bytes::from_static(b"no frame"));
+    shared.kv.write(batch).unwrap();
+    let found = shared.living_frames(1, None, u64::MAX);
+    assert!(matches!(found, Err(KvError::Illegible { .. })), "its segment would be let go of");
 }
 
 #[test]
