@@ -1,9 +1,9 @@
 //! Entries as openraft has them, to and from entries as the journal keeps
 //! them.
 //!
-//! A command's bytes are not copied on the way back: they stay a slice of
-//! what the journal returned, so applying and reading the tail touch only
-//! the journal's cache.
+//! A command's bytes are copied neither way: to the journal they go as they
+//! were proposed, and what comes back stays a slice of what it returned, so
+//! applying and reading the tail touch only the journal's cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,13 +21,13 @@ pub(crate) type Membership = openraft::Membership<u64, Member>;
 /// `entry` as the journal keeps it.
 pub(crate) fn to_stored(entry: Entry) -> quipu_storage::journal::Entry {
     use stored::entry::Payload;
+    let encoded = |payload| stored::Entry { payload: Some(payload) }.encode_to_vec().into();
     let payload = match entry.payload {
-        EntryPayload::Blank => Payload::Blank(stored::Blank {}),
-        EntryPayload::Normal(Command(bytes)) => Payload::Command(bytes),
-        EntryPayload::Membership(membership) => Payload::Membership(stored_membership(&membership)),
+        EntryPayload::Blank => encoded(Payload::Blank(stored::Blank {})),
+        EntryPayload::Normal(command) => command.into_stored(),
+        EntryPayload::Membership(membership) => encoded(Payload::Membership(stored_membership(&membership))),
     };
-    let payload = stored::Entry { payload: Some(payload) }.encode_to_vec();
-    quipu_storage::journal::Entry { id: types::entry_id(&entry.log_id), payload: payload.into() }
+    quipu_storage::journal::Entry { id: types::entry_id(&entry.log_id), payload }
 }
 
 /// The journal's `entry` as openraft has it.
@@ -37,10 +37,10 @@ pub(crate) fn from_stored(entry: quipu_storage::journal::Entry) -> io::Result<En
         let (term, index) = (entry.id.term, entry.id.index);
         io::Error::new(io::ErrorKind::InvalidData, format!("entry {index} of term {term}: {reason}"))
     };
-    let decoded = stored::Entry::decode(entry.payload).map_err(|error| refuse(error.to_string()))?;
+    let decoded = stored::Entry::decode(entry.payload.clone()).map_err(|error| refuse(error.to_string()))?;
     let payload = match decoded.payload {
         Some(Payload::Blank(_)) => EntryPayload::Blank,
-        Some(Payload::Command(bytes)) => EntryPayload::Normal(Command(bytes)),
+        Some(Payload::Command(bytes)) => EntryPayload::Normal(Command::of_stored(entry.payload, bytes)),
         Some(Payload::Membership(membership)) => EntryPayload::Membership(membership_of(&membership).map_err(refuse)?),
         None => return Err(refuse("it is of a kind unknown to this version".to_owned())),
     };
@@ -50,7 +50,7 @@ pub(crate) fn from_stored(entry: quipu_storage::journal::Entry) -> io::Result<En
 /// The command inside a journal entry, unless it is a blank or a membership.
 pub(crate) fn command_of(entry: quipu_storage::journal::Entry) -> io::Result<Option<Bytes>> {
     Ok(match from_stored(entry)?.payload {
-        EntryPayload::Normal(Command(bytes)) => Some(bytes),
+        EntryPayload::Normal(command) => Some(command.body()),
         EntryPayload::Blank | EntryPayload::Membership(_) => None,
     })
 }
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn every_kind_of_entry_comes_back_as_it_was() {
         round_trip(EntryPayload::Blank);
-        round_trip(EntryPayload::Normal(Command(Bytes::from_static(b"append"))));
+        round_trip(EntryPayload::Normal(Bytes::from_static(b"append").into()));
         let nodes: BTreeMap<u64, Member> = (1..=4).map(|n| (n, Member { node: NodeId::new(n * 10) })).collect();
         let joint = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])];
         round_trip(EntryPayload::Membership(Membership::new(joint, nodes).unwrap()));
@@ -99,7 +99,7 @@ mod tests {
     fn command_is_a_slice_of_what_the_journal_returned() {
         let command = Bytes::from(vec![7; 100]);
         let stored =
-            to_stored(Entry { log_id: LogId::new_term_index(1, 1), payload: EntryPayload::Normal(Command(command)) });
+            to_stored(Entry { log_id: LogId::new_term_index(1, 1), payload: EntryPayload::Normal(command.into()) });
         let kept = stored.payload.as_ptr_range();
         let returned = command_of(stored.clone()).unwrap().unwrap();
         assert!(kept.contains(&returned.as_ptr()), "the command was copied");

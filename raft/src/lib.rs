@@ -16,6 +16,7 @@
 mod bootstrap;
 pub mod catalog;
 mod clocks;
+mod command;
 mod entry;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -309,7 +309,9 @@ struct Followed {
 impl Followed {
     fn of(traces: Traces, entries: &[Entry]) -> Self {
         let followed = |entry: &Entry| match &entry.payload {
-            EntryPayload::Normal(command) => Some((types::entry_id(&entry.log_id), Traces::proposed_by(&command.0)?)),
+            EntryPayload::Normal(command) => {
+                Some((types::entry_id(&entry.log_id), Traces::proposed_by(&command.body())?))
+            }
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
         Self { start: traces.now(), entries: entries.iter().filter_map(followed).collect(), traces }

@@ -4,13 +4,12 @@
 //! that the group's machine understands, so peers, log store and reconciler
 //! are written once.
 
-use std::fmt;
-
 use bytes::Bytes;
 use openraft::impls::leader_id_std;
 use quipu_protocol::{LogId as GroupId, NodeId, Offset, OffsetRange, ProducerEpoch, Sequence, Term, WriterEpoch};
 use quipu_storage::journal::EntryId;
 
+pub use crate::command::Command;
 use crate::log::Cursor;
 use crate::log::{Lease, LeaseRefused};
 use crate::machine::MachineStore;
@@ -45,23 +44,6 @@ pub type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 /// A membership with the entry that set it, as openraft has it.
 pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
-
-/// A command to a group's machine, encoded.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Command(pub Bytes);
-
-// A command may be a megabyte: diagnostics get its length.
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Command({} B)", self.0.len())
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
 
 /// Where a replica lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

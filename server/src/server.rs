@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use quipu_protocol::NodeId;
 use quipu_protocol::environment::{BoxFuture, Environment, Task};
-use quipu_protocol::transport::AddressError;
+use quipu_protocol::transport::{AddressError, MAX_FRAME_BYTES};
 use quipu_protocol::v1::cluster_server::ClusterServer;
 use quipu_protocol::v1::cursors_server::CursorsServer;
 use quipu_protocol::v1::operator_server::OperatorServer;
@@ -167,6 +167,7 @@ impl Server {
         let serving = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES)
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE))

@@ -154,7 +154,7 @@ impl<M: Machine> Group<M> {
     ///
     /// # Errors
     /// Whoever gives up waiting must take the outcome for unknown.
-    pub async fn propose(&self, command: Bytes) -> Result<Reply, ProposeError> {
+    pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
         self.submit(command).await?.await
     }
 
@@ -162,10 +162,10 @@ impl<M: Machine> Group<M> {
     /// of its answer. An error here means that nothing was proposed.
     pub(crate) async fn submit(
         &self,
-        command: Bytes,
+        command: Command,
     ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<M>, ProposeError> {
         let (responder, answer) = ProgressResponder::complete_only();
-        let sent = self.inner.raft.client_write_ff(Command(command), Some(responder)).await;
+        let sent = self.inner.raft.client_write_ff(command, Some(responder)).await;
         sent.map_err(|fatal| ProposeError::Stopped(stop_reason(&fatal)))?;
         Ok(async move {
             match answer.await {

@@ -176,6 +176,10 @@ impl Producers {
                     known.appends.pop_front();
                 }
                 known.appends.push_back(append);
+                // All of an entry are of one time.
+                if known.last_append == now {
+                    return BatchOutcome::Appended(types::range(base, count.into()));
+                }
                 self.by_time.remove(&(known.last_append, producer.id));
                 known.last_append = now;
             }

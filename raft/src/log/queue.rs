@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use prost::Message;
+use prost::Message as _;
 use quipu_protocol::batch::Producer;
 use quipu_protocol::environment::Clock;
 use quipu_protocol::stored::log_command::Command;
@@ -39,7 +39,10 @@ use super::{AppendError, Appended, CommandError, LogMachine};
 use crate::clocks::NodeClock;
 use crate::group::{Group, ProposeError, StopReason};
 use crate::traces::{Proposal, Traces};
-use crate::types::{BatchOutcome, Reply};
+use crate::types::{self, BatchOutcome, Reply};
+
+/// An entry of more batches than this grows as they are taken.
+const TAKEN_AT_HAND: usize = 64;
 
 /// How a log's appends are bounded and batched.
 #[derive(Clone, Debug)]
@@ -267,7 +270,7 @@ impl AppendQueue {
     fn take(&self) -> Vec<Waiting> {
         let mut queue = self.lock();
         let mut bytes = 0;
-        let mut taken = Vec::new();
+        let mut taken = Vec::with_capacity(queue.waiting.len().min(TAKEN_AT_HAND));
         while let Some(next) = queue.waiting.front() {
             let size = next.bytes();
             if !taken.is_empty() && bytes + size > self.options.entry_bytes {
@@ -389,8 +392,8 @@ pub(super) async fn propose(
     while in_flight.next().await.is_some() {}
 }
 
-fn encode(now: Timestamp, command: Command, trace: Bytes) -> Bytes {
-    stored::LogCommand { stamp: now.get(), command: Some(command), trace }.encode_to_vec().into()
+fn encode(now: Timestamp, command: Command, trace: Bytes) -> types::Command {
+    types::Command::encode(&stored::LogCommand { stamp: now.get(), command: Some(command), trace })
 }
 
 /// The terms of those batches that have any.
@@ -425,22 +428,22 @@ fn refuse<T, E: From<CommandError>>(
 }
 
 /// The command that moves a log's start.
-pub(super) fn trim(now: Timestamp, trim: stored::Trim) -> Bytes {
+pub(super) fn trim(now: Timestamp, trim: stored::Trim) -> types::Command {
     encode(now, Command::Trim(trim), Bytes::new())
 }
 
 /// The command that lets go of a lease.
-pub(super) fn release_lease(now: Timestamp, holder: String, grant: u64) -> Bytes {
+pub(super) fn release_lease(now: Timestamp, holder: String, grant: u64) -> types::Command {
     encode(now, Command::ReleaseLease(stored::ReleaseLease { holder, grant }), Bytes::new())
 }
 
 /// The command that raises a log's writer epoch.
-pub(super) fn acquire_writer(now: Timestamp, holder: String, request_id: Bytes) -> Bytes {
+pub(super) fn acquire_writer(now: Timestamp, holder: String, request_id: Bytes) -> types::Command {
     encode(now, Command::AcquireWriter(stored::AcquireWriter { holder, request_id }), Bytes::new())
 }
 
 /// The command that settles what becomes of an append.
-pub(super) fn resolve(now: Timestamp, append: Producer) -> Bytes {
+pub(super) fn resolve(now: Timestamp, append: Producer) -> types::Command {
     let resolve = stored::Resolve {
         producer_id: append.id.get(),
         producer_epoch: append.epoch.get().into(),

@@ -148,7 +148,7 @@ impl<M: Machine> Shared<M> {
                         membership = RaftStoredMembership::new(Some(types::log_id(id)), set);
                     }
                     EntryPayload::Normal(command) => {
-                        machine.apply(id, &command.0).map_err(io::Error::other)?;
+                        machine.apply(id, &command.body()).map_err(io::Error::other)?;
                     }
                 }
                 (next, applied) = (id.index.next(), Some(id));

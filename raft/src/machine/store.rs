@@ -179,9 +179,10 @@ impl<M: Machine> Shared<M> {
                 Reply::None
             }
             EntryPayload::Normal(command) => {
+                let body = command.body();
                 let traces = self.traces.as_ref().filter(|_| log_id.index > self.traced_after);
-                let followed = traces.and_then(|traces| Some((traces, Traces::proposed_by(&command.0)?, traces.now())));
-                let reply = state.machine.apply(types::entry_id(&log_id), &command.0).map_err(io::Error::other)?;
+                let followed = traces.and_then(|traces| Some((traces, Traces::proposed_by(&body)?, traces.now())));
+                let reply = state.machine.apply(types::entry_id(&log_id), &body).map_err(io::Error::other)?;
                 if let Some((traces, proposed_by, start)) = followed {
                     traces.done_for(types::entry_id(&log_id), proposed_by, "apply", start);
                 }
@@ -250,7 +251,7 @@ impl<M: Machine> Shared<M> {
 
 /// What a command has to be applied again for.
 fn command_bytes(payload: &EntryPayload<types::Command, u64, types::Member>) -> u64 {
-    if let EntryPayload::Normal(command) = payload { command.0.len() as u64 } else { 0 }
+    if let EntryPayload::Normal(command) = payload { command.length() as u64 } else { 0 }
 }
 
 type SnapshotMetaOf = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;

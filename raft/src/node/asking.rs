@@ -172,7 +172,7 @@ impl Inner {
             return Err(Missed::Failed("the cluster is being founded".to_owned()));
         }
         let command = catalog::encode(self.peers.clock().stamp(), command);
-        match catalog.propose(command).await {
+        match catalog.propose(command.into()).await {
             Ok(Reply::Catalog(reply)) => CatalogReply::decode(reply).map_err(|error| failed(&error)),
             Ok(_) => Err(Missed::Failed("the catalog answered like a log".to_owned())),
             Err(ProposeError::NotLeader { leader }) => Err(Missed::Elsewhere(leader.map(|(_, node)| node))),

@@ -1,6 +1,6 @@
 //! How a node lives: from its start to its end.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -118,18 +118,7 @@ impl Inner {
 
     /// Lets the journal tell the node what it has to know.
     fn watch_journal(self: &Arc<Self>) {
-        let active = Arc::new(Notify::new());
-        let hook = Arc::clone(&active);
-        self.journal.set_activity_hook(Box::new(move || hook.notify_one()));
-        let journal = self.journal.clone();
-        let clock = Arc::clone(&self.environment.clock);
-        self.spawn("idle-mark", async move {
-            loop {
-                active.notified().await;
-                while clock.timeout(IDLE, active.notified()).await.is_ok() {}
-                journal.mark_idle();
-            }
-        });
+        self.mark_when_idle();
         let node = Arc::downgrade(self);
         self.journal.set_failed_hook(Box::new(move |reason| {
             if let Some(node) = node.upgrade() {
@@ -140,6 +129,32 @@ impl Inner {
         self.journal.set_damage_hook(Box::new(move || damage.notify_one()));
         let node = Arc::downgrade(self);
         self.journal.on_seal(Box::new(move || save_states(&node)));
+    }
+
+    /// A busy journal wakes nobody: how long ago the last commit was is looked at
+    /// once in [`IDLE`].
+    fn mark_when_idle(self: &Arc<Self>) {
+        let clock = Arc::clone(&self.environment.clock);
+        let (active, last) = (Arc::new(Notify::new()), Arc::new(Mutex::new(Duration::ZERO)));
+        let (hook, noted, now) = (Arc::clone(&active), Arc::clone(&last), Arc::clone(&clock));
+        self.journal.set_activity_hook(Box::new(move || {
+            *noted.lock().expect(POISONED) = now.monotonic();
+            hook.notify_one();
+        }));
+        let journal = self.journal.clone();
+        self.spawn("idle-mark", async move {
+            loop {
+                active.notified().await;
+                loop {
+                    let left = (*last.lock().expect(POISONED) + IDLE).saturating_sub(clock.monotonic());
+                    if left.is_zero() {
+                        break;
+                    }
+                    clock.sleep(left).await;
+                }
+                journal.mark_idle();
+            }
+        });
     }
 
     pub(crate) fn fail(&self, fatal: Fatal) {

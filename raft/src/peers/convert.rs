@@ -70,7 +70,10 @@ pub(crate) fn receive_append(append: peer::Append) -> Result<AppendEntriesReques
         }
         next = next.saturating_add(1);
         let id = EntryId { term: Term::new(sent.term), index: Index::new(sent.index) };
-        let entry = quipu_storage::journal::Entry { id, payload: sent.payload };
+        // A slice would keep the whole message in memory as long as the journal
+        // caches this entry.
+        let payload = Bytes::copy_from_slice(&sent.payload);
+        let entry = quipu_storage::journal::Entry { id, payload };
         entries.push(entry::from_stored(entry).map_err(|error| unreadable("an entry", error))?);
     }
     Ok(AppendEntriesRequest {

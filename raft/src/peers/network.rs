@@ -27,7 +27,7 @@ use super::convert::{self, RaftSnapshot};
 use super::link::{CallError, Lane};
 use super::matched::Matched;
 use super::pieces::Flow;
-use crate::types::{Command, Member, TypeConfig, Vote};
+use crate::types::{Member, TypeConfig, Vote};
 
 type RpcError = RPCError<TypeConfig>;
 
@@ -375,7 +375,7 @@ async fn next_of<S: Stream + Unpin>(input: &mut Option<S>) -> Option<S::Item> {
 
 fn payload_bytes(entry: &<TypeConfig as RaftTypeConfig>::Entry) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(Command(bytes)) => bytes.len(),
+        EntryPayload::Normal(command) => command.length(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }

@@ -375,7 +375,7 @@ impl Shared {
     }
 
     pub(super) async fn propose(&self, command: Command) -> Result<Answer, ReadersError> {
-        match self.group.propose(commands::encode(self.stamps.stamp(), command)).await {
+        match self.group.propose(commands::encode(self.stamps.stamp(), command).into()).await {
             Ok(Reply::Registrar(answer)) => Ok(answer),
             Ok(reply) => unreachable!("a registrar answered {reply:?}"),
             Err(ProposeError::NotLeader { leader }) => Err(ReadersError::NotLeader { leader }),

@@ -9,7 +9,7 @@ use openraft::{EntryPayload, Membership, Snapshot, SnapshotMeta};
 use quipu_protocol::environment::Environment;
 use quipu_protocol::{ClusterId, Incarnation, Index, NodeId, Term};
 use quipu_raft::types::{Entry, LogId, StoredMembership, Vote};
-use quipu_raft::{Command, Group, GroupOptions, Machine, Member};
+use quipu_raft::{Group, GroupOptions, Machine, Member};
 use quipu_storage::journal::{EntryId, Journal, JournalConfig, Owner};
 use quipu_storage::{Kv, Lane, MemoryDisk, MemoryKv};
 
@@ -43,7 +43,7 @@ fn members() -> Membership<u64, Member> {
 }
 
 fn said(index: u64, word: &'static str) -> Entry {
-    Entry { log_id: at(index), payload: EntryPayload::Normal(Command(Bytes::from_static(word.as_bytes()))) }
+    Entry { log_id: at(index), payload: EntryPayload::Normal(Bytes::from_static(word.as_bytes()).into()) }
 }
 
 impl Follower {

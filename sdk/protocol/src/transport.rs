@@ -20,6 +20,10 @@ use crate::environment::{BoxFuture, Connection, Environment, Listener};
 /// The largest flow-control window that HTTP/2 has, bytes.
 pub const MAX_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
+/// The largest HTTP/2 frame that is taken, bytes. Of 16 KiB, the protocol's default, a
+/// message of many records takes several, and each of them a buffer and a copy.
+pub const MAX_FRAME_BYTES: u32 = 64 * 1024;
+
 /// How a channel behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct ChannelOptions {
@@ -57,6 +61,7 @@ pub fn channel(environment: &Environment, address: &str, options: ChannelOptions
         .connect_timeout(options.connect_timeout)
         .initial_stream_window_size(options.window_bytes)
         .initial_connection_window_size(options.connection_window_bytes)
+        .max_frame_size(MAX_FRAME_BYTES)
         .http2_keep_alive_interval(options.keep_alive)
         .keep_alive_timeout(options.keep_alive)
         .keep_alive_while_idle(true)

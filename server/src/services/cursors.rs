@@ -130,6 +130,9 @@ impl Cursors for CursorsService {
 
 /// The commits that an append carries, if they can be carried.
 pub(super) fn carried(encoded: &Bytes) -> Result<Vec<stored::CarriedCommit>, v1::Error> {
+    if encoded.is_empty() {
+        return Ok(Vec::new());
+    }
     // Decoded, they may take many times as much.
     let actual = encoded.len() as u64;
     if actual > MAX_CARRIED_BYTES {

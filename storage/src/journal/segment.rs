@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::config::Owner;
 use super::error::OpenError;
@@ -18,6 +18,10 @@ use crate::disk::{ALIGNMENT, Access, AlignedBuffer, Disk, FileId, is_unreadable}
 
 /// How much is written at once when a segment is prepared.
 const PREPARE_BYTES: u64 = 1024 * 1024;
+
+/// What it is full of. Kept: to get so much memory and clear it for each segment
+/// costs as much time as to write a part of the segment.
+static ZEROS: LazyLock<AlignedBuffer> = LazyLock::new(|| AlignedBuffer::zeroed(PREPARE_BYTES as usize));
 
 /// Where a segment's first commit header ends at the latest: with all frames
 /// that the smallest of them let into one commit.
@@ -53,14 +57,14 @@ pub(super) fn prepare(disk: &dyn Disk, segment: &Segment, owner: &Owner) -> io::
 }
 
 fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::Result<()> {
-    let chunk = PREPARE_BYTES.min(segment.bytes);
-    let mut zeros = AlignedBuffer::zeroed(usize::try_from(chunk).expect("a chunk is a mebibyte at most"));
     let mut byte = 0;
-    while byte < segment.bytes {
-        let length = chunk.min(segment.bytes - byte);
-        zeros.resize(usize::try_from(length).expect("a chunk is a mebibyte at most"));
-        disk.write_at(file, byte, &zeros)?;
-        byte += length;
+    while segment.bytes - byte >= PREPARE_BYTES {
+        disk.write_at(file, byte, &ZEROS)?;
+        byte += PREPARE_BYTES;
+    }
+    let rest = usize::try_from(segment.bytes - byte).expect("less than a mebibyte");
+    if rest > 0 {
+        disk.write_at(file, byte, &AlignedBuffer::zeroed(rest))?;
     }
     write_header(disk, file, segment, owner)
 }
