@@ -20,11 +20,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use quipu_protocol::batch::{BatchBuilder, Record};
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{Offset, OffsetRange, v1};
 use tokio::sync::oneshot;
 
 use crate::cluster::Cluster;
-use crate::{AppendError, CursorCommit, ProducerConfig, SendError};
+use crate::{AppendError, CursorCommit, LogRef, ProducerConfig, SendError};
 use driver::Driver;
 use outbox::Outbox;
 use shared::Shared;
@@ -48,9 +48,14 @@ struct Handle {
 }
 
 impl Producer {
-    pub(crate) fn start(cluster: Arc<Cluster>, log: LogName, config: ProducerConfig) -> Self {
-        let shared = Arc::new(Shared::new(Outbox::new(log.clone(), config.clone()), config.buffer_bytes));
-        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log, &config);
+    pub(crate) fn start(cluster: Arc<Cluster>, log: LogRef<'_>, config: ProducerConfig) -> Self {
+        let name = log.name().clone();
+        let mut outbox = Outbox::new(name.clone(), config.clone());
+        if let Some(id) = log.id() {
+            outbox.is_of(id);
+        }
+        let shared = Arc::new(Shared::new(outbox, config.buffer_bytes));
+        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), name, &config);
         cluster.environment.tasks.spawn("sdk-producer", Box::pin(driver.run())).detach();
         Self { handle: Arc::new(Handle { cluster, shared, config, encoder: Mutex::new(None) }) }
     }

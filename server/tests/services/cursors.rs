@@ -282,7 +282,7 @@ async fn a_cursor_expires_that_nobody_commits() {
     assert_eq!(node.cursor("old").await, None);
     // Altered, it is kept for ever.
     let change = v1::LogAlteration { cursor_expiry_ms: Some(0), ..v1::LogAlteration::default() };
-    let request = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change) };
+    let request = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change), id: 0 };
     within(node.cluster().alter_log(request)).await.expect("is altered");
     node.commits(to("old", 0)).await.expect("is committed");
     clock.pass(Duration::from_millis(300));

@@ -65,7 +65,7 @@ async fn hold(node: &Node, request: v1::HoldLeaseRequest) -> Result<v1::Lease, S
 }
 
 async fn trim(node: &Node, to: u64, force: bool) -> Result<v1::TrimResponse, Status> {
-    let request = v1::TrimRequest { log: LOG.to_owned(), to, force };
+    let request = v1::TrimRequest { log: LOG.to_owned(), to, force, log_id: 0 };
     within(node.records().trim(request)).await.map(Response::into_inner)
 }
 
