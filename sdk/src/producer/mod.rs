@@ -68,7 +68,8 @@ impl Producer {
     /// Takes a record, to be sent in a batch with others. Waits only for room;
     /// the [`Delivery`] tells when it is acknowledged and where it is.
     pub async fn send(&self, record: Record) -> Result<Delivery, SendError> {
-        let room = self.wait_for_room(room_of(&record)).await?;
+        let room = self.room_for(0, &record)?;
+        self.wait_for_room(room).await?;
         let (waiter, outcome) = oneshot::channel();
         let now = self.handle.cluster.now();
         let taken = self.handle.shared.take(|outbox| outbox.take_record(&record, room, waiter, now));
@@ -134,7 +135,8 @@ impl Producer {
         if count == 0 {
             return Err(SendError::Empty);
         }
-        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + cursors.len()).await?;
+        let room = records.iter().try_fold(cursors.len(), |room, record| self.room_for(room, record))?;
+        self.wait_for_room(room).await?;
         let (waiter, outcome) = oneshot::channel();
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();
@@ -162,22 +164,28 @@ impl Producer {
         self.flush().await;
     }
 
-    /// Holds `bytes` of `buffer_bytes` until the batch is answered.
-    async fn wait_for_room(&self, bytes: usize) -> Result<usize, SendError> {
-        let limit = self.handle.config.buffer_bytes;
-        let too_large = |bound, limit| SendError::TooLarge { bound, limit, actual: bytes };
-        if bytes > limit {
-            return Err(too_large("buffer_bytes", limit));
+    /// How much of `buffer_bytes` a batch takes, in bytes and before compression, that
+    /// took `room` without `record`. Refused if no batch may take so much: whoever gathers
+    /// the records of one need not gather more than that.
+    pub fn room_for(&self, room: usize, record: &Record) -> Result<usize, SendError> {
+        let bytes = room.saturating_add(room_of(record));
+        let bounds =
+            [("buffer_bytes", self.handle.config.buffer_bytes), ("the largest batch", ProducerConfig::MAX_BATCH_BYTES)];
+        match bounds.into_iter().find(|(_, limit)| bytes > *limit) {
+            Some((bound, limit)) => Err(SendError::TooLarge { bound, limit, actual: bytes }),
+            None => Ok(bytes),
         }
-        if bytes > ProducerConfig::MAX_BATCH_BYTES {
-            return Err(too_large("the largest batch", ProducerConfig::MAX_BATCH_BYTES));
-        }
-        let permits = u32::try_from(bytes).map_err(|_| too_large("buffer_bytes", limit))?;
+    }
+
+    /// Holds `bytes` of `buffer_bytes`, which may be so much, until the batch is answered.
+    async fn wait_for_room(&self, bytes: usize) -> Result<(), SendError> {
+        // The largest batch is far below.
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         match self.handle.shared.room.acquire_many(permits).await {
             Ok(room) => room.forget(),
             Err(_closed) => return Err(self.handle.shared.closed()),
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn give_back_unless_taken(&self, room: usize, taken: Result<(), SendError>) -> Result<(), SendError> {
