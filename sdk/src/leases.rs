@@ -95,7 +95,8 @@ impl Client {
     /// Keeps a log's records from `offset` on (from its start, or from where the
     /// holder's lease is, without one) for `lasting` from now on. A holder, named in
     /// 1 to 256 bytes, has one lease of a log: this one takes the place of any other,
-    /// which can be neither renewed nor released any more.
+    /// which can be neither renewed nor released any more. Where that one keeps as much,
+    /// this may take a second, as a renewal may.
     ///
     /// A trim that would take away what it keeps is refused, unless it is forced;
     /// retention stops there, until the lease keeps more than `max_lease_bytes`.
