@@ -272,7 +272,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             9,
             v1::OffsetAtRequest { log: LOG.to_owned(), timestamp: 1, ..v1::OffsetAtRequest::default() }.encode_to_vec(),
         ),
-        (10, v1::AlterLogRequest { name: LOG.to_owned(), change: Some(alteration) }.encode_to_vec()),
+        (10, v1::AlterLogRequest { name: LOG.to_owned(), change: Some(alteration), id: 1 }.encode_to_vec()),
         (11, v1::DeleteLogRequest { name: "another".to_owned(), id: 0 }.encode_to_vec()),
         (12, v1::TrimRequest { log: LOG.to_owned(), to: 3, ..v1::TrimRequest::default() }.encode_to_vec()),
         (13, acquisition.encode_to_vec()),

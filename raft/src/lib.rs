@@ -36,7 +36,7 @@ pub use clocks::{NodeClock, Skew};
 pub use group::{Freshness, Group, GroupOptions, GroupStatus, ProposeError, Role, StartError, StopReason};
 pub use log::{
     AppendError, Appended, CURSOR_EXPIRY_MS, CommandError, Cursor, CursorAction, CursorError, CursorTotals, CursorView,
-    Lease, LeaseError, LeaseRefused, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES,
+    Lease, LeaseError, LeaseRefused, LeaseTotals, LogMachine, LogOptions, LogReplica, LogSettings, MAX_CARRIED_BYTES,
     MAX_CARRIED_COMMITS, MAX_CURSOR_METADATA_BYTES, MAX_CURSORS, MAX_HOLDER_BYTES, MAX_LEASE_HOLDER_BYTES, MAX_LEASES,
     NotTaken, OnLeases, Pinned, REMEMBERED_GRANTS, REMEMBERED_RENEWALS, REQUEST_ID_BYTES, ReadChunk, ReadError,
     Retained, Retention, Sought, Terms, TrimError, WriterStatus, next_producer_id,

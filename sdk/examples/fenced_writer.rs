@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use quipu_sdk::{
-    AppendError, Client, ClientConfig, LogConfig, LogName, Offset, Producer, ProducerConfig, ReaderConfig, Resolution,
-    Writers, system,
+    AppendError, Client, ClientConfig, LogConfig, LogName, LogRef, Offset, Producer, ProducerConfig, ReaderConfig,
+    Resolution, Writers, system,
 };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -53,7 +53,9 @@ impl Primary {
         let writer = client.acquire_writer(&log, name).await?;
         let state = replay(client, &log, writer.end).await?;
         let config = ProducerConfig { writer_epoch: Some(writer.epoch), ..ProducerConfig::default() };
-        let producer = client.producer(&log, config)?;
+        // By its id: should somebody delete the log and create it anew, an epoch of the
+        // new one is none of this primary's.
+        let producer = client.producer(LogRef::new(&log, writer.log), config)?;
         Ok(Self { client: client.clone(), log, producer, state })
     }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use quipu_protocol::environment::Environment;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::v1::operator_client::OperatorClient;
 use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_protocol::{
-    CursorName, LogId, LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, WriterEpoch, v1,
+    CursorName, LogId, LogName, LogPattern, NodeId, Offset, OffsetRange, ReaderGroupName, Timestamp, v1,
 };
 
 use crate::cluster::{Answer, Cluster, PursuitError, Refusal, Target};
@@ -17,11 +16,10 @@ use crate::cursors;
 use crate::reader::read_error;
 use crate::wire::{Meaning, Plain};
 use crate::{
-    AcquiredWriter, AlterLogError, AlteredLog, AppendId, Barrier, ClientConfig, ClusterStatus, ConfigError,
-    Consistency, CreateLogError, CreatedLog, Cursor, CursorDescription, CursorError, DeleteLogError, Freshness,
-    LocalOffsets, LogAlteration, LogConfig, LogDescription, LogError, LogFilterChange, LogSummary, Logs, OffsetAt,
-    Producer, ProducerConfig, ReadError, Reader, ReaderConfig, RequestError, Resolution, TrimError, Trimmed,
-    WriterDescription, WriterError,
+    AlterLogError, AlteredLog, Barrier, ClientConfig, ClusterStatus, ConfigError, Consistency, CreateLogError,
+    CreatedLog, Cursor, CursorDescription, CursorError, DeleteLogError, Freshness, LocalOffsets, LogAlteration,
+    LogConfig, LogDescription, LogError, LogFilterChange, LogRef, LogSummary, Logs, OffsetAt, Producer, ProducerConfig,
+    ReadError, Reader, ReaderConfig, RequestError,
 };
 use crate::{GroupDescription, GroupError, GroupSummary, Positions, ReaderGroup, groups};
 
@@ -53,26 +51,48 @@ impl Client {
     }
 
     /// Changes a log's configuration. Every replica follows within moments of
-    /// the answer. May be repeated.
-    pub async fn alter_log(&self, log: &LogName, change: LogAlteration) -> Result<AlteredLog, AlterLogError> {
-        let request = || v1::AlterLogRequest { name: log.to_string(), change: Some(change.on_wire()) };
+    /// the answer. May be repeated. A log that is created under the same name
+    /// meanwhile is left as it is.
+    pub async fn alter_log(
+        &self,
+        log: impl Into<LogRef<'_>>,
+        change: LogAlteration,
+    ) -> Result<AlteredLog, AlterLogError> {
+        let log: LogRef<'_> = log.into();
+        let name = log.name();
+        let unknown = || AlterLogError::UnknownLog { log: name.clone(), maybe_done: false };
+        let id = match log.id() {
+            Some(id) => id,
+            None => self.found(log).await?.ok_or_else(unknown)?.id,
+        };
+        let request = || v1::AlterLogRequest { name: name.to_string(), change: Some(change.on_wire()), id: id.get() };
         let call = |channel| async { ClusterClient::new(channel).alter_log(request()).await };
-        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| alter_log_error(log, error))?;
+        let answer = self.cluster.call(Target::Any, call).await.map_err(|error| alter_log_error(name, error))?;
         Ok(understand(answer)?)
     }
 
     /// Deletes a log with all its records, on every node; returns what it was.
     /// The name is free at once: a new log of that name has another id, and no
-    /// producer or reader of the deleted one ever comes to it. May be repeated.
-    pub async fn delete_log(&self, log: &LogName) -> Result<LogSummary, DeleteLogError> {
-        let found = self.logs(Some(log.into())).next().await?;
-        let found = found.ok_or_else(|| DeleteLogError::UnknownLog { log: log.clone() })?;
-        let request = || v1::DeleteLogRequest { name: log.to_string(), id: found.id.get() };
+    /// producer or reader of the deleted one ever comes to it. May be repeated;
+    /// whoever does so names the log [by its id](LogRef::new) if another one may have
+    /// its name by then.
+    pub async fn delete_log(&self, log: impl Into<LogRef<'_>>) -> Result<LogSummary, DeleteLogError> {
+        let log: LogRef<'_> = log.into();
+        let name = log.name();
+        let found = self.found(log).await?;
+        let found = found.ok_or_else(|| DeleteLogError::UnknownLog { log: name.clone() })?;
+        let request = || v1::DeleteLogRequest { name: name.to_string(), id: found.id.get() };
         let call = |channel| async { ClusterClient::new(channel).delete_log(request()).await };
         // By its id, so that an attempt whose answer was lost does not meet
         // another log.
-        self.cluster.call(Target::Any, call).await.map_err(|error| delete_log_error(log, error))?;
+        self.cluster.call(Target::Any, call).await.map_err(|error| delete_log_error(name, error))?;
         Ok(found)
+    }
+
+    /// The log that is meant, as the catalog knows it.
+    async fn found(&self, log: LogRef<'_>) -> Result<Option<LogSummary>, RequestError> {
+        let found = self.logs(Some(log.name().into())).next().await?;
+        Ok(found.filter(|found| log.id().is_none_or(|id| id == found.id)))
     }
 
     /// All logs, by name.
@@ -169,86 +189,6 @@ impl Client {
         Ok(LocalOffsets { range, freshness })
     }
 
-    /// Moves a log's start to `to`, or to its end if that is less, and never
-    /// back; returns what can be read then. Records before the start are gone
-    /// for good, though their space is freed later. May be repeated whatever
-    /// became of the first attempt. Refused if it takes away what a
-    /// [lease](Self::hold_lease) keeps.
-    pub async fn trim(&self, log: &LogName, to: Offset) -> Result<OffsetRange, TrimError> {
-        self.trim_log(log, to, false).await.map(|trimmed| trimmed.range)
-    }
-
-    /// The same, whoever holds a lease: those that it strands are gone, and named.
-    /// Those that an attempt stranded whose answer was lost are not named by the next.
-    pub async fn trim_past_leases(&self, log: &LogName, to: Offset) -> Result<Trimmed, TrimError> {
-        self.trim_log(log, to, true).await
-    }
-
-    async fn trim_log(&self, log: &LogName, to: Offset, force: bool) -> Result<Trimmed, TrimError> {
-        let request = || v1::TrimRequest { log: log.to_string(), to: to.get(), force };
-        let call = |channel| async { RecordsClient::new(channel).trim(request()).await };
-        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        understand(answer.map_err(|error| trim_error(log, error))?).map_err(TrimError::from)
-    }
-
-    /// Acquires a log's writer epoch for `holder`, which is told to those whom it
-    /// fences (1 to 256 bytes): nothing under an older epoch lands any more, and
-    /// the answer says where the log ended at that moment. Appends claim it by
-    /// [`ProducerConfig::writer_epoch`].
-    ///
-    /// Tried again until it is known to have been done: an attempt whose answer
-    /// was lost fences nobody twice.
-    pub async fn acquire_writer(&self, log: &LogName, holder: &str) -> Result<AcquiredWriter, WriterError> {
-        let random = &*self.cluster.environment.random;
-        let request_id: Bytes = [random.next(), random.next()].iter().flat_map(|half| half.to_be_bytes()).collect();
-        self.acquire_writer_as(log, holder, &request_id).await
-    }
-
-    /// The same under a request id of the caller's, 16 bytes that nobody else has:
-    /// it may be asked for again after a crash of the caller, and gets the first
-    /// answer as long as it is one of the log's last 64 acquisitions.
-    pub async fn acquire_writer_as(
-        &self,
-        log: &LogName,
-        holder: &str,
-        request_id: &[u8],
-    ) -> Result<AcquiredWriter, WriterError> {
-        let request_id = Bytes::copy_from_slice(request_id);
-        let request = || v1::AcquireWriterRequest {
-            log: log.to_string(),
-            holder: holder.to_owned(),
-            request_id: request_id.clone(),
-            log_id: 0,
-        };
-        let call = |channel| async { RecordsClient::new(channel).acquire_writer(request()).await };
-        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        let v1::AcquireWriterResponse { epoch, end, .. } = answer.map_err(|error| writer_error(log, error))?.value;
-        Ok(AcquiredWriter { epoch: WriterEpoch::new(epoch), end: Offset::new(end) })
-    }
-
-    /// Who writes a log, and what it holds: at least what was acknowledged before.
-    pub async fn describe_writer(&self, log: &LogName) -> Result<WriterDescription, WriterError> {
-        let request = || v1::DescribeWriterRequest { log: log.to_string(), log_id: 0 };
-        let call = |channel| async { RecordsClient::new(channel).describe_writer(request()).await };
-        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
-    }
-
-    /// Settles what became of an append of unknown outcome: if it has not landed,
-    /// it never will, since its producer's epoch ends with this. May be repeated.
-    pub async fn resolve(&self, log: &LogName, append: AppendId) -> Result<Resolution, WriterError> {
-        let request = || v1::ResolveRequest {
-            log: log.to_string(),
-            producer_id: append.producer.get(),
-            producer_epoch: append.epoch.get().into(),
-            sequence: append.sequence.get(),
-            log_id: 0,
-        };
-        let call = |channel| async { RecordsClient::new(channel).resolve(request()).await };
-        let answer = self.cluster.call(Target::Leader(log.clone()), call).await;
-        understand(answer.map_err(|error| writer_error(log, error))?).map_err(WriterError::from)
-    }
-
     /// A cursor of a log: a named position that the log keeps. It is bound to the log
     /// that has the name when it is first used.
     pub fn cursor(&self, log: &LogName, name: &CursorName) -> Cursor {
@@ -261,11 +201,13 @@ impl Client {
         cursors::list(&self.cluster, log, prefix).await
     }
 
-    /// A producer for a log. Whether the log exists shows at the first append.
+    /// A producer for a log. Whether the log exists shows at the first append. Unless
+    /// the log is named [by its id](LogRef::new), the producer keeps to the one that has
+    /// the name when it first appends.
     /// Starts a task, so that it needs the environment's runtime around it.
-    pub fn producer(&self, log: &LogName, config: ProducerConfig) -> Result<Producer, ConfigError> {
+    pub fn producer<'a>(&self, log: impl Into<LogRef<'a>>, config: ProducerConfig) -> Result<Producer, ConfigError> {
         config.validate()?;
-        Ok(Producer::start(Arc::clone(&self.cluster), log.clone(), config))
+        Ok(Producer::start(Arc::clone(&self.cluster), log.into(), config))
     }
 
     /// A reader of a log. Whether the log exists shows at the first record.
@@ -366,13 +308,6 @@ pub(crate) fn understand<M, T: Meaning<M>>(answer: Answer<M>) -> Result<T, Reque
     T::of(answer.value).map_err(|malformed| RequestError::Protocol { address, violation: malformed.to_string() })
 }
 
-fn writer_error(log: &LogName, error: PursuitError) -> WriterError {
-    match change_error(log, error) {
-        LogError::UnknownLog { log } => WriterError::UnknownLog { log },
-        LogError::Request(error) => WriterError::Request(error),
-    }
-}
-
 fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
     match error {
         PursuitError::Refused { refusal: Refusal { address, error }, maybe_done: false } => match error.kind {
@@ -392,35 +327,25 @@ fn create_log_error(log: &LogName, error: PursuitError) -> CreateLogError {
 }
 
 fn alter_log_error(log: &LogName, error: PursuitError) -> AlterLogError {
-    match error {
-        PursuitError::Refused { refusal: Refusal { address, error }, maybe_done: false } => match error.kind {
-            Some(Kind::UnknownLog(_)) => AlterLogError::UnknownLog { log: log.clone() },
-            Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) => {
-                AlterLogError::BadConfig { field, reason }
+    if let PursuitError::Refused { refusal: Refusal { error: refused, .. }, maybe_done } = &error {
+        match &refused.kind {
+            Some(Kind::UnknownLog(_)) => {
+                return AlterLogError::UnknownLog { log: log.clone(), maybe_done: *maybe_done };
             }
-            _ => RequestError::Refused { address, message: error.message, maybe_done: false }.into(),
-        },
-        unclear => unclear.into_request_error().into(),
+            // A refusal says nothing of an attempt before it that may have been carried out.
+            Some(Kind::InvalidArgument(v1::InvalidArgument { field, reason })) if !maybe_done => {
+                return AlterLogError::BadConfig { field: field.clone(), reason: reason.clone() };
+            }
+            _ => {}
+        }
     }
+    error.into_request_error().into()
 }
 
 fn delete_log_error(log: &LogName, error: PursuitError) -> DeleteLogError {
     match change_error(log, error) {
         LogError::UnknownLog { log } => DeleteLogError::UnknownLog { log },
         LogError::Request(error) => DeleteLogError::Request(error),
-    }
-}
-
-fn trim_error(log: &LogName, error: PursuitError) -> TrimError {
-    if let PursuitError::Refused { refusal, maybe_done: false } = &error
-        && let Some(Kind::StrandsLeases(strands)) = &refusal.error.kind
-    {
-        let leases = strands.leases.iter().cloned().map(Plain::of).collect();
-        return TrimError::StrandsLeases { leases, more: strands.more };
-    }
-    match change_error(log, error) {
-        LogError::UnknownLog { log } => TrimError::UnknownLog { log },
-        LogError::Request(error) => error.into(),
     }
 }
 

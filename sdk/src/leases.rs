@@ -7,7 +7,7 @@ use quipu_protocol::v1::records_client::RecordsClient;
 use quipu_protocol::{LogId, LogName, Offset, OffsetRange, Timestamp, v1};
 
 use crate::cluster::{PursuitError, Refusal, Target};
-use crate::wire::{Malformed, Meaning, Plain};
+use crate::wire::{Malformed, Plain};
 use crate::{Client, RequestError};
 
 /// A lease of a log's start.
@@ -24,15 +24,6 @@ pub struct Lease {
     pub offset: Offset,
     /// When it ends, in the log's time, which is its leaders'.
     pub until: Timestamp,
-}
-
-/// What a trim has done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trimmed {
-    /// What can be read after it.
-    pub range: OffsetRange,
-    /// The leases that are gone by it; none unless it was forced.
-    pub stranded: Vec<Lease>,
 }
 
 /// Why a lease was not granted, renewed, released or listed.
@@ -104,7 +95,8 @@ impl Client {
     /// Keeps a log's records from `offset` on (from its start, or from where the
     /// holder's lease is, without one) for `lasting` from now on. A holder, named in
     /// 1 to 256 bytes, has one lease of a log: this one takes the place of any other,
-    /// which can be neither renewed nor released any more.
+    /// which can be neither renewed nor released any more. Where that one keeps as much,
+    /// this may take a second, as a renewal may.
     ///
     /// A trim that would take away what it keeps is refused, unless it is forced;
     /// retention stops there, until the lease keeps more than `max_lease_bytes`.
@@ -198,17 +190,6 @@ impl Plain<v1::Lease> for Lease {
         let v1::Lease { holder, offset, until, grant, log_id } = lease;
         let (offset, until) = (Offset::new(offset), Timestamp::new(until));
         Self { log: LogId::new(log_id), holder, grant, offset, until }
-    }
-}
-
-impl Meaning<v1::TrimResponse> for Trimmed {
-    fn of(answer: v1::TrimResponse) -> Result<Self, Malformed> {
-        let v1::TrimResponse { start, end, stranded } = answer;
-        if start > end {
-            return Err(Malformed::Range { start, end });
-        }
-        let range = OffsetRange::new(Offset::new(start), Offset::new(end));
-        Ok(Self { range, stranded: stranded.into_iter().map(Plain::of).collect() })
     }
 }
 

@@ -47,11 +47,13 @@ mod freshness;
 mod groups;
 mod leases;
 mod listing;
+mod log_ref;
 mod logs;
 mod nodes;
 mod producer;
 mod reader;
 pub mod system;
+mod trims;
 mod wire;
 mod writers;
 
@@ -67,8 +69,9 @@ pub use groups::{
     Committed, GroupConfig, GroupDescription, GroupMember, GroupReader, GroupRecords, GroupShare, GroupSummary,
     PositionError, Positions, ReaderGroup,
 };
-pub use leases::{Lease, LeaseError, Trimmed};
+pub use leases::{Lease, LeaseError};
 pub use listing::Logs;
+pub use log_ref::LogRef;
 pub use logs::{
     AlteredLog, CreatedLog, LogAlteration, LogConfig, LogDescription, LogSummary, OffsetAt, ReplicaDescription,
     ReplicaRole, ReplicaState, Writers,
@@ -76,6 +79,7 @@ pub use logs::{
 pub use nodes::{ClusterStatus, JournalCounters, LogFilterChange, NodeState, NodeStatus, ServiceCounters};
 pub use producer::{Append, Delivery, Producer};
 pub use reader::{ReadRecord, Reader};
+pub use trims::Trimmed;
 pub use writers::{AcquiredWriter, AppendId, Resolution, WriterDescription};
 
 pub use quipu_protocol::batch::{Codecs, Compression, Header, Record};

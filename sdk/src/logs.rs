@@ -171,6 +171,10 @@ pub struct LogDescription {
     pub cursor_bytes: u64,
     /// Bytes that commits and other commands to them took in all entries so far.
     pub cursor_entry_bytes: u64,
+    /// How many leases it has.
+    pub leases: u64,
+    /// Bytes that grants, renewals and releases of them took in all entries so far.
+    pub lease_entry_bytes: u64,
     /// Its replicas, by node.
     pub replicas: Vec<ReplicaDescription>,
 }

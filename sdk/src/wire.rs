@@ -139,6 +139,8 @@ impl Meaning<v1::DescribeLogResponse> for LogDescription {
             cursors: answer.cursors,
             cursor_bytes: answer.cursor_bytes,
             cursor_entry_bytes: answer.cursor_entry_bytes,
+            leases: answer.leases,
+            lease_entry_bytes: answer.lease_entry_bytes,
             age_retention_held: answer.age_retention_held,
             replicas,
         })

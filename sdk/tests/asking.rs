@@ -143,12 +143,22 @@ async fn a_refusal_after_an_attempt_that_may_have_been_carried_out_is_no_sure_fa
         script(unclear, &unknown);
         let error = client.alter_log(&log(), LogAlteration::default()).await.expect_err("refused");
         assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
-        assert_eq!(matches!(error, AlterLogError::UnknownLog { .. }), !unclear, "{error}");
+        assert!(matches!(error, AlterLogError::UnknownLog { maybe_done, .. } if maybe_done == unclear), "{error}");
+
+        script(unclear, &v1::Error::invalid_argument("max_batch_bytes", "too few"));
+        let error = client.alter_log(&log(), LogAlteration::default()).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, AlterLogError::BadConfig { .. }), !unclear, "{error}");
 
         script(unclear, &unknown);
         let error = client.trim(&log(), Offset::new(1)).await.expect_err("refused");
         assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
-        assert_eq!(matches!(error, TrimError::UnknownLog { .. }), !unclear, "{error}");
+        assert!(matches!(error, TrimError::UnknownLog { maybe_done, .. } if maybe_done == unclear), "{error}");
+
+        script(unclear, &v1::Error::strands_leases(Vec::new()));
+        let error = client.trim(&log(), Offset::new(1)).await.expect_err("refused");
+        assert_eq!(error.has_no_side_effects(), !unclear, "{error}");
+        assert_eq!(matches!(error, TrimError::StrandsLeases { .. }), !unclear, "{error}");
 
         script(unclear, &v1::Error::lease_not_held("a", None));
         let error = client.renew_lease(&log(), &lease, None, Duration::from_secs(1)).await.expect_err("refused");

@@ -54,6 +54,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("journal-stopped", "the journal stopped for ever after a failed write or fdatasync"),
     ("journal-synced", "an fdatasync returned, before anybody was told"),
     ("journal-written", "a write returned, before it was synced"),
+    ("late-change-refused", "a change that came too late for a log that was deleted was refused"),
     ("lease-held", "a client was granted a lease of a log's start"),
     ("lease-held-again", "a call about a lease came again after it had been carried out"),
     ("lease-renewed", "a client renewed a lease of a log's start"),

@@ -33,6 +33,10 @@ pub const ALL: &[(&str, &str)] = &[
     // By what clients were told and what replicas hold in the end.
     ("created-log-exists", "A log that was said to be created exists."),
     ("deleted-log-stays-gone", "A log that was said to be deleted never comes back."),
+    (
+        "late-calls-keep-to-their-log",
+        "What is asked of a log that was deleted does nothing to a later one of its name.",
+    ),
     ("contiguous-offsets", "A log's offsets begin at 0 and skip nothing."),
     ("replicas-agree", "All replicas of a log hold the same records in the same order."),
     ("no-lost-record", "A record that was acknowledged is there, whatever happens."),

@@ -125,6 +125,7 @@ impl Catalog {
             retired: BTreeSet::new(),
         };
         self.nodes.insert(id, node);
+        self.complete_registrars(id);
         // More nodes may mean more voters; the lowest numbers come first.
         let voters = self.nodes.values().filter(|it| it.catalog_voter).count();
         let mut missing = catalog_voters(self.nodes.len()).saturating_sub(voters);
@@ -259,6 +260,23 @@ impl Catalog {
             self.version += 1;
         }
         Outcome::Done(true)
+    }
+
+    /// More nodes may mean more replicas of the registrars, up to as many as those of a
+    /// new cluster have: nobody else asks for them. (A log has as many as it was created
+    /// with.) `joined` has none yet.
+    fn complete_registrars(&mut self, joined: NodeId) {
+        let replicas = DEFAULT_REPLICAS.min(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        let mut next = self.next_replica;
+        for log in self.logs.values_mut().filter(|log| log.keeps == Keeps::ReaderGroups) {
+            if log.config.replicas < replicas {
+                log.wanted.push(Place { replica: ReplicaId::new(next), node: joined });
+                log.config.replicas += 1;
+                self.loads.add_replica(joined);
+                next += 1;
+            }
+        }
+        self.next_replica = next;
     }
 
     fn allocate_producers(&mut self, request: stored::AllocateProducers) -> Outcome {

@@ -45,11 +45,16 @@ impl Loads {
     /// A log came.
     pub(super) fn add(&mut self, log: &CatalogLog) {
         for place in &log.wanted {
-            self.0.entry(place.node).or_default().replicas += 1;
+            self.add_replica(place.node);
         }
         if let Some(first) = log.founders.first() {
             self.0.entry(first.node).or_default().leads += 1;
         }
+    }
+
+    /// A replica came to `node`.
+    pub(super) fn add_replica(&mut self, node: NodeId) {
+        self.0.entry(node).or_default().replicas += 1;
     }
 
     /// A log went. Only one that had come.

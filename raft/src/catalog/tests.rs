@@ -134,6 +134,34 @@ fn more_nodes_bring_more_voters() {
 }
 
 #[test]
+fn more_nodes_bring_registrars_more_replicas_up_to_those_of_a_new_cluster() {
+    let mut story = Story::founded(1);
+    story.tell(create_registrars([]));
+    let log = story.created("a", 0);
+    let founders: Vec<Vec<Place>> = registrars(&story).map(|log| log.founders.clone()).collect();
+    for (node, expected) in [(2, vec![1, 2]), (3, vec![1, 2, 3]), (4, vec![1, 2, 3]), (5, vec![1, 2, 3])] {
+        let version = story.catalog.version();
+        joined(story.register(node, 10 * node, 1, 1, "a:1"));
+        assert!(story.catalog.version() > version, "other nodes have to know");
+        for log in registrars(&story) {
+            assert_eq!(nodes_of(&log.wanted), expected, "of {node} nodes");
+            assert_eq!(log.config.replicas as usize, expected.len());
+        }
+    }
+    assert_eq!(registrars(&story).map(|log| log.founders.clone()).collect::<Vec<_>>(), founders);
+    let mut ids: Vec<_> = registrars(&story).chain([&log]).flat_map(|log| &log.wanted).map(|it| it.replica).collect();
+    let places = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), places, "each replica has an id of its own");
+    assert_eq!(story.log("a"), log, "a log keeps the replicas that it was created with");
+}
+
+fn registrars(story: &Story) -> impl Iterator<Item = &CatalogLog> {
+    story.catalog.registrars().into_iter().map(|id| &story.catalog.logs()[&id])
+}
+
+#[test]
 fn new_disk_gets_new_replica_ids_everywhere() {
     let mut story = Story::founded(3);
     let before = story.created("a", 3);

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quipu_protocol::{Offset, OffsetRange, Timestamp, stored};
 
-use super::machine::LAST_OFFSET;
+use super::machine::{LAST_BYTE, LAST_OFFSET};
 use crate::machine::MachineError;
 
 /// How many leases a log has at a time, at most.
@@ -53,6 +53,15 @@ pub struct Lease {
     pub offset: Offset,
     /// Log time when it ends.
     pub until: Timestamp,
+}
+
+/// How much there is of a log's leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseTotals {
+    /// How many there are.
+    pub count: u64,
+    /// Bytes that commands to them took in all entries so far.
+    pub entry_bytes: u64,
 }
 
 /// Why a lease was not granted, renewed or released. Nothing was changed.
@@ -91,6 +100,8 @@ pub(super) struct Leases {
     granted: u64,
     /// The last grants, oldest first.
     recent: VecDeque<Granted>,
+    /// Bytes of the commands so far.
+    written: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +128,16 @@ impl Held {
 }
 
 impl Leases {
+    /// Counts what a command takes in an entry.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.written += bytes as u64;
+    }
+
+    /// How much there is of them.
+    pub(super) fn totals(&self) -> LeaseTotals {
+        LeaseTotals { count: self.held.len() as u64, entry_bytes: self.written }
+    }
+
     /// Lets go of those that have ended by `now`.
     pub(super) fn expire(&mut self, now: Timestamp) {
         self.held.retain(|_, held| held.until > now);
@@ -214,9 +235,9 @@ impl Leases {
         gone
     }
 
-    /// When the lease of `holder` ends, if it is held and is that grant.
-    pub(super) fn until(&self, holder: &str, grant: u64) -> Option<Timestamp> {
-        self.held.get(holder).filter(|held| held.grant == grant).map(|held| held.until)
+    /// What `holder` has.
+    pub(super) fn of(&self, holder: &str) -> Option<Lease> {
+        self.held.get(holder).map(|held| held.lease(holder.to_owned()))
     }
 
     /// All that are held, by holder.
@@ -240,18 +261,22 @@ impl Leases {
         };
         image.leases = self.held.iter().map(lease).collect();
         image.lease_grants = self.granted;
+        image.lease_bytes = self.written;
         image.recent_grants = self.recent.iter().map(granted).collect();
     }
 
     /// Takes them out of an image, whose log has a start and an end.
     pub(super) fn from_image(image: &mut stored::LogState) -> Result<Self, MachineError> {
         let refuse = |reason: String| MachineError::new("the leases of a log's image", reason);
-        let (leases, granted) = (std::mem::take(&mut image.leases), image.lease_grants);
+        let (leases, granted, written) = (std::mem::take(&mut image.leases), image.lease_grants, image.lease_bytes);
         if leases.len() > MAX_LEASES || image.recent_grants.len() > REMEMBERED_GRANTS {
             return Err(refuse(format!("{} leases and {} grants", leases.len(), image.recent_grants.len())));
         }
         if granted == u64::MAX {
             return Err(refuse(format!("grant {granted} leaves no other")));
+        }
+        if written > LAST_BYTE {
+            return Err(refuse(format!("{written} bytes of commands are more than there can be")));
         }
         let is_given = |grant: u64| (1..=granted).contains(&grant);
         let mut recent = VecDeque::new();
@@ -281,7 +306,7 @@ impl Leases {
                 return Err(refuse(format!("{holder:?} holds two")));
             }
         }
-        Ok(Self { held, granted, recent })
+        Ok(Self { held, granted, recent, written })
     }
 }
 

@@ -23,7 +23,7 @@ use quipu_storage::Kv;
 use quipu_storage::journal::{EntryId, ReplicaKey};
 
 use super::cursors::Cursors;
-use super::leases::{Lease, Leases};
+use super::leases::{Lease, LeaseTotals, Leases};
 use super::offsets::{OffsetRow, RecentRows, saved_from};
 use super::producers::Producers;
 use super::times::TimeIndex;
@@ -67,7 +67,7 @@ struct LogFloor {
 pub(super) const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 
 /// More bytes than a log ever takes.
-const LAST_BYTE: u64 = 1 << 62;
+pub(super) const LAST_BYTE: u64 = 1 << 62;
 
 /// A log without records is looked at for entries to let go of whenever commands of
 /// so many bytes came.
@@ -136,9 +136,14 @@ impl LogMachine {
         self.leases.all().collect()
     }
 
-    /// When the lease of `holder` ends, if it is held and is that grant.
-    pub(super) fn lease_until(&self, holder: &str, grant: u64) -> Option<Timestamp> {
-        self.leases.until(holder, grant)
+    /// How much there is of its leases.
+    pub(super) fn lease_totals(&self) -> LeaseTotals {
+        self.leases.totals()
+    }
+
+    /// What `holder` has.
+    pub(super) fn lease_of(&self, holder: &str) -> Option<Lease> {
+        self.leases.of(holder)
     }
 
     /// The number of the last grant of a lease; 0 before any.
@@ -197,6 +202,7 @@ impl LogMachine {
                 Ok(CommandOutcome::Cursor(self.cursors.run(cursor, action, self.end, self.time)))
             }
             Some(Waiting::Lease(lease)) => {
+                self.leases.count(lease.encoded_len());
                 let held = self.leases.hold(lease, self.time, self.held());
                 Ok(CommandOutcome::Lease(held))
             }
@@ -324,7 +330,9 @@ impl Machine for LogMachine {
                 })
             }
             Some(Command::Trim(trim)) => Ok(self.trim(&trim)),
-            Some(Command::ReleaseLease(stored::ReleaseLease { holder, grant })) => {
+            Some(Command::ReleaseLease(release)) => {
+                self.leases.count(release.encoded_len());
+                let stored::ReleaseLease { holder, grant } = release;
                 Ok(Reply::Released(self.leases.release(&holder, grant)))
             }
             Some(Command::AcquireWriter(stored::AcquireWriter { holder, request_id })) => {

@@ -49,7 +49,9 @@ pub use cursors::{
     REMEMBERED_COMMITS,
 };
 pub use errors::{AppendError, CommandError, CursorError, LeaseError, ReadError, TrimError};
-pub use leases::{Lease, LeaseRefused, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, REMEMBERED_GRANTS, REMEMBERED_RENEWALS};
+pub use leases::{
+    Lease, LeaseRefused, LeaseTotals, MAX_LEASE_HOLDER_BYTES, MAX_LEASES, REMEMBERED_GRANTS, REMEMBERED_RENEWALS,
+};
 pub use machine::LogMachine;
 pub(crate) use offsets::read_offset_row;
 pub use producers::{MAX_PRODUCERS, PRODUCER_EXPIRY_MS, REMEMBERED_APPENDS, allotted_at, next_producer_id};
@@ -229,9 +231,9 @@ impl LogReplica {
         }
     }
 
-    /// Grants a lease of the log's start to `lease.holder`, at once, or renews the grant
-    /// that it names: with others that wait, as cursors do, but before half of what is
-    /// left of the lease has passed.
+    /// Grants a lease of the log's start to `lease.holder`, or renews the grant that it
+    /// names. A holder who has a lease that keeps as much waits for others, as cursors
+    /// do, but no longer than half of what is left of it; any other grant is made at once.
     ///
     /// # Errors
     /// The same request id gets the same grant, whatever became of the first attempt.
@@ -247,14 +249,19 @@ impl LogReplica {
         }
     }
 
-    /// How long `wanted` can wait, as far as the lease is known here; `None` for what
-    /// cannot be done, which has time.
+    /// How long `wanted` can wait, as far as its holder's lease is known here; `None` for
+    /// what cannot be done, which has time.
     fn lease_wait(&self, wanted: &stored::HoldLease) -> Option<Duration> {
-        if wanted.grant == 0 {
-            return Some(Duration::ZERO);
-        }
-        let until = self.inner.group.view(|log| log.lease_until(&wanted.holder, wanted.grant))?;
-        let left = until.get().saturating_sub(self.inner.clock.stamp().get());
+        let held = self.inner.group.view(|log| log.lease_of(&wanted.holder));
+        let held = if wanted.grant == 0 {
+            // Held again, it is kept meanwhile by what is there.
+            let keeps = |held: &Lease| wanted.offset.is_none_or(|offset| held.offset.get() <= offset);
+            let Some(held) = held.filter(keeps) else { return Some(Duration::ZERO) };
+            held
+        } else {
+            held.filter(|held| held.grant == wanted.grant)?
+        };
+        let left = held.until.get().saturating_sub(self.inner.clock.stamp().get());
         Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()) / 2)
     }
 
@@ -275,6 +282,11 @@ impl LogReplica {
     pub async fn leases(&self) -> Result<(Vec<Lease>, u64, OffsetRange), BarrierError> {
         self.inner.group.barrier().await?;
         Ok(self.inner.group.view(|log| (log.leases(), log.lease_grants(), log.range())))
+    }
+
+    /// How much there is of the log's leases, as far as this replica has applied.
+    pub fn local_lease_totals(&self) -> LeaseTotals {
+        self.inner.group.view(LogMachine::lease_totals)
     }
 
     /// Raises the log's writer epoch for `holder`: whoever wrote under an older one

@@ -293,16 +293,17 @@ impl Inner {
         }
     }
 
-    /// Changes the log of that name by the command that `command` makes for its
-    /// id; returns that, too.
+    /// Changes the log of that name, and of this `id` if one is given, by the command
+    /// that `command` makes for its id; returns that, too.
     pub(super) async fn change_log(
         &self,
         name: &LogName,
+        id: Option<LogId>,
         command: impl Fn(LogId) -> Command,
     ) -> Result<(LogId, Outcome), ChangeLogError> {
         let mut tried = None;
         loop {
-            let id = match self.look_up(name, None).await {
+            let id = match self.look_up(name, id).await {
                 Ok((id, ..)) => id,
                 Err(LogLookupError::Unknown { name }) => return Err(ChangeLogError::Unknown { name }),
                 Err(other) => return Err(unavailable(other.to_string()).into()),

@@ -190,13 +190,19 @@ impl RaftNode {
         }
     }
 
-    /// Changes a log's configuration. Every replica follows as its node hears
+    /// Changes a log's configuration: that of the one that has the name now, or of
+    /// none but the one with this `id`. Every replica follows as its node hears
     /// of it.
     ///
     /// # Errors
     /// Names the bound or the reason.
-    pub async fn alter_log(&self, name: &LogName, change: v1::LogAlteration) -> Result<AlteredLog, ChangeLogError> {
-        match self.inner().change_log(name, |log| catalog::alter_log(log, change)).await?.1 {
+    pub async fn alter_log(
+        &self,
+        name: &LogName,
+        id: Option<LogId>,
+        change: v1::LogAlteration,
+    ) -> Result<AlteredLog, ChangeLogError> {
+        match self.inner().change_log(name, id, |log| catalog::alter_log(log, change)).await?.1 {
             Outcome::LogAltered(altered) => {
                 Ok(AlteredLog { log: altered.log.unwrap_or_default(), changed: altered.changed })
             }
@@ -213,7 +219,7 @@ impl RaftNode {
     pub async fn delete_log(&self, name: &LogName, id: Option<LogId>) -> Result<(LogId, bool), ChangeLogError> {
         let (id, outcome) = match id {
             Some(id) => (id, self.inner().change_log_as(name, catalog::delete_log(id, name)).await?),
-            None => self.inner().change_log(name, |id| catalog::delete_log(id, name)).await?,
+            None => self.inner().change_log(name, None, |id| catalog::delete_log(id, name)).await?,
         };
         match outcome {
             Outcome::LogDeleted(gone) => Ok((id, gone.deleted)),

@@ -190,6 +190,8 @@ impl Inner {
             cursors: foremost.map_or(0, |it| it.cursors),
             cursor_bytes: foremost.map_or(0, |it| it.cursor_bytes),
             cursor_entry_bytes: foremost.map_or(0, |it| it.cursor_entry_bytes),
+            leases: foremost.map_or(0, |it| it.leases),
+            lease_entry_bytes: foremost.map_or(0, |it| it.lease_entry_bytes),
             age_retention_held: log.config.retention_ms > 0 && leader.is_some_and(|(node, _)| holding.contains(&node)),
         }
     }
@@ -216,6 +218,7 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
     // Rows that cannot be read stop the replica soon; until then it says less.
     let retained = log.and_then(|log| log.retained().ok()).unwrap_or_default();
     let cursors = log.map(|log| log.local_cursors(|cursors| cursors.totals())).unwrap_or_default();
+    let leases = log.map(LogReplica::local_lease_totals).unwrap_or_default();
     let role = match status.role {
         group::Role::Leader => Role::Leader,
         group::Role::Follower => Role::Follower,
@@ -239,6 +242,8 @@ fn running(group: LogId, replica: ReplicaId, status: &GroupStatus, log: Option<&
         cursors: cursors.count,
         cursor_bytes: cursors.bytes,
         cursor_entry_bytes: cursors.entry_bytes,
+        leases: leases.count,
+        lease_entry_bytes: leases.entry_bytes,
         ..ReplicaReport::default()
     }
 }

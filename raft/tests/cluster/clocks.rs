@@ -104,7 +104,7 @@ async fn nothing_young_goes_while_the_leaders_clock_is_an_hour_ahead_and_retenti
     // What was appended meanwhile has its age by the right time.
     cluster.set_clock_off_by(leader, 0);
     let kept_shortly = v1::LogAlteration { retention_ms: Some(1), ..v1::LogAlteration::default() };
-    cluster.node(1).alter_log(&log_name("orders"), kept_shortly).await.expect("it is altered");
+    cluster.node(1).alter_log(&log_name("orders"), None, kept_shortly).await.expect("it is altered");
     cluster.eventually("what is old goes", async || log.range().is_empty().then_some(())).await;
     assert_eq!(cluster.leader("orders").await.0, leader);
     let described = cluster.node(1).describe_log(&log_name("orders")).await.expect("it is described");
@@ -120,7 +120,7 @@ async fn one_follower_with_a_wrong_clock_holds_nothing_up() {
     cluster.eventually("it is found out there", async || cluster.node(follower).skew().1.then_some(())).await;
     only_bytes_count(&cluster, &log).await;
     let kept_shortly = v1::LogAlteration { retention_ms: Some(1), ..v1::LogAlteration::default() };
-    cluster.node(1).alter_log(&log_name("orders"), kept_shortly).await.expect("it is altered");
+    cluster.node(1).alter_log(&log_name("orders"), None, kept_shortly).await.expect("it is altered");
     cluster.eventually("what is old goes", async || log.range().is_empty().then_some(())).await;
 }
 

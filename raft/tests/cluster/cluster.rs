@@ -50,17 +50,20 @@ pub(crate) fn address(node: u64) -> String {
     format!("node-{node}:7001")
 }
 
+impl Node {
+    fn new(environment: &Environment) -> Self {
+        let (disk, wall) = (new_disk(environment), Arc::new(WallClock::new(environment)));
+        Self { wall, disk, kv: Arc::new(MemoryKv::new()), keeps_states: Arc::default(), running: None }
+    }
+}
+
 impl Cluster {
     /// Nodes with empty disks, none of them running.
     pub(crate) fn new(nodes: u64) -> Self {
         let environment = quipu_sdk::system::environment();
-        let node = |id: u64| {
-            let (disk, wall) = (new_disk(&environment), Arc::new(WallClock::new(&environment)));
-            (id, Node { wall, disk, kv: Arc::new(MemoryKv::new()), keeps_states: Arc::default(), running: None })
-        };
         Self {
             wires: Wires::new(&environment),
-            nodes: (1..=nodes).map(node).collect(),
+            nodes: (1..=nodes).map(|id| (id, Node::new(&environment))).collect(),
             environment,
             segment_bytes: 4 << 20,
             tail_cache_bytes: JournalConfig::default().tail_cache_bytes,
@@ -104,6 +107,15 @@ impl Cluster {
     /// A cluster whose nodes are all ready.
     pub(crate) async fn founded(nodes: u64) -> Self {
         Self::new(nodes).found().await
+    }
+
+    /// A node with an empty disk joins, which the others were not told of.
+    pub(crate) async fn join(&mut self) -> u64 {
+        let id = self.nodes.keys().last().map_or(1, |last| last + 1);
+        self.nodes.insert(id, Node::new(&self.environment));
+        self.start(id).await;
+        self.ready(id).await;
+        id
     }
 
     pub(crate) async fn start_all(&mut self) {
@@ -205,7 +217,7 @@ impl Cluster {
         self.nodes.keys().copied().collect()
     }
 
-    fn running(&self) -> impl Iterator<Item = (u64, &RaftNode)> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = (u64, &RaftNode)> {
         self.nodes.iter().filter_map(|(id, node)| Some((*id, &node.running.as_ref()?.node)))
     }
 

@@ -10,5 +10,6 @@ mod freshness;
 mod large;
 mod loss;
 mod network;
+mod registrars;
 mod space;
 mod stubborn;

@@ -55,11 +55,15 @@ impl CreateLogError {
 /// Why a log's configuration was not changed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AlterLogError {
-    /// There is no log of that name.
+    /// There is no log of that name, or not the one any more that it had: that one was
+    /// deleted.
     #[error("there is no log {log}")]
     UnknownLog {
         /// The name.
         log: LogName,
+        /// Whether an earlier attempt of the same call may have been carried out, in the
+        /// log that is gone.
+        maybe_done: bool,
     },
     /// A field of the change is not acceptable.
     #[error("{field} is not acceptable: {reason}")]
@@ -84,7 +88,8 @@ impl AlterLogError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
-            Self::UnknownLog { .. } | Self::BadConfig { .. } => true,
+            Self::UnknownLog { maybe_done, .. } => !*maybe_done,
+            Self::BadConfig { .. } => true,
         }
     }
 }
@@ -105,7 +110,8 @@ pub enum DeleteLogError {
 
 impl DeleteLogError {
     /// Whether the same call may succeed later. Deleting again does no harm, as
-    /// long as nobody creates a log of that name meanwhile.
+    /// long as nobody creates a log of that name meanwhile, or the log is named by its
+    /// id.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Request(error) if error.is_retryable())
     }
@@ -122,11 +128,15 @@ impl DeleteLogError {
 /// Why a log was not trimmed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TrimError {
-    /// There is no log of that name.
+    /// There is no log of that name, or not the one any more that it had: that one was
+    /// deleted.
     #[error("there is no log {log}")]
     UnknownLog {
         /// The name.
         log: LogName,
+        /// Whether an earlier attempt of the same call may have been carried out, in the
+        /// log that is gone.
+        maybe_done: bool,
     },
     /// It would take away what leases keep.
     #[error("it would strand who holds a lease: {}", named(.leases, *.more))]
@@ -151,7 +161,8 @@ impl TrimError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
-            Self::UnknownLog { .. } | Self::StrandsLeases { .. } => true,
+            Self::UnknownLog { maybe_done, .. } => !*maybe_done,
+            Self::StrandsLeases { .. } => true,
         }
     }
 }
@@ -166,11 +177,15 @@ fn named(leases: &[Lease], more: u64) -> String {
 /// Why a log's writer epoch was not acquired, or an append not resolved.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriterError {
-    /// There is no log of that name.
+    /// There is no log of that name, or not the one any more that it had: that one was
+    /// deleted.
     #[error("there is no log {log}")]
     UnknownLog {
         /// The name.
         log: LogName,
+        /// Whether an earlier attempt of the same call may have been carried out, in the
+        /// log that is gone.
+        maybe_done: bool,
     },
     /// The request failed.
     #[error(transparent)]
@@ -187,7 +202,7 @@ impl WriterError {
     pub const fn has_no_side_effects(&self) -> bool {
         match self {
             Self::Request(error) => error.has_no_side_effects(),
-            Self::UnknownLog { .. } => true,
+            Self::UnknownLog { maybe_done, .. } => !*maybe_done,
         }
     }
 }

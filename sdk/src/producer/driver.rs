@@ -12,7 +12,6 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -20,7 +19,7 @@ use quipu_protocol::trace::{TRACEPARENT, TraceContext};
 use quipu_protocol::v1::append_response::Outcome;
 use quipu_protocol::v1::cluster_client::ClusterClient;
 use quipu_protocol::v1::records_client::RecordsClient;
-use quipu_protocol::{LogName, Offset, OffsetRange, ProducerId, WriterEpoch, v1};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange, ProducerId, WriterEpoch, v1};
 use tonic::{Request, Streaming};
 
 use super::outgoing::Outgoing;
@@ -33,9 +32,6 @@ pub(super) struct Driver {
     cluster: Arc<Cluster>,
     shared: Arc<Shared>,
     log: LogName,
-    /// The log's id, once it is known: batches go to none of its name that comes
-    /// after it. 0 before.
-    log_id: Arc<AtomicU64>,
     writer_epoch: Option<WriterEpoch>,
     trace: Option<TraceContext>,
 }
@@ -55,7 +51,7 @@ enum StreamEnd {
 impl Driver {
     pub(super) fn new(cluster: Arc<Cluster>, shared: Arc<Shared>, log: LogName, config: &ProducerConfig) -> Self {
         let &ProducerConfig { writer_epoch, trace, .. } = config;
-        Self { cluster, shared, log, log_id: Arc::default(), writer_epoch, trace }
+        Self { cluster, shared, log, writer_epoch, trace }
     }
 
     pub(super) async fn run(self) {
@@ -115,8 +111,11 @@ impl Driver {
         let call = |channel| async { ClusterClient::new(channel).allocate_producer(request()).await };
         match self.cluster.call(Target::Any, call).await {
             Ok(answer) => {
-                self.is_of(answer.value.log_id);
-                self.shared.change(|outbox| outbox.identify(ProducerId::new(answer.value.producer_id)));
+                let v1::AllocateProducerResponse { producer_id, log_id, .. } = answer.value;
+                self.shared.change(|outbox| {
+                    outbox.is_of(LogId::new(log_id));
+                    outbox.identify(ProducerId::new(producer_id));
+                });
             }
             Err(PursuitError::GivenUp(error)) => {
                 let last = match error {
@@ -127,12 +126,6 @@ impl Driver {
             }
             Err(error @ PursuitError::Refused { .. }) => self.give_up(&error),
         }
-    }
-
-    /// An answer names the log's id.
-    fn is_of(&self, log_id: u64) {
-        // The first one stays.
-        let _ = self.log_id.compare_exchange(0, log_id, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Fails everything that waits, for a reason that time will not mend.
@@ -158,7 +151,7 @@ impl Driver {
         };
         let number = self.shared.begin_stream(self.cluster.now());
         let clock = Arc::clone(&self.cluster.environment.clock);
-        let log = (self.log.to_string(), Arc::clone(&self.log_id));
+        let log = self.log.to_string();
         let outgoing = Outgoing::new(log, self.writer_epoch, Arc::clone(&self.shared), number, clock);
         let mut client = RecordsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
 
@@ -247,9 +240,12 @@ impl Driver {
         if appended.start > appended.end {
             return Err(format!("an append was acknowledged as {}..{}", appended.start, appended.end));
         }
-        self.is_of(appended.log_id);
         let range = OffsetRange::new(Offset::new(appended.start), Offset::new(appended.end));
-        self.shared.change(|outbox| outbox.landed(request, range, now)).map_err(|answer| answer.to_string())
+        let landed = self.shared.change(|outbox| {
+            outbox.is_of(LogId::new(appended.log_id));
+            outbox.landed(request, range, now)
+        });
+        landed.map_err(|answer| answer.to_string())
     }
 
     /// Completes when the stream has owed an answer for too long.

@@ -20,11 +20,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use quipu_protocol::batch::{BatchBuilder, Record};
-use quipu_protocol::{LogName, Offset, OffsetRange, v1};
+use quipu_protocol::{Offset, OffsetRange, v1};
 use tokio::sync::oneshot;
 
 use crate::cluster::Cluster;
-use crate::{AppendError, CursorCommit, ProducerConfig, SendError};
+use crate::{AppendError, CursorCommit, LogRef, ProducerConfig, SendError};
 use driver::Driver;
 use outbox::Outbox;
 use shared::Shared;
@@ -48,9 +48,14 @@ struct Handle {
 }
 
 impl Producer {
-    pub(crate) fn start(cluster: Arc<Cluster>, log: LogName, config: ProducerConfig) -> Self {
-        let shared = Arc::new(Shared::new(Outbox::new(log.clone(), config.clone()), config.buffer_bytes));
-        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), log, &config);
+    pub(crate) fn start(cluster: Arc<Cluster>, log: LogRef<'_>, config: ProducerConfig) -> Self {
+        let name = log.name().clone();
+        let mut outbox = Outbox::new(name.clone(), config.clone());
+        if let Some(id) = log.id() {
+            outbox.is_of(id);
+        }
+        let shared = Arc::new(Shared::new(outbox, config.buffer_bytes));
+        let driver = Driver::new(Arc::clone(&cluster), Arc::clone(&shared), name, &config);
         cluster.environment.tasks.spawn("sdk-producer", Box::pin(driver.run())).detach();
         Self { handle: Arc::new(Handle { cluster, shared, config, encoder: Mutex::new(None) }) }
     }
@@ -63,7 +68,8 @@ impl Producer {
     /// Takes a record, to be sent in a batch with others. Waits only for room;
     /// the [`Delivery`] tells when it is acknowledged and where it is.
     pub async fn send(&self, record: Record) -> Result<Delivery, SendError> {
-        let room = self.wait_for_room(room_of(&record)).await?;
+        let room = self.room_for(0, &record)?;
+        self.wait_for_room(room).await?;
         let (waiter, outcome) = oneshot::channel();
         let now = self.handle.cluster.now();
         let taken = self.handle.shared.take(|outbox| outbox.take_record(&record, room, waiter, now));
@@ -129,7 +135,8 @@ impl Producer {
         if count == 0 {
             return Err(SendError::Empty);
         }
-        let room = self.wait_for_room(records.iter().map(room_of).sum::<usize>() + cursors.len()).await?;
+        let room = records.iter().try_fold(cursors.len(), |room, record| self.room_for(room, record))?;
+        self.wait_for_room(room).await?;
         let (waiter, outcome) = oneshot::channel();
         let taken = self.encode(&records).and_then(|batch| {
             let now = self.handle.cluster.now();
@@ -157,22 +164,28 @@ impl Producer {
         self.flush().await;
     }
 
-    /// Holds `bytes` of `buffer_bytes` until the batch is answered.
-    async fn wait_for_room(&self, bytes: usize) -> Result<usize, SendError> {
-        let limit = self.handle.config.buffer_bytes;
-        let too_large = |bound, limit| SendError::TooLarge { bound, limit, actual: bytes };
-        if bytes > limit {
-            return Err(too_large("buffer_bytes", limit));
+    /// How much of `buffer_bytes` a batch takes, in bytes and before compression, that
+    /// took `room` without `record`. Refused if no batch may take so much: whoever gathers
+    /// the records of one need not gather more than that.
+    pub fn room_for(&self, room: usize, record: &Record) -> Result<usize, SendError> {
+        let bytes = room.saturating_add(room_of(record));
+        let bounds =
+            [("buffer_bytes", self.handle.config.buffer_bytes), ("the largest batch", ProducerConfig::MAX_BATCH_BYTES)];
+        match bounds.into_iter().find(|(_, limit)| bytes > *limit) {
+            Some((bound, limit)) => Err(SendError::TooLarge { bound, limit, actual: bytes }),
+            None => Ok(bytes),
         }
-        if bytes > ProducerConfig::MAX_BATCH_BYTES {
-            return Err(too_large("the largest batch", ProducerConfig::MAX_BATCH_BYTES));
-        }
-        let permits = u32::try_from(bytes).map_err(|_| too_large("buffer_bytes", limit))?;
+    }
+
+    /// Holds `bytes` of `buffer_bytes`, which may be so much, until the batch is answered.
+    async fn wait_for_room(&self, bytes: usize) -> Result<(), SendError> {
+        // The largest batch is far below.
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         match self.handle.shared.room.acquire_many(permits).await {
             Ok(room) => room.forget(),
             Err(_closed) => return Err(self.handle.shared.closed()),
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn give_back_unless_taken(&self, room: usize, taken: Result<(), SendError>) -> Result<(), SendError> {

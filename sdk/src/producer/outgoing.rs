@@ -6,21 +6,18 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::Stream;
 use quipu_protocol::environment::{BoxFuture, Clock};
-use quipu_protocol::{Offset, WriterEpoch, v1};
+use quipu_protocol::{LogId, Offset, WriterEpoch, v1};
 
 use super::outbox::Next;
 use super::shared::Shared;
 
 pub(super) struct Outgoing {
     log: String,
-    /// The log's id, 0 as long as it is not known.
-    log_id: Arc<AtomicU64>,
     writer_epoch: Option<WriterEpoch>,
     shared: Arc<Shared>,
     stream: u64,
@@ -35,15 +32,15 @@ struct Ripening {
 }
 
 impl Outgoing {
-    /// The requests for the log of that name and id.
+    /// The requests for the log of that name.
     pub(super) fn new(
-        (log, log_id): (String, Arc<AtomicU64>),
+        log: String,
         writer_epoch: Option<WriterEpoch>,
         shared: Arc<Shared>,
         stream: u64,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { log, log_id, writer_epoch, shared, stream, clock, ripening: None }
+        Self { log, writer_epoch, shared, stream, clock, ripening: None }
     }
 }
 
@@ -56,13 +53,12 @@ impl Stream for Outgoing {
             let at = match self.shared.next(self.stream, context, now) {
                 None => return Poll::Ready(None),
                 Some(Next::Nothing) => return Poll::Pending,
-                Some(Next::Request { request, batch, expected_end, cursors }) => {
-                    let log_id = self.log_id.load(Ordering::Relaxed);
+                Some(Next::Request { request, log, batch, expected_end, cursors }) => {
                     return Poll::Ready(Some(v1::AppendRequest {
                         request,
                         log: self.log.clone(),
                         batch,
-                        log_id,
+                        log_id: log.map_or(0, LogId::get),
                         writer_epoch: self.writer_epoch.map(WriterEpoch::get),
                         expected_end: expected_end.map(Offset::get),
                         cursors,

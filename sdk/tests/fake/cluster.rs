@@ -33,14 +33,14 @@ impl Cluster for Node {
     }
 
     async fn alter_log(&self, request: Request<v1::AlterLogRequest>) -> Result<Response<v1::AlterLogResponse>, Status> {
-        let v1::AlterLogRequest { name, change } = request.into_inner();
+        let v1::AlterLogRequest { name, change, id } = request.into_inner();
         let change = change.unwrap_or_default();
         self.world.answer_of_change()?;
         if change.max_batch_bytes.is_some_and(|bytes| bytes < 1024) {
             return Err(v1::Error::invalid_argument("max_batch_bytes", "the least is 1024").into());
         }
         let mut state = self.world.state();
-        let Some(log) = state.logs.get_mut(&name) else { return Err(v1::Error::unknown_log(&name).into()) };
+        let log = state.find(&name, id)?;
         let config = v1::LogConfig {
             retention_bytes: change.retention_bytes.unwrap_or(log.config.retention_bytes),
             retention_ms: change.retention_ms.unwrap_or(log.config.retention_ms),

@@ -113,6 +113,8 @@ pub(crate) struct FakeLog {
     leases: BTreeMap<String, v1::Lease>,
     /// How many leases were granted.
     grants: u64,
+    /// How many appends were resolved.
+    resolutions: usize,
 }
 
 /// Who may write a log.
@@ -197,11 +199,13 @@ impl FakeCluster {
         self.world.state().changes
     }
 
-    /// How many cursors and leases the log has.
+    /// How many cursors and leases the log has, and what else was done to it but to
+    /// append.
     pub(crate) fn marks(&self) -> usize {
         let mut state = self.world.state();
         let log = state.log();
-        log.cursors.len() + log.leases.len()
+        let changes = [log.start > 0, log.writer.epoch > 0, log.config != v1::LogConfig::default()];
+        log.cursors.len() + log.leases.len() + log.resolutions + changes.into_iter().filter(|made| *made).count()
     }
 
     /// These nodes have not heard of any log yet.

@@ -103,6 +103,7 @@ impl Records for Node {
         request: Request<v1::AcquireWriterRequest>,
     ) -> Result<Response<v1::AcquireWriterResponse>, Status> {
         let v1::AcquireWriterRequest { log, holder, request_id, log_id } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
@@ -127,10 +128,12 @@ impl Records for Node {
         use quipu_sdk::{ProducerEpoch, ProducerId, Sequence};
         use v1::resolve_response::{Forgotten, Landed, NeverLands, Outcome};
         let v1::ResolveRequest { log, producer_id, producer_epoch, sequence, log_id } = request.into_inner();
+        self.world.answer_of_change()?;
         self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
         let log = state.find(&log, log_id)?;
         let epoch = ProducerEpoch::new(i16::try_from(producer_epoch).expect("the SDK has no other"));
+        log.resolutions += 1;
         let outcome = match log.dedupe.resolve(ProducerId::new(producer_id), epoch, Sequence::new(sequence)) {
             Resolved::Landed { start, end } => Outcome::Landed(Landed { start, end }),
             Resolved::Never => Outcome::Never(NeverLands {}),
@@ -193,11 +196,11 @@ impl Records for Node {
     }
 
     async fn trim(&self, request: Request<v1::TrimRequest>) -> Result<Response<v1::TrimResponse>, Status> {
-        let v1::TrimRequest { log, to, force } = request.into_inner();
+        let v1::TrimRequest { log, to, force, log_id } = request.into_inner();
         self.world.answer_of_change()?;
-        self.world.check_leader(self.node, &log, 0)?;
+        self.world.check_leader(self.node, &log, log_id)?;
         let mut state = self.world.state();
-        let Some(log) = state.logs.get_mut(&log) else { return Err(v1::Error::unknown_log(&log).into()) };
+        let log = state.find(&log, log_id)?;
         let to = to.min(log.end);
         let stranded: Vec<v1::Lease> = log.leases.values().filter(|lease| lease.offset < to).cloned().collect();
         if !force && !stranded.is_empty() {
@@ -205,7 +208,7 @@ impl Records for Node {
         }
         log.leases.retain(|_, lease| lease.offset >= to);
         log.start = log.start.max(to);
-        Ok(Response::new(v1::TrimResponse { start: log.start, end: log.end, stranded }))
+        Ok(Response::new(v1::TrimResponse { start: log.start, end: log.end, stranded, log_id: log.id }))
     }
 }
 

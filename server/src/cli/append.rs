@@ -16,8 +16,8 @@ use std::time::Duration;
 use clap::Args;
 use futures_util::FutureExt;
 use quipu_sdk::{
-    AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig, TraceContext,
-    WriterEpoch,
+    AppendError, Client, Compression, Consistency, Delivery, LogName, Offset, Producer, ProducerConfig, Record,
+    TraceContext, WriterEpoch,
 };
 use tokio::io::{AsyncBufRead, BufReader};
 
@@ -59,7 +59,8 @@ pub(crate) struct AppendArguments {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     batch_records: u32,
     /// Append only if the log ends here, so that nothing came in between: all
-    /// lines as one batch, or none. Refused with the end as it is otherwise.
+    /// lines as one batch, or none. Refused with the end as it is otherwise. Ctrl-C
+    /// before the input has ended appends nothing.
     #[arg(long, value_name = "OFFSET")]
     expect_end: Option<u64>,
     /// Append under this writer epoch, as quipu writer acquire gave it: refused
@@ -154,10 +155,10 @@ async fn append(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let mut lines = Lines::new(BufReader::with_capacity(1 << 18, input), ProducerConfig::MAX_BATCH_BYTES);
-    if let Some(expected) = how.expect_end {
-        return append_at(expected, &mut lines, producer, how.most, progress).await;
-    }
     let mut signals = Signals::listen().map_err(|error| Failure::system("listen for Ctrl-C", &error))?;
+    if let Some(expected) = how.expect_end {
+        return append_at(expected, &mut lines, producer, how.most, progress, &mut signals).await;
+    }
     let mut waiting = VecDeque::new();
     tokio::select! {
         biased;
@@ -178,28 +179,54 @@ async fn append(
     }
 }
 
-/// Appends all lines as one batch, if the log ends at `expected`.
+/// Appends all lines as one batch, if the log ends at `expected`. Asked to end before
+/// all of them are read, it has sent nothing.
 async fn append_at(
     expected: Offset,
     lines: &mut Lines<impl AsyncBufRead + Unpin>,
     producer: &Producer,
     most: u32,
     progress: &mut Progress,
+    signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut records = Vec::new();
+    let records = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            return Err(Failure::Refused(format!("{signal} came before the last line: nothing was appended")));
+        }
+        gathered = gather(lines, producer, most) => gathered?,
+    };
+    if records.is_empty() {
+        return Ok(());
+    }
+    let range = tokio::select! {
+        biased;
+        _ = signals.next() => {
+            return Err(Failure::OutcomeUnknown("ended before the batch was acknowledged".to_owned()));
+        }
+        appended = producer.append_at(expected, records) => appended?,
+    };
+    (progress.records, progress.first, progress.end) = (range.count(), Some(range.start()), range.end());
+    Ok(())
+}
+
+/// All lines, as records of one batch: no more of them are read than that may take.
+async fn gather(
+    lines: &mut Lines<impl AsyncBufRead + Unpin>,
+    producer: &Producer,
+    most: u32,
+) -> Result<Vec<Record>, Failure> {
+    let (mut records, mut room) = (Vec::new(), 0);
     while let Some(line) = lines.next().await.map_err(|error| Failure::Refused(error.to_string()))? {
         if records.len() as u64 >= u64::from(most) {
             let why = format!("--expect-end appends one batch, and that takes {most} records (--batch-records)");
             return Err(Failure::Refused(why));
         }
-        records.push(producer.record(line));
+        let record = producer.record(line);
+        room = producer.room_for(room, &record)?;
+        records.push(record);
     }
-    if records.is_empty() {
-        return Ok(());
-    }
-    let range = producer.append_at(expected, records).await?;
-    (progress.records, progress.first, progress.end) = (range.count(), Some(range.start()), range.end());
-    Ok(())
+    Ok(records)
 }
 
 /// Sends every line; returns at the end of the input, when the last ones may
@@ -231,5 +258,29 @@ async fn send_lines(
         let line = line.map_err(|error| Failure::Refused(error.to_string()))?;
         let Some(line) = line else { return Ok(()) };
         waiting.push_back(producer.send(producer.record(line)).await?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_sdk::{ClientConfig, system};
+
+    use super::*;
+
+    /// A producer whose cluster nobody reaches.
+    fn producer() -> Producer {
+        let client = Client::new(ClientConfig::new(["127.0.0.1:1"]), system::environment()).expect("a good address");
+        let log = "orders".parse::<LogName>().expect("a name");
+        client.producer(&log, ProducerConfig::default()).expect("a good configuration")
+    }
+
+    #[tokio::test]
+    async fn lines_of_one_batch_are_read_up_to_its_bound_and_no_further() {
+        let endless = || Lines::new(BufReader::new(tokio::io::repeat(b'\n')), ProducerConfig::MAX_BATCH_BYTES);
+        let too_large = gather(&mut endless(), &producer(), u32::MAX).await.expect_err("no batch takes them");
+        let message = too_large.message().expect("it says why");
+        assert!(message.contains("buffer_bytes allows 67108864"), "{message}");
+        let too_many = gather(&mut endless(), &producer(), 3).await.expect_err("no batch takes them");
+        assert!(too_many.message().is_some_and(|message| message.contains("--batch-records")), "{too_many:?}");
     }
 }

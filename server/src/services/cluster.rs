@@ -55,13 +55,13 @@ impl Cluster for ClusterService {
     }
 
     async fn alter_log(&self, request: Request<v1::AlterLogRequest>) -> Result<Response<v1::AlterLogResponse>, Status> {
-        let v1::AlterLogRequest { name, change } = request.into_inner();
+        let v1::AlterLogRequest { name, change, id } = request.into_inner();
         let name = named(&name)?;
         let change = change.unwrap_or_default();
         if let Some(asked) = change.max_batch_bytes {
             self.check_max_batch_bytes("change.max_batch_bytes", asked).map_err(status)?;
         }
-        let altered = self.shared.node.alter_log(&name, change).await;
+        let altered = self.shared.node.alter_log(&name, log_id(id), change).await;
         let altered = altered.map_err(|error| status(refusals::of_change_log(&name, error)))?;
         Ok(Response::new(v1::AlterLogResponse { log: Some(altered.log), changed: altered.changed }))
     }

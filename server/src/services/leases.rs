@@ -77,8 +77,8 @@ pub(super) async fn list(
 
 /// Moves a log's start forward.
 pub(super) async fn trim(shared: &SharedNode, request: v1::TrimRequest) -> Result<v1::TrimResponse, v1::Error> {
-    let v1::TrimRequest { log, to, force } = request;
-    let log = Log::find(shared, &log, 0).await?;
+    let v1::TrimRequest { log, to, force, log_id } = request;
+    let log = Log::find(shared, &log, log_id).await?;
     let leases = if force { OnLeases::Drop } else { OnLeases::Refuse };
     let Trimmed { range, stranded } =
         log.replica()?.trim(Offset::new(to), leases).await.map_err(|error| match error {
@@ -88,7 +88,8 @@ pub(super) async fn trim(shared: &SharedNode, request: v1::TrimRequest) -> Resul
             TrimError::Propose(error) => log.refused(error),
         })?;
     let (start, end) = (range.start().get(), range.end().get());
-    Ok(v1::TrimResponse { start, end, stranded: stranded.into_iter().map(|lease| told(&log, lease)).collect() })
+    let stranded = stranded.into_iter().map(|lease| told(&log, lease)).collect();
+    Ok(v1::TrimResponse { start, end, stranded, log_id: log.id().get() })
 }
 
 fn check_holder(holder: &str) -> Result<(), v1::Error> {

@@ -11,8 +11,8 @@ use quipu_protocol::v1::cursor_refused::Reason;
 use quipu_protocol::v1::cursors_client::CursorsClient;
 use quipu_protocol::v1::error::Kind;
 use quipu_protocol::{ProducerEpoch, ProducerId, Sequence, v1};
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
 
 use crate::batches::batch;
 use crate::clock::MovedClock;
@@ -72,11 +72,6 @@ impl Node {
         let request = v1::ListCursorsRequest { log, after, limit, prefix, log_id: 0 };
         let listed = within(self.cursors().list_cursors(request)).await.expect("is listed").into_inner();
         (listed.cursors.into_iter().map(|cursor| cursor.name).collect(), listed.more)
-    }
-
-    async fn described(&self) -> v1::DescribeLogResponse {
-        let request = v1::DescribeLogRequest { name: LOG.to_owned() };
-        within(self.cluster().describe_log(request)).await.map(Response::into_inner).expect("is described")
     }
 }
 
@@ -282,7 +277,7 @@ async fn a_cursor_expires_that_nobody_commits() {
     assert_eq!(node.cursor("old").await, None);
     // Altered, it is kept for ever.
     let change = v1::LogAlteration { cursor_expiry_ms: Some(0), ..v1::LogAlteration::default() };
-    let request = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change) };
+    let request = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change), id: 0 };
     within(node.cluster().alter_log(request)).await.expect("is altered");
     node.commits(to("old", 0)).await.expect("is committed");
     clock.pass(Duration::from_millis(300));

@@ -1,5 +1,6 @@
 //! Leases and the trims that meet them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ async fn hold(node: &Node, request: v1::HoldLeaseRequest) -> Result<v1::Lease, S
 }
 
 async fn trim(node: &Node, to: u64, force: bool) -> Result<v1::TrimResponse, Status> {
-    let request = v1::TrimRequest { log: LOG.to_owned(), to, force };
+    let request = v1::TrimRequest { log: LOG.to_owned(), to, force, log_id: 0 };
     within(node.records().trim(request)).await.map(Response::into_inner)
 }
 
@@ -107,10 +108,16 @@ async fn a_lease_is_renewed_moved_listed_and_released() {
     assert!(renewed.offset == 1 && renewed.until >= first.until && renewed.grant == first.grant, "{renewed:?}");
     assert_eq!(hold(&node, renewal(&first, Some(3))).await.expect("it is moved").offset, 3);
     assert_eq!(holders(&node).await, ["a", "b"]);
+    let described = node.described().await;
     for released in [true, false] {
         assert_eq!(release(&node, &first).await.expect("an answer"), released);
     }
     assert_eq!(holders(&node).await, ["b"]);
+
+    // At least the holders' names and the offsets of four calls, and of two more.
+    assert!(described.leases == 2 && described.lease_entry_bytes > 4 * 8, "{described:?}");
+    let since = node.described().await;
+    assert!(since.leases == 1 && since.lease_entry_bytes > described.lease_entry_bytes, "{since:?}");
 }
 
 #[tokio::test]
@@ -212,4 +219,28 @@ async fn a_renewal_does_not_wait_until_its_lease_is_over() {
     let renewed = join_all([&long, &short].map(|lease| hold(&node, renewal(lease, Some(2)))));
     let (renewed, ()) = join(renewed, passing).await;
     assert!(renewed.iter().all(|renewed| matches!(renewed, Ok(lease) if lease.offset == 2)), "{renewed:?}");
+}
+
+#[tokio::test]
+async fn a_holder_that_holds_again_and_again_takes_few_entries_unless_it_is_to_keep_more() {
+    let (_, node) = slow().await;
+    // Whatever was granted meanwhile.
+    let again = |offset| v1::HoldLeaseRequest { after: u64::MAX, ms: 600_000, ..lease("a", offset) };
+    let first = hold(&node, again(2)).await.expect("it is granted at once");
+    let before = node.applied().await;
+    let waiting = join_all((0..20).map(|_| hold(&node, again(2))));
+    let appending = async {
+        node.waiting_commands(20).await;
+        assert_eq!(node.applied().await, before, "they wait");
+        node.append(LOG, batch(&["e"])).await.expect("is appended")
+    };
+    let (held, _) = join(waiting, appending).await;
+    assert_eq!(node.applied().await, before + 1, "one entry has them all");
+    let grants: BTreeSet<u64> = held.into_iter().map(|held| held.expect("it is granted").grant).collect();
+    assert_eq!(grants, (1..=20).map(|n| first.grant + n).collect(), "each is a grant of its own");
+
+    let before = node.applied().await;
+    assert_eq!(hold(&node, again(1)).await.expect("it is granted at once").offset, 1);
+    hold(&node, lease("b", 3)).await.expect("it is granted at once");
+    assert_eq!(node.applied().await, before + 2);
 }

@@ -3,6 +3,7 @@
 
 mod appends;
 mod batches;
+mod bound;
 mod clock;
 mod cursors;
 mod fresh;

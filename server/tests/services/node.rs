@@ -165,9 +165,13 @@ impl Node {
 
     /// The last entry of [`LOG`] that was applied.
     pub(crate) async fn applied(&self) -> u64 {
+        self.described().await.replicas[0].applied_index
+    }
+
+    /// What the node says of [`LOG`].
+    pub(crate) async fn described(&self) -> v1::DescribeLogResponse {
         let request = v1::DescribeLogRequest { name: LOG.to_owned() };
-        let described = within(self.cluster().describe_log(request)).await.expect("is described").into_inner();
-        described.replicas[0].applied_index
+        within(self.cluster().describe_log(request)).await.map(Response::into_inner).expect("is described")
     }
 
     /// The end of [`LOG`]: whether something has changed.

@@ -311,7 +311,7 @@ async fn what_is_not_remembered_is_forgotten_and_stays_as_it_is() {
 async fn who_may_write_stays_as_the_log_was_created() {
     let node = Node::exclusive().await;
     let change = v1::LogAlteration { retention_ms: Some(60_000), ..v1::LogAlteration::default() };
-    let request_to_alter = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change) };
+    let request_to_alter = v1::AlterLogRequest { name: LOG.to_owned(), change: Some(change), id: 0 };
     let altered = within(node.cluster().alter_log(request_to_alter)).await.expect("is altered").into_inner();
     let config = altered.log.and_then(|log| log.config).expect("a configuration");
     assert_eq!((altered.changed, config.writers()), (true, v1::Writers::Exclusive));

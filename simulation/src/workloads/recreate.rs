@@ -3,21 +3,25 @@
 //!
 //! ```text
 //!   brief-3#0   create ─▶ append … ─▶ read all ─▶ delete ┐
-//!                                            late appends ┄┄▶ refused
+//!                                    late appends, changes ┄┄▶ refused
 //!   brief-3#1                              create ◀──────┘ ─▶ append …
 //! ```
 //!
 //! Each log that had the name is one of its own to the history: what was meant
 //! for one and is found in another was invented there. One client alone has the
 //! name, so that it knows which log is meant by it. What a log held is read
-//! before it is deleted, and judged as its only copy.
+//! before it is deleted, and judged as its only copy. Whatever comes late for one of
+//! them, by its id, would show in the next: records would be missing, or its writer
+//! epoch would be raised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 
 use quipu_protocol::LogId;
 use quipu_protocol::batch::Record;
-use quipu_sdk::{DeleteLogError, LogConfig, LogName, Producer, ProducerConfig, ReaderConfig};
+use quipu_sdk::{
+    DeleteLogError, LogAlteration, LogConfig, LogName, LogRef, Offset, Producer, ProducerConfig, ReaderConfig,
+};
 
 use super::append::outcome;
 use super::create::create;
@@ -25,6 +29,7 @@ use super::read::place;
 use super::{Context, record};
 use crate::environment::clock::now;
 use crate::history::{Call, Outcome, Terms};
+use crate::violation::Violation;
 
 /// What did not succeed is tried again after up to this time, in milliseconds.
 const AGAIN_MS: u64 = 200;
@@ -131,6 +136,7 @@ impl Log<'_> {
                 break held;
             }
         };
+        self.is_nobodys(id).await;
         self.context.brief(|brief| brief.departed.insert(self.known_as.clone(), held));
         self.delete(id).await;
         self.context.brief(|brief| brief.gone.insert(id));
@@ -140,7 +146,20 @@ impl Log<'_> {
             let late = async move { late_append(&context, &known_as, &producer, number).await };
             self.context.spawn(late).detach();
         }
+        let (context, name) = (self.context.clone(), self.name.clone());
+        let late = async move { late_change(&context, &name, id, pause_ms).await };
+        self.context.spawn(late).detach();
         Some(())
+    }
+
+    /// Nobody acquires it, unless somebody meant another log by that.
+    async fn is_nobodys(&self, id: LogId) {
+        let Ok(writer) = self.context.client.describe_writer(LogRef::new(self.name, id)).await else { return };
+        if writer.epoch.get() > 0 {
+            let details = format!("{} is held by {:?}, who meant another log", self.known_as, writer.holder);
+            let violation = Violation::new("late-calls-keep-to-their-log", details);
+            self.context.shared.recorder.violated(now(), violation, None);
+        }
     }
 
     async fn goes_on(&self, pause_ms: u64) -> Option<()> {
@@ -179,11 +198,10 @@ impl Log<'_> {
     async fn delete(&self, id: LogId) {
         let operation = self.context.invoke(&self.known_as, Call::Delete);
         loop {
-            match self.context.client.delete_log(self.name).await {
-                Ok(deleted) if deleted.id == id => break,
-                Err(DeleteLogError::UnknownLog { .. }) => break,
-                // A create that was repeated on its way had made another one.
-                Ok(_) | Err(DeleteLogError::Request(_)) => self.context.pause(AGAIN_MS).await,
+            match self.context.client.delete_log(LogRef::new(self.name, id)).await {
+                // A create that was repeated on its way may have made another one.
+                Ok(_) | Err(DeleteLogError::UnknownLog { .. }) => break,
+                Err(DeleteLogError::Request(_)) => self.context.pause(AGAIN_MS).await,
             }
         }
         self.context.complete(operation, Outcome::Deleted);
@@ -212,6 +230,25 @@ async fn late_append(context: &Context, known_as: &str, producer: &Producer, num
         other => other,
     };
     context.complete(operation, answer);
+}
+
+/// Changes a log that was deleted, most often when the next one of its name is there.
+/// Its replicas may not have heard of its end yet; the next one has nothing of it.
+async fn late_change(context: &Context, name: &LogName, id: LogId, pause_ms: u64) {
+    context.pause(pause_ms * 8).await;
+    let (client, meant) = (&context.client, LogRef::new(name, id));
+    let refused = match context.below(4) {
+        0 => client.trim_past_leases(meant, Offset::new(u64::MAX)).await.is_err(),
+        1 => client.acquire_writer(meant, "somebody who is late").await.is_err(),
+        2 => {
+            let change = LogAlteration { retention_bytes: Some(Some(1)), ..LogAlteration::default() };
+            client.alter_log(meant, change).await.is_err()
+        }
+        _ => client.delete_log(meant).await.is_err(),
+    };
+    if refused {
+        context.shared.recorder.mark(now(), "late-change-refused");
+    }
 }
 
 fn invoke(context: &Context, known_as: &str, producer: u64) -> (u64, Vec<Record>) {

@@ -100,7 +100,7 @@ async fn describe_and_status_have_the_promised_keys() {
     let described = cluster.quipu(["log", "describe", "orders", "--json"]).succeeds().await.json();
     let mut promised = BTreeSet::from(["name", "id", "config", "start", "end", "records", "bytes", "entries"]);
     promised.extend(["leader", "term", "replicas", "age_retention_held"]);
-    promised.extend(["cursors", "cursor_bytes", "cursor_entry_bytes"]);
+    promised.extend(["cursors", "cursor_bytes", "cursor_entry_bytes", "leases", "lease_entry_bytes"]);
     assert_eq!(keys(&described), promised);
     assert_eq!(keys(&described["config"]), BTreeSet::from(["replicas", "max_batch_bytes"]), "what is set");
     assert_eq!((&described["name"], &described["start"], &described["end"]), (&"orders".into(), &0.into(), &2.into()));

@@ -9,7 +9,9 @@ use quipu_sdk::{
     AppendError, AppendId, Client, Environment, LogConfig, LogName, Offset, OffsetRange, Producer, ProducerConfig,
     ReaderConfig, Resolution, Writers, system,
 };
-use quipu_tests::{Cluster, Ledger, eventually};
+use quipu_tests::{Cluster, Ledger, PATIENCE, eventually};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncWriteExt as _;
 
 /// How long primaries fight, unless `QUIPU_FIGHT_SECONDS` says otherwise.
 const FIGHT: Duration = Duration::from_secs(15);
@@ -69,6 +71,25 @@ async fn lines_are_appended_where_the_log_is_expected_to_end_or_not_at_all() {
     let both = cluster.quipu(["append", "accounts", "--epoch", "1", "--expect-end", "3"]);
     both.input("d\n").succeeds().await.prints("appended 1 records at 3..4\n");
     cluster.quipu(["read", "accounts"]).succeeds().await.prints("a\nb\nc\nd\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conditional_append_that_is_interrupted_before_the_last_line_appends_nothing() {
+    let cluster = Cluster::start(1).await;
+    cluster.quipu(["log", "create", "accounts"]).succeeds().await;
+    let mut append = cluster.quipu(["append", "accounts", "--expect-end", "0"]).spawn_fed();
+    // More than fits into the pipe: so it is reading.
+    let mut input = append.stdin.take().expect("a pipe");
+    input.write_all(format!("{}\n", "x".repeat(1 << 10)).repeat(1 << 10).as_bytes()).await.expect("it reads");
+    let pid = append.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+    kill_process(pid, Signal::INT).expect("it can be signalled");
+    let ended = tokio::time::timeout(PATIENCE, append.wait_with_output()).await.expect("it ends");
+    let ended = ended.expect("it can be awaited");
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{told}");
+    assert!(told.contains("nothing was appended"), "{told}");
+    drop(input);
+    cluster.quipu(["read", "accounts"]).succeeds().await.prints("");
 }
 
 #[tokio::test(flavor = "multi_thread")]

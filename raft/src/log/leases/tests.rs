@@ -134,6 +134,7 @@ fn an_image_is_taken_over_as_it_is_and_a_bad_one_refused() {
     }
     ask(&mut leases, stored::HoldLease { grant: 2, request_id: 7, ..new("a", 20) }, 0).unwrap();
     leases.release("gone", 1).unwrap();
+    leases.count(77);
     let image = |start, end| {
         let mut image = stored::LogState { start, end, ..stored::LogState::default() };
         leases.image(&mut image);
@@ -143,7 +144,7 @@ fn an_image_is_taken_over_as_it_is_and_a_bad_one_refused() {
     let refused = |image: &mut stored::LogState| Leases::from_image(image).unwrap_err();
     refused(&mut image(21, 50));
     refused(&mut image(0, 19));
-    let wrong: [fn(&mut stored::LogState); 8] = [
+    let wrong: [fn(&mut stored::LogState); 9] = [
         |image| image.leases[1] = image.leases[0].clone(),
         |image| image.leases[0].holder.clear(),
         |image| image.leases[0].grant = 0,
@@ -152,6 +153,7 @@ fn an_image_is_taken_over_as_it_is_and_a_bad_one_refused() {
         |image| image.lease_grants = 4,
         |image| drop(image.recent_grants.remove(1)),
         |image| image.lease_grants = u64::MAX,
+        |image| image.lease_bytes = u64::MAX,
     ];
     for spoil in wrong {
         let mut image = image(20, 50);

@@ -92,7 +92,7 @@ impl Outbox {
         let batch = &self.sent[position].batch;
         let error = if self.sent[position].loose > 0 {
             AppendError::OutcomeUnknown {
-                append: AppendId::of(&batch.bytes),
+                append: AppendId::of(self.log_id, &batch.bytes),
                 waited: now.saturating_sub(batch.taken_at),
                 last: self.last_failure.clone(),
             }

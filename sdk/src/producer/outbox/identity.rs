@@ -1,7 +1,7 @@
 //! Under which name batches are sent, and when they get another one.
 
 use quipu_protocol::batch::{Producer as Stamp, with_producer};
-use quipu_protocol::{ProducerEpoch, ProducerId, Sequence};
+use quipu_protocol::{LogId, ProducerEpoch, ProducerId, Sequence};
 
 use super::{Batch, Outbox, State};
 
@@ -14,6 +14,11 @@ pub(super) struct Identity {
 }
 
 impl Outbox {
+    /// An answer, or the caller, names the log's id; 0 is none. The first one stays.
+    pub(in crate::producer) fn is_of(&mut self, log: LogId) {
+        self.log_id = self.log_id.or_else(|| Some(log).filter(|log| log.get() != 0));
+    }
+
     /// The producer has a new id: whatever waits is stamped with it.
     pub(in crate::producer) fn identify(&mut self, id: ProducerId) {
         self.identity = Some(Identity { id, epoch: ProducerEpoch::new(0), next: Sequence::new(0) });

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quipu_protocol::batch::Record;
-use quipu_protocol::{LogName, Offset, OffsetRange};
+use quipu_protocol::{LogId, LogName, Offset, OffsetRange};
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Waiter};
@@ -60,6 +60,9 @@ use identity::Identity;
 /// See the module's text.
 pub(super) struct Outbox {
     log: LogName,
+    /// The log's id, once it is known: batches go to none of its name that comes
+    /// after it.
+    log_id: Option<LogId>,
     config: ProducerConfig,
     gathering: Gathering,
     ready: VecDeque<Batch>,
@@ -103,7 +106,7 @@ enum State {
 /// What is to be done for the stream.
 pub(super) enum Next {
     /// Send this.
-    Request { request: u64, batch: Bytes, expected_end: Option<Offset>, cursors: Bytes },
+    Request { request: u64, log: Option<LogId>, batch: Bytes, expected_end: Option<Offset>, cursors: Bytes },
     /// Nothing before then, unless something changes.
     At(Duration),
     /// Nothing, until something changes.
@@ -114,6 +117,7 @@ impl Outbox {
     pub(super) fn new(log: LogName, config: ProducerConfig) -> Self {
         Self {
             log,
+            log_id: None,
             gathering: Gathering::new(&config),
             config,
             ready: VecDeque::new(),
@@ -244,7 +248,7 @@ impl Outbox {
         self.waiting_bytes += sent.batch.bytes.len();
         let Batch { bytes, expected_end, cursors, .. } = &sent.batch;
         let (batch, cursors) = (bytes.clone(), cursors.clone());
-        Next::Request { request: sent.request, batch, expected_end: *expected_end, cursors }
+        Next::Request { request: sent.request, log: self.log_id, batch, expected_end: *expected_end, cursors }
     }
 
     /// A stream begins: nothing is on it yet.

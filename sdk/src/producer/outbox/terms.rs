@@ -2,19 +2,23 @@
 //! means for them and for those around them.
 
 use quipu_protocol::batch::{BatchBuilder, BatchHeader, Compression};
-use quipu_protocol::{ProducerEpoch, ProducerId, Sequence, Timestamp, WriterEpoch, v1};
+use quipu_protocol::{LogId, ProducerEpoch, ProducerId, Sequence, Timestamp, WriterEpoch, v1};
 
 use super::*;
 use crate::AppendId;
 use crate::cluster::Refusal;
 
 const ID: ProducerId = ProducerId::new(7);
+/// The first log that was named is the one that is meant.
+const LOG: LogId = LogId::new(5);
 const NOW: Duration = Duration::ZERO;
 
 type Outcome = oneshot::Receiver<Result<OffsetRange, AppendError>>;
 
 fn outbox_of(config: ProducerConfig) -> Outbox {
     let mut outbox = Outbox::new("orders".parse().expect("a name"), config);
+    outbox.is_of(LOG);
+    outbox.is_of(LogId::new(99));
     outbox.identify(ID);
     outbox
 }
@@ -103,7 +107,7 @@ fn is_unknown(outcome: &mut Outcome, sequence: i32) {
     match told(outcome) {
         Err(AppendError::OutcomeUnknown { append, .. }) => {
             let (epoch, sequence) = (ProducerEpoch::new(0), Sequence::new(sequence));
-            assert_eq!(append, Some(AppendId { producer: ID, epoch, sequence }));
+            assert_eq!(append, Some(AppendId { log: Some(LOG), producer: ID, epoch, sequence }));
         }
         other => panic!("{other:?}"),
     }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use clap::Args;
-use quipu_sdk::{Client, LogName};
+use quipu_sdk::{Client, LogId, LogName, LogRef};
 
 use super::json::JsonLog;
 use crate::cli::failure::Failure;
@@ -33,14 +33,16 @@ pub(crate) struct DeleteArguments {
 
 pub(super) async fn run(arguments: DeleteArguments, client: &Client) -> Result<(), Failure> {
     let name: LogName = arguments.name.parse()?;
-    if !arguments.yes {
+    let meant: LogRef<'_> = if arguments.yes {
+        (&name).into()
+    } else {
         if !std::io::stdin().is_terminal() {
             let message = format!("log {name} would be deleted for good: say so with --yes");
             return Err(Failure::Usage(message));
         }
-        confirm(&name, client).await?;
-    }
-    let deleted = client.delete_log(&name).await?;
+        LogRef::new(&name, confirm(&name, client).await?)
+    };
+    let deleted = client.delete_log(meant).await?;
     if arguments.json {
         output::print_json(&JsonLog::new(&deleted))?;
         return Ok(());
@@ -49,8 +51,8 @@ pub(super) async fn run(arguments: DeleteArguments, client: &Client) -> Result<(
     Ok(())
 }
 
-/// Lets a person say that it is this log.
-async fn confirm(name: &LogName, client: &Client) -> Result<(), Failure> {
+/// Lets a person say that it is this log; returns its id.
+async fn confirm(name: &LogName, client: &Client) -> Result<LogId, Failure> {
     let described = client.describe_log(name).await?;
     let records = counted(described.range.count(), "record", "records");
     let mut screen = std::io::stderr().lock();
@@ -59,5 +61,8 @@ async fn confirm(name: &LogName, client: &Client) -> Result<(), Failure> {
     drop(screen);
     let mut typed = String::new();
     std::io::stdin().lock().read_line(&mut typed).map_err(|error| Failure::system("read the answer", &error))?;
-    if typed.trim() == name.as_str() { Ok(()) } else { Err(Failure::Refused("nothing was deleted".to_owned())) }
+    if typed.trim() != name.as_str() {
+        return Err(Failure::Refused("nothing was deleted".to_owned()));
+    }
+    Ok(described.log.id)
 }

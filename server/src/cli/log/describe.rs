@@ -53,6 +53,11 @@ pub(super) async fn run(arguments: DescribeArguments, client: &Client) -> Result
         let (state, entries) = (described.cursor_bytes, counted(described.cursor_entry_bytes, "byte", "bytes"));
         writeln!(output, "  cursors  {cursors}, {state} B of state; {entries} of commits in all entries so far")?;
     }
+    if described.lease_entry_bytes > 0 {
+        let leases = counted(described.leases, "lease", "leases");
+        let entries = counted(described.lease_entry_bytes, "byte", "bytes");
+        writeln!(output, "  leases   {leases}; {entries} of grants, renewals and releases in all entries so far")?;
+    }
     match leader {
         Some(node) => writeln!(output, "  leader   node {node}, term {term}")?,
         None => writeln!(output, "  leader   {}, term {term}", "none".red())?,
@@ -102,6 +107,8 @@ struct JsonDescription<'a> {
     cursors: u64,
     cursor_bytes: u64,
     cursor_entry_bytes: u64,
+    leases: u64,
+    lease_entry_bytes: u64,
     leader: Option<u64>,
     term: u64,
     replicas: Vec<JsonReplica<'a>>,
@@ -151,6 +158,8 @@ impl<'a> From<&'a LogDescription> for JsonDescription<'a> {
             cursors: described.cursors,
             cursor_bytes: described.cursor_bytes,
             cursor_entry_bytes: described.cursor_entry_bytes,
+            leases: described.leases,
+            lease_entry_bytes: described.lease_entry_bytes,
             leader: described.leader.map(NodeId::get),
             term: described.term.get(),
             replicas: replicas.collect(),

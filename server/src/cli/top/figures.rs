@@ -232,6 +232,8 @@ pub(super) mod tests {
             cursors: 0,
             cursor_bytes: 0,
             cursor_entry_bytes: 0,
+            leases: 0,
+            lease_entry_bytes: 0,
             replicas: lags.iter().enumerate().map(replica).collect(),
         }
     }
