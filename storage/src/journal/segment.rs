@@ -17,11 +17,11 @@ use super::manifest::{DIRECTORY, Segment};
 use crate::disk::{ALIGNMENT, Access, AlignedBuffer, Disk, FileId, is_unreadable};
 
 /// How much is written at once when a segment is prepared.
-const PREPARE_BYTES: u64 = 1024 * 1024;
+const PREPARE_BYTES: usize = 1024 * 1024;
 
 /// What it is full of. Kept: to get so much memory and clear it for each segment
 /// costs as much time as to write a part of the segment.
-static ZEROS: LazyLock<AlignedBuffer> = LazyLock::new(|| AlignedBuffer::zeroed(PREPARE_BYTES as usize));
+static ZEROS: LazyLock<AlignedBuffer> = LazyLock::new(|| AlignedBuffer::zeroed(PREPARE_BYTES));
 
 /// Where a segment's first commit header ends at the latest: with all frames
 /// that the smallest of them let into one commit.
@@ -57,10 +57,10 @@ pub(super) fn prepare(disk: &dyn Disk, segment: &Segment, owner: &Owner) -> io::
 }
 
 fn fill(disk: &dyn Disk, file: FileId, segment: &Segment, owner: &Owner) -> io::Result<()> {
-    let mut byte = 0;
-    while segment.bytes - byte >= PREPARE_BYTES {
+    let (chunk, mut byte) = (PREPARE_BYTES as u64, 0);
+    while segment.bytes - byte >= chunk {
         disk.write_at(file, byte, &ZEROS)?;
-        byte += PREPARE_BYTES;
+        byte += chunk;
     }
     let rest = usize::try_from(segment.bytes - byte).expect("less than a mebibyte");
     if rest > 0 {
