@@ -36,6 +36,8 @@ const SESSIONS_MS: [u64; 3] = [1_000, 1_500, 3_000];
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What failed is tried again after up to this time, in milliseconds.
 const AGAIN_MS: u64 = 200;
+/// One commit in so many leaves late.
+const ONE_IN_LATE: u64 = 12;
 /// A member reads up to so many times before it leaves, vanishes or sleeps.
 const MOST_TURNS: u64 = 30;
 
@@ -93,7 +95,7 @@ async fn join(context: &Context, group: &str, session_ms: u64) -> Option<(GroupR
         ..GroupConfig::default()
     };
     let inner = context.client.group_positions(&name);
-    let positions = Watched { context: context.clone(), group: group.to_owned(), member, inner };
+    let positions = Watched { context: context.clone(), group: group.to_owned(), member, session_ms, inner };
     let pattern = format!("{SHARED}*").parse().expect("a good pattern");
     let joining = context.client.reader_group(&name, &pattern).positions(Arc::new(positions)).config(config).join();
     Some((joining.await.ok()?, member))
@@ -138,6 +140,7 @@ struct Watched {
     group: String,
     /// Which membership of this run.
     member: u64,
+    session_ms: u64,
     inner: Arc<dyn Positions>,
 }
 
@@ -182,7 +185,12 @@ impl Positions for Watched {
         let (context, group, member, log_name) =
             (self.context.clone(), self.group.clone(), self.member, log.to_string());
         let commit = self.inner.commit(log, id, generation, position);
+        let session_ms = self.session_ms;
         Box::pin(async move {
+            if context.goes_on() && context.below(ONE_IN_LATE) == 0 {
+                // So long that what it is asked for meanwhile is taken from it.
+                context.pause(4 * session_ms).await;
+            }
             let asked = Commit {
                 group: &group,
                 log: &log_name,
