@@ -125,7 +125,12 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
             Verdict::Done
         }
         Question::ReadTheRest => {
-            groups::read_the_rest(context).await;
+            let last = groups::read_the_rest(context).await;
+            let logs = groups::shared_logs(context);
+            join_all(logs.iter().map(|log| append_until_taken(context, log.as_str()))).await;
+            for last in last {
+                last.read_on(context).await.leave().await;
+            }
             Verdict::Done
         }
         Question::Copies => Verdict::Copies(all_copies(context).await),
