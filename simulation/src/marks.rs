@@ -17,6 +17,7 @@ pub const ALL: &[(&str, &str)] = &[
         "a-group-member-was-fenced",
         "a member of a reader group was refused a position in a log that another one had claimed",
     ),
+    ("a-late-append-was-refused", "an append arrived when its producer's epoch was over, and was refused"),
     ("a-paused-leader-came-back", "a leader that was paused went on when another one led already"),
     ("a-pipeline-gave-way", "an append was refused because another pipeline had moved the cursor that it carried"),
     ("a-primary-was-fenced", "an append was refused because another client had acquired the writer epoch"),

@@ -28,6 +28,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("all-replicas-come-back", "Once all faults are over, every replica runs, votes and has everything again."),
     ("every-copy-can-be-read", "Once all faults are over, every replica's copy can be read."),
     ("a-leader-stays", "Where nothing is wrong, no leader is replaced by another one, or by itself in a new term."),
+    ("followers-are-told", "Where nothing is wrong, whoever waits at a log's end soon has what is appended next."),
     ("tasks-end", "Once all is calm, a node has the tasks of its replicas and its peers, and no others."),
     ("equal-states", "Replicas that have applied the same entries have the same state, to the byte."),
     // By what clients were told and what replicas hold in the end.

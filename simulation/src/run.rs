@@ -13,6 +13,7 @@
 //! what an operator would start.
 
 mod ends;
+mod followers;
 mod judge;
 mod looks;
 
@@ -32,7 +33,7 @@ use crate::faults::{Active, Custody};
 use crate::history::{Copies, History, Operation};
 use crate::points;
 use crate::recorder::{Record, Recorder};
-use crate::scenario::{FaultPlan, Job, Scenario};
+use crate::scenario::{FaultPlan, Job, LogPlan, Scenario};
 use crate::violation::Violation;
 use crate::workloads::recreate::{self, Brief};
 use crate::workloads::{self, Shared, Stage};
@@ -50,6 +51,8 @@ const FINISHING_LIMIT: Duration = Duration::from_secs(40);
 const WHOLE_LIMIT: Duration = Duration::from_secs(90);
 /// How long it may take until every reader group has read all of its logs.
 const GROUPS_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take until somebody has waited at each log's end.
+const FOLLOWING_LIMIT: Duration = Duration::from_secs(60);
 /// How long reading all copies may take: answers of 2 kB on the slowest disk.
 const READING_LIMIT: Duration = Duration::from_secs(300);
 /// For so many election timeouts leaders are watched when nothing is wrong.
@@ -281,6 +284,7 @@ impl<'a> Run<'a> {
 
     fn judge_all(&mut self) {
         let limit = READING_LIMIT;
+        self.followers_are_told();
         let mut jobs = self.scenario.clients.iter().flat_map(|client| &client.jobs);
         if jobs.any(|job| matches!(job, Job::Group { .. })) {
             match self.ask(Question::ReadTheRest, GROUPS_LIMIT) {
@@ -295,6 +299,15 @@ impl<'a> Run<'a> {
         self.judge_copies(&copies);
         self.leaders_stay();
         self.calms_down();
+    }
+
+    /// Where nothing is wrong, whoever waits at a log's end soon has what is appended.
+    fn followers_are_told(&mut self) {
+        let keeps = |plan: &&LogPlan| !plan.forgets() && !plan.exclusive;
+        let logs: Vec<String> = self.scenario.logs.iter().filter(keeps).map(|plan| plan.name.clone()).collect();
+        if self.ask(Question::Follow(logs), FOLLOWING_LIMIT).is_none() {
+            self.violated("followers-are-told", format!("nobody could wait within {FOLLOWING_LIMIT:?}"));
+        }
     }
 
     fn judge_copies(&mut self, copies: &Copies) {

@@ -158,6 +158,14 @@ pub enum Job {
         /// Pauses between two appends are drawn up to this.
         pause_ms: u64,
     },
+    /// Lets appends arrive again, or for the first time, when they must not land any
+    /// more.
+    Late {
+        /// To this log, by its position.
+        log: usize,
+        /// Pauses between two appends are drawn up to this.
+        pause_ms: u64,
+    },
     /// Trims a log, having read what it trims.
     Trim {
         /// This one, by its position.
@@ -278,6 +286,7 @@ impl Scenario {
             .with_retention()
             .with_brief_logs()
             .with_primaries()
+            .with_late_appends()
             .with_cursors()
             .with_reader_groups()
             .with_branches()

@@ -112,6 +112,7 @@ fn logs_of(job: &mut Job) -> [Option<&mut usize>; 2] {
         | Job::Tail { log, .. }
         | Job::End { log, .. }
         | Job::Barrier { log, .. }
+        | Job::Late { log, .. }
         | Job::Lease { log, .. }
         | Job::Trim { log, .. }
         | Job::Remember { log, .. }

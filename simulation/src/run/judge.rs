@@ -12,6 +12,7 @@ use quipu_sdk::{
 };
 use tokio::sync::mpsc;
 
+use super::followers;
 use crate::cluster::Cluster;
 use crate::environment::Host;
 use crate::environment::clock::now;
@@ -36,6 +37,8 @@ pub(super) enum Question {
     Create(Vec<LogPlan>),
     /// Append to each of these logs until it takes it.
     Append(Vec<String>),
+    /// Have somebody wait at the end of each of these logs for what is appended next.
+    Follow(Vec<String>),
     /// Have every reader group read all of its logs.
     ReadTheRest,
     /// What each replica of every log holds.
@@ -117,15 +120,24 @@ async fn find_out(context: &Context, question: Question) -> Verdict {
             join_all(logs.iter().map(|log| append_until_taken(context, log))).await;
             Verdict::Done
         }
+        Question::Follow(logs) => {
+            join_all(logs.iter().map(|log| followers::are_told(context, log))).await;
+            Verdict::Done
+        }
         Question::ReadTheRest => {
-            groups::read_the_rest(context).await;
+            let last = groups::read_the_rest(context).await;
+            let logs = groups::shared_logs(context);
+            join_all(logs.iter().map(|log| append_until_taken(context, log.as_str()))).await;
+            for last in last {
+                last.read_on(context).await.leave().await;
+            }
             Verdict::Done
         }
         Question::Copies => Verdict::Copies(all_copies(context).await),
     }
 }
 
-async fn append_until_taken(context: &Context, log: &str) {
+pub(super) async fn append_until_taken(context: &Context, log: &str) {
     let name: LogName = log.parse().expect("a good name");
     let config = ProducerConfig { delivery_timeout: Duration::from_secs(5), ..ProducerConfig::default() };
     let exclusive = context.shared.logs.iter().any(|plan| plan.name == log && plan.exclusive);

@@ -19,6 +19,8 @@ const ONE_IN_BRIEF: u32 = 4;
 
 /// Primaries fight over a log in one run of so many.
 const ONE_IN_FOUGHT_OVER: u32 = 4;
+/// Appends arrive late in one run of so many of the others.
+const ONE_IN_LATE: u32 = 4;
 /// Clients move cursors, and pipelines compete, in one run of so many.
 const ONE_IN_CURSORS: u32 = 4;
 
@@ -32,6 +34,8 @@ const ONE_IN_BRANCHING: u32 = 8;
 const ONE_IN_LEASED: u32 = 2;
 /// Clients ask for barriers in one run of so many.
 const ONE_IN_BARRED: u32 = 3;
+/// And leaders are cut off one after the other in one of so many of these.
+const ONE_IN_CUT_OFF: u32 = 4;
 
 /// Tells the draws of rot from all others.
 const OF_ROT: u64 = 1 << 62;
@@ -44,6 +48,8 @@ const OF_BRIEF_LOGS: u64 = 1 << 60;
 
 /// Those of primaries.
 const OF_PRIMARIES: u64 = 1 << 59;
+/// Those of appends that arrive late.
+const OF_LATE_APPENDS: u64 = 0x1a7e;
 /// Those of branches.
 const OF_BRANCHES: u64 = 1 << 55;
 
@@ -163,6 +169,22 @@ impl Scenario {
         self.with_copies_to_spare()
     }
 
+    /// In some scenarios appends arrive again, or for the first time, when they must not
+    /// land any more; wherever primaries fight, one does it there.
+    pub(super) fn with_late_appends(mut self) -> Self {
+        let mut chance = StdRng::seed_from_u64(self.seed ^ OF_LATE_APPENDS);
+        let fought_over = self.logs.iter().position(|log| log.exclusive);
+        let pause_ms = *[100, 300, 600].choose(&mut chance).expect("not empty");
+        let others = chance.random_range(0..ONE_IN_LATE) == 0;
+        let log = chance.random_range(0..self.logs.len());
+        let late = |log| Job::Late { log, pause_ms };
+        if let Some(client) = self.clients.last_mut() {
+            client.jobs.extend(fought_over.map(late));
+            client.jobs.extend(others.then(|| late(log)).filter(|_| fought_over != Some(log)));
+        }
+        self
+    }
+
     /// In some scenarios clients move cursors, and carry records over to a log of
     /// their own.
     pub(super) fn with_cursors(mut self) -> Self {
@@ -241,6 +263,12 @@ impl Scenario {
             });
             client.jobs.push(Job::Trim { log, keep: 0, pause_ms: 20 });
         }
+        self.with_leaders_cut_off(&mut chance, 0)
+    }
+
+    /// Leaders are cut off one after the other, each for long enough that others elect
+    /// another one, and for `longer_ms` more.
+    fn with_leaders_cut_off(mut self, chance: &mut StdRng, longer_ms: u64) -> Self {
         let election_ms = self.settings["raft.election_timeout_max_ms"];
         let mut at_ms = 0;
         loop {
@@ -248,7 +276,7 @@ impl Scenario {
             if at_ms >= self.timing.chaos_ms {
                 break;
             }
-            let lasts_ms = election_ms + chance.random_range(0..=1_000);
+            let lasts_ms = election_ms + longer_ms + chance.random_range(0..=1_000);
             let number = self.faults.len() as u64;
             self.faults.push(FaultPlan { number, at_ms, lasts_ms, kind: Kind::IsolatedLeader, draw: chance.random() });
             at_ms += lasts_ms;
@@ -264,11 +292,19 @@ impl Scenario {
             return self;
         }
         let logs = self.logs.len();
+        // A leader that was cut off is asked what it has while others follow another one,
+        // which takes what is not sent to the old one alone.
+        let cut_off = self.nodes >= u64::from(SPARE) && chance.random_range(0..ONE_IN_CUT_OFF) == 0;
         for client in &mut self.clients {
             let pause_ms = *[5, 20, 100, 300].choose(&mut chance).expect("not empty");
-            client.jobs.push(Job::Barrier { log: chance.random_range(0..logs), pause_ms });
+            let log = chance.random_range(0..logs);
+            client.jobs.push(Job::Barrier { log, pause_ms });
+            if cut_off && !self.logs[log].exclusive {
+                self.logs[log].replicas = self.logs[log].replicas.max(SPARE);
+                client.jobs.push(Job::Repeat { log, pause_ms: 100 });
+            }
         }
-        self
+        if cut_off { self.with_leaders_cut_off(&mut chance, 1_500) } else { self }
     }
 
     /// In some scenarios in which logs are trimmed clients hold leases. Not where

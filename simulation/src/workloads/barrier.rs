@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use quipu_sdk::{Consistency, From, NodeId, Offset, ReaderConfig};
+use futures_util::future::join;
+use quipu_sdk::{Consistency, From, LogName, NodeId, Offset, ReaderConfig};
 
 use super::Context;
 use super::read::{failed_read, place};
@@ -16,12 +17,22 @@ const BEFORE: u64 = 20;
 /// what they have.
 pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
     let log = context.log(log);
+    // A barrier may take long where a leader is cut off, which is when nodes have to be asked.
+    join(local_ends(&context, &log, pause_ms), barriers(&context, &log, pause_ms)).await;
+}
+
+async fn local_ends(context: &Context, log: &LogName, pause_ms: u64) {
     while context.goes_on() {
-        context.pause(pause_ms).await;
-        local_end(&context, &log).await;
-        context.pause(pause_ms).await;
+        context.pause(40 + 4 * pause_ms).await;
+        local_end(context, log).await;
+    }
+}
+
+async fn barriers(context: &Context, log: &LogName, pause_ms: u64) {
+    while context.goes_on() {
+        context.pause(pause_ms * 2).await;
         let operation = context.invoke(log.as_str(), Call::End);
-        let barrier = match context.client.barrier(&log).await {
+        let barrier = match context.client.barrier(log).await {
             Ok(barrier) => barrier,
             Err(error) => {
                 context.complete(operation, Outcome::Failed { why: error.to_string() });
@@ -33,7 +44,7 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
 
         let from = end.saturating_sub(1 + context.below(BEFORE));
         let max = 1 + context.below(2 * BEFORE);
-        let node = (context.below(3) == 0).then(|| some_node(&context));
+        let node = (context.below(3) == 0).then(|| some_node(context));
         let config = ReaderConfig {
             from: From::Offset(Offset::new(from)),
             max_records: Some(max),
@@ -43,14 +54,14 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
             after_wait: Duration::from_millis(500),
             ..ReaderConfig::default()
         };
-        let mut reader = context.client.reader(&log, config).expect("a good configuration");
+        let mut reader = context.client.reader(log, config).expect("a good configuration");
         let operation = context.invoke(log.as_str(), Call::ReadAfter { from, max, barrier: end });
         let mut records = Vec::new();
         let outcome = loop {
             match reader.next().await {
-                Ok(Some(record)) => records.push(place(&context, &record)),
+                Ok(Some(record)) => records.push(place(context, &record)),
                 Ok(None) => break Outcome::Read { records },
-                Err(error) => break failed_read(&context, &error),
+                Err(error) => break failed_read(context, &error),
             }
         };
         context.complete(operation, outcome);
@@ -58,7 +69,7 @@ pub(super) async fn run(context: Context, log: usize, pause_ms: u64) {
 }
 
 /// Asks a node what its replica has.
-async fn local_end(context: &Context, log: &quipu_sdk::LogName) {
+async fn local_end(context: &Context, log: &LogName) {
     let node = some_node(context);
     let operation = context.invoke(log.as_str(), Call::LocalEnd { node: node.get() });
     let outcome = match context.client.local_offsets(log, Some(node)).await {

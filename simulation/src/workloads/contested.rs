@@ -72,6 +72,11 @@ impl<'a> Asking<'a> {
         Self { context, log, address: repeat::any_address(context) }
     }
 
+    /// One that looks at what any node has, and is to be told that by the leader alone.
+    fn elsewhere(&self) -> Self {
+        Self::new(self.context, self.log.clone())
+    }
+
     async fn once<T, F>(&mut self, request: impl FnOnce(Channel) -> F) -> Answered<T>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -135,7 +140,10 @@ pub(super) async fn cursor(context: &Context, log: LogName, pause_ms: u64) {
         let cursor = name();
         let named = Call::Cursor { cursor: cursor.clone(), call };
         let operation = context.invoke(asking.log.as_str(), named);
-        let outcome = match ask_cursor(&mut asking, &cursor, call).await {
+        let mut elsewhere = asking.elsewhere();
+        let is_look = call == CursorCall::Get && context.below(2) == 0;
+        let asked = if is_look { &mut elsewhere } else { &mut asking };
+        let outcome = match ask_cursor(asked, &cursor, call).await {
             Ok(answer) => {
                 (position, generation) = seen(call, answer, position, generation);
                 Outcome::Cursor(answer)
@@ -232,7 +240,10 @@ pub(super) async fn lease(context: &Context, log: LogName, pause_ms: u64) {
             4 => LeaseCall::Release { grant },
             _ => LeaseCall::Get,
         };
-        grant = match ask(context, &mut asking, &holder, call).await {
+        let mut elsewhere = asking.elsewhere();
+        let is_look = call == LeaseCall::Get && context.below(2) == 0;
+        let asked = if is_look { &mut elsewhere } else { &mut asking };
+        grant = match ask(context, asked, &holder, call).await {
             Some(LeaseAnswer::Held { grant, .. } | LeaseAnswer::NotHeld { now: Some(grant) }) => grant,
             _ => grant,
         };

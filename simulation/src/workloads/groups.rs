@@ -36,6 +36,8 @@ const SESSIONS_MS: [u64; 3] = [1_000, 1_500, 3_000];
 const PATIENCE: Duration = Duration::from_millis(500);
 /// What failed is tried again after up to this time, in milliseconds.
 const AGAIN_MS: u64 = 200;
+/// One commit in so many leaves late.
+const ONE_IN_LATE: u64 = 12;
 /// A member reads up to so many times before it leaves, vanishes or sleeps.
 const MOST_TURNS: u64 = 30;
 
@@ -93,7 +95,7 @@ async fn join(context: &Context, group: &str, session_ms: u64) -> Option<(GroupR
         ..GroupConfig::default()
     };
     let inner = context.client.group_positions(&name);
-    let positions = Watched { context: context.clone(), group: group.to_owned(), member, inner };
+    let positions = Watched { context: context.clone(), group: group.to_owned(), member, session_ms, inner };
     let pattern = format!("{SHARED}*").parse().expect("a good pattern");
     let joining = context.client.reader_group(&name, &pattern).positions(Arc::new(positions)).config(config).join();
     Some((joining.await.ok()?, member))
@@ -138,6 +140,7 @@ struct Watched {
     group: String,
     /// Which membership of this run.
     member: u64,
+    session_ms: u64,
     inner: Arc<dyn Positions>,
 }
 
@@ -182,7 +185,12 @@ impl Positions for Watched {
         let (context, group, member, log_name) =
             (self.context.clone(), self.group.clone(), self.member, log.to_string());
         let commit = self.inner.commit(log, id, generation, position);
+        let session_ms = self.session_ms;
         Box::pin(async move {
+            if context.goes_on() && context.below(ONE_IN_LATE) == 0 {
+                // So long that what it is asked for meanwhile is taken from it.
+                context.pause(4 * session_ms).await;
+            }
             let asked = Commit {
                 group: &group,
                 log: &log_name,
@@ -209,21 +217,67 @@ impl Positions for Watched {
     }
 }
 
-/// Reads every log to its end, as the only member that each group has left.
-pub(crate) async fn read_the_rest(context: &Context) {
+/// The only member that a group has left.
+pub(crate) struct Last {
+    group: &'static str,
+    member: u64,
+    reader: GroupReader,
+}
+
+/// The logs that groups read.
+pub(crate) fn shared_logs(context: &Context) -> Vec<LogName> {
     let shared = context.shared.logs.iter().filter(|plan| plan.name.starts_with(SHARED));
-    let logs: Vec<LogName> = shared.map(|plan| plan.name.parse().expect("a good name")).collect();
+    shared.map(|plan| plan.name.parse().expect("a good name")).collect()
+}
+
+/// Reads every log to its end; the only members that the groups have left. One of them
+/// has let another one have some of its logs, which has left.
+pub(crate) async fn read_the_rest(context: &Context) -> Vec<Last> {
+    let logs = shared_logs(context);
+    let mut all = Vec::new();
     for group in GROUPS {
-        let (mut reader, member) = loop {
+        let mut last = Last::of(context, group).await;
+        if group == GROUPS[0] {
+            let mut other = Last::of(context, group).await;
+            while other.reader.logs().is_empty() && logs.len() > 1 || !has_all(context, group, &logs).await {
+                last.turn(context).await;
+                other.turn(context).await;
+            }
+            // What it was given it has claimed by then.
+            other.turn(context).await;
+            drop(other.reader.leave().await);
+        }
+        all.push(last.read_on(context).await);
+    }
+    all
+}
+
+impl Last {
+    async fn of(context: &Context, group: &'static str) -> Self {
+        loop {
             match join(context, group, SESSIONS_MS[0]).await {
-                Some(joined) => break joined,
+                Some((reader, member)) => return Self { group, member, reader },
                 None => context.pause(AGAIN_MS).await,
             }
-        };
-        while !has_all(context, group, &logs).await {
-            let _ = turn(context, group, member, &mut reader, 1).await;
         }
-        drop(reader.leave().await);
+    }
+
+    async fn turn(&mut self, context: &Context) {
+        let _ = turn(context, self.group, self.member, &mut self.reader, 1).await;
+    }
+
+    /// Reads every log to its end.
+    pub(crate) async fn read_on(mut self, context: &Context) -> Self {
+        let logs = shared_logs(context);
+        while !has_all(context, self.group, &logs).await {
+            self.turn(context).await;
+        }
+        self
+    }
+
+    /// Leaves.
+    pub(crate) async fn leave(self) {
+        drop(self.reader.leave().await);
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod create;
 mod cursors;
 pub(crate) mod fight;
 pub(crate) mod groups;
+mod late;
 mod lease;
 pub(crate) mod pipeline;
 pub(crate) mod read;
@@ -236,6 +237,7 @@ async fn do_job(context: Context, job: Job) {
         Job::End { log, pause_ms } => read::end(context, log, pause_ms).await,
         Job::Lease { log, pause_ms } => lease::run(context, log, pause_ms).await,
         Job::Barrier { log, pause_ms } => barrier::run(context, log, pause_ms).await,
+        Job::Late { log, pause_ms } => late::run(context, log, pause_ms).await,
         Job::Trim { log, keep, pause_ms } => trim::run(context, log, keep, pause_ms).await,
         Job::Cursors { log, pause_ms } => cursors::run(context, log, pause_ms).await,
         Job::Pipeline { from, log, pause_ms } => pipeline::run(context, from, log, pause_ms).await,
