@@ -69,6 +69,9 @@ pub(super) const LAST_OFFSET: u64 = i64::MAX.cast_unsigned();
 /// More bytes than a log ever takes.
 pub(super) const LAST_BYTE: u64 = 1 << 62;
 
+/// An entry of more batches than this takes longer to decode.
+const BATCHES_AT_HAND: usize = 64;
+
 /// A log without records is looked at for entries to let go of whenever commands of
 /// so many bytes came.
 const EMPTY_STEP_BYTES: u64 = 64 << 10;
@@ -297,6 +300,21 @@ impl LogMachine {
     }
 }
 
+/// A command; every replica does this for every entry, and once more when its floor
+/// rises. Nearly all of them append many batches: their list has room before it is
+/// read, so that it is not copied each time that it grows.
+fn decode(command: Bytes) -> Result<stored::LogCommand, prost::DecodeError> {
+    use stored::log_command::Command;
+    let room = stored::AppendBatches { batches: Vec::with_capacity(BATCHES_AT_HAND), ..Default::default() };
+    let mut decoded = stored::LogCommand { command: Some(Command::Append(room)), ..Default::default() };
+    decoded.merge(command.clone())?;
+    match &decoded.command {
+        // It may be one that this version does not know.
+        Some(Command::Append(append)) if append.batches.is_empty() => stored::LogCommand::decode(command),
+        _ => Ok(decoded),
+    }
+}
+
 /// Something that this version does not know.
 fn unknown(what: &'static str) -> MachineError {
     MachineError::new(what, "it is of a kind unknown to this version")
@@ -313,7 +331,7 @@ impl Machine for LogMachine {
         use stored::log_command::Command;
         let refuse = |reason: &dyn ToString| MachineError::new("a log's command", reason.to_string());
         self.above_floor += command.len() as u64;
-        let command = stored::LogCommand::decode(command.clone()).map_err(|error| refuse(&error))?;
+        let command = decode(command.clone()).map_err(|error| refuse(&error))?;
         self.time = self.time.max(Timestamp::new(command.stamp));
         self.producers.expire(self.time);
         self.leases.expire(self.time);
