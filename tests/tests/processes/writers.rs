@@ -245,7 +245,7 @@ impl<'a> Primary<'a> {
     async fn fight(mut self, until: Duration) -> Book {
         while self.environment.clock.monotonic() < until {
             self.reign(until).await;
-            tokio::time::sleep(Duration::from_millis(self.below(LONGEST_PAUSE_MS))).await;
+            self.environment.clock.sleep(Duration::from_millis(self.below(LONGEST_PAUSE_MS))).await;
         }
         self.book
     }

@@ -52,6 +52,32 @@ fn batches_of_an_entry_get_offsets_one_after_the_other() {
 }
 
 #[test]
+fn command_of_a_newer_version_stops_the_replica() {
+    let mut machine = LogMachine::new();
+    let none = stored::LogCommand { stamp: NOW, ..stored::LogCommand::default() }.encode_to_vec();
+    // A field that this version does not know, of a length and one byte.
+    let unknown = [&none[..], &[0x82, 0x7d, 1, 0]].concat();
+    assert!(stored::LogCommand::decode(&unknown[..]).is_ok_and(|command| command.command.is_none()));
+    for bytes in [none, unknown, vec![0xff; 8]] {
+        machine.apply(id(1), &Bytes::from(bytes)).expect_err("it cannot be applied");
+    }
+    assert_eq!(machine.range(), range(0, 0));
+}
+
+#[test]
+fn command_is_decoded_as_it_was_encoded_however_many_batches_it_has() {
+    use stored::log_command::Command;
+    let append =
+        |count| Command::Append(stored::AppendBatches { batches: vec![batch(1, None); count], ..Default::default() });
+    let several = [0, 1, BATCHES_AT_HAND, BATCHES_AT_HAND + 1].map(append);
+    let trim = Command::Trim(stored::Trim { to: 7, ..stored::Trim::default() });
+    for command in several.into_iter().chain([trim]) {
+        let command = stored::LogCommand { stamp: NOW, command: Some(command), trace: Bytes::from_static(b"trace") };
+        assert_eq!(decode(command.encode_to_vec().into()).unwrap(), command);
+    }
+}
+
+#[test]
 fn refused_and_repeated_batches_take_no_offset_and_are_skipped_by_readers() {
     let mut machine = LogMachine::new();
     apply(&mut machine, 1, NOW, vec![batch(3, producer(0))]);
